@@ -1,0 +1,34 @@
+# Two environments, each set up at first use and renewed when setup.py or constraints.txt change (tools/setup_venv.py):
+#   .venv-demo  lean runtime without torch        .venv  everything, for tests and training
+# PYTHON=/path/to/python3.11 names an interpreter that is not on the PATH.
+
+IN_DEMO = @PYTHON="$(PYTHON)" tools/in_venv demo --
+IN_TEST = @PYTHON="$(PYTHON)" tools/in_venv test --
+
+.PHONY: help demo test lint bench clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: ## real footage through the real node; results in demo_output/ (DEMO_ARGS="..." goes to demo/run_demo.py)
+	$(IN_DEMO) python demo/run_demo.py --out demo_output $(DEMO_ARGS)
+
+test: lint ## lint and all tests (PYTEST_ARGS="..." goes to pytest)
+	$(IN_TEST) python -m pytest $(PYTEST_ARGS)
+
+lint: ## ruff, mypy and the import layers
+	$(IN_TEST) ruff check .
+	$(IN_TEST) ruff format --check .
+	$(IN_TEST) mypy hrda_core hrda_ros
+	$(IN_TEST) lint-imports
+
+bench: ## list the benchmarks; run one with .venv/bin/python benchmarks/NAME.py
+	@for script in benchmarks/*.py; do \
+	    [ -e "$$script" ] || { echo "no benchmarks here yet"; exit 0; }; \
+	    printf '  %-36s %s\n' "$$script" "$$(sed -n '1s/^"""//p' "$$script" | sed 's/"""$$//')"; \
+	done
+
+clean: ## remove build results, caches and demo_output/; the environments stay (remove .venv, .venv-demo by hand)
+	rm -rf build install log demo_output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +

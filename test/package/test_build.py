@@ -1,0 +1,150 @@
+"""The package as a ROS user builds it: colcon build, the share folder, the installed programs, colcon test."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+INSIDE_COLCON_TEST = "HRDA_INSIDE_COLCON_TEST"
+
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(INSIDE_COLCON_TEST in os.environ, reason="this test started the colcon test that runs here"),
+]
+
+LEFT_OUT = shutil.ignore_patterns(
+    ".git",
+    ".venv*",
+    ".*_cache",
+    ".hypothesis",
+    "__pycache__",
+    "*.egg-info",
+    "build",
+    "install",
+    "log",
+    "runs",
+    "demo_output",
+)
+
+
+def run(command: list[str], workspace: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, INSIDE_COLCON_TEST: "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, cwd=workspace, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done
+
+
+@pytest.fixture(scope="module")
+def workspace(repository, tmp_path_factory) -> Path:
+    """A colcon workspace with a copy of the source tree, built with --symlink-install."""
+    colcon = shutil.which("colcon", path=str(Path(sys.executable).parent)) or shutil.which("colcon")
+    if colcon is None:
+        pytest.skip("colcon is not installed here")
+    folder = tmp_path_factory.mktemp("workspace")
+    shutil.copytree(repository, folder / "src" / "hrda_ros", ignore=LEFT_OUT)
+    run([colcon, "build", "--symlink-install"], folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def share(workspace) -> Path:
+    return workspace / "install" / "hrda_ros" / "share" / "hrda_ros"
+
+
+def sourced(workspace: Path, command: str) -> list[str]:
+    return ["bash", "-c", f"source install/setup.bash && exec {command}"]
+
+
+def test_it_is_built_as_an_ament_package(workspace):
+    index = workspace / "install" / "hrda_ros" / "share" / "ament_index" / "resource_index" / "packages"
+    assert (index / "hrda_ros").exists()
+    assert (workspace / "install" / "hrda_ros" / "share" / "hrda_ros" / "package.dsv").exists()
+
+
+def test_share_holds_launch_config_and_models(repository, share):
+    for folder, patterns in {
+        "launch": ["*.launch.py"],
+        "config": ["**/*.yaml", "**/*.xml", "**/*.rviz"],
+        "models": ["*/manifest.yaml", "*/*.onnx", "*/*.safetensors", "*/MODEL_CARD.md"],
+    }.items():
+        for pattern in patterns:
+            for path in (repository / folder).glob(pattern):
+                name = path.relative_to(repository)
+                assert (share / name).is_file(), f"{name} is not installed"
+
+
+def test_edited_files_are_seen_without_a_rebuild(workspace, share):
+    installed = share / "launch" / "segment.launch.py"
+    assert installed.resolve().is_relative_to(workspace / "src"), "installed as a copy: check setuptools<80"
+
+
+def test_programs_are_where_ros2_run_looks(workspace):
+    folder = workspace / "install" / "hrda_ros" / "lib" / "hrda_ros"
+    assert {path.name for path in folder.iterdir()} >= {"segment_node", "hrda"}
+    first_line = (folder / "segment_node").read_text().splitlines()[0]
+    assert "python" in first_line
+
+
+def test_the_index_finds_the_package_when_sourced(workspace):
+    pytest.importorskip("ament_index_python")
+    code = "from ament_index_python import get_package_share_directory as share; print(share('hrda_ros'))"
+    done = run(sourced(workspace, f'{sys.executable} -c "{code}"'), workspace)
+    assert done.stdout.strip() == str(workspace / "install" / "hrda_ros" / "share" / "hrda_ros")
+
+
+def test_the_installed_hrda_command_runs(workspace):
+    done = run(sourced(workspace, "install/hrda_ros/lib/hrda_ros/hrda --version"), workspace)
+    assert done.stdout.startswith("hrda_ros ")
+
+
+def test_the_installed_node_starts_and_ends_cleanly_on_sigint(workspace, tiny_bundle, tmp_path):
+    pytest.importorskip("rclpy")
+    pytest.importorskip("onnxruntime")
+    environment = {
+        **os.environ,
+        "ROS_LOG_DIR": str(tmp_path),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "ROS_DOMAIN_ID": str(random.randint(0, 101)),
+    }
+    program = f"install/hrda_ros/lib/hrda_ros/segment_node --ros-args -p model:={tiny_bundle}"
+    log = tmp_path / "output.txt"
+    with open(log, "w") as output:
+        node = subprocess.Popen(
+            sourced(workspace, program), cwd=workspace, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            wait_for(lambda: "segmenting images of" in log.read_text() or node.poll() is not None, timeout_s=60)
+        finally:
+            node.send_signal(signal.SIGINT)
+            code = node.wait(timeout=30)
+    assert "segmenting images of" in log.read_text()
+    assert code == 0, log.read_text()
+    assert "Traceback" not in log.read_text()
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float) -> None:
+    """Poll until the condition holds or the time is up; the caller checks which."""
+    deadline = time.monotonic() + timeout_s
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def test_colcon_test_runs_tests_and_reports_them(workspace):
+    colcon = shutil.which("colcon", path=str(Path(sys.executable).parent)) or "colcon"
+    files = ["test/package/test_setup.py", "test/package/test_config_files.py"]
+    show_output = ["--event-handlers", "console_direct+"]
+    run([colcon, "test", *show_output, "--return-code-on-test-failure", "--pytest-args", *files], workspace)
+    done = run([colcon, "test-result", "--verbose"], workspace)
+    count = int(done.stdout.split("Summary: ")[1].split()[0])
+    assert count > 20, done.stdout
+    assert "0 errors, 0 failures" in done.stdout

@@ -1,0 +1,111 @@
+"""The `hrda` command: its table of verbs, its exit statuses, and that asking for help loads nothing heavy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from hrda_core import __version__
+from hrda_core.errors import DataError
+from hrda_training import __main__ as command
+
+
+@pytest.fixture
+def verb(monkeypatch):
+    """Puts a verb `probe` in the table; set `.main` to what it does."""
+    module = SimpleNamespace(main=lambda argv: 0)
+    monkeypatch.setitem(sys.modules, "hrda_training.probe", module)
+    monkeypatch.setitem(command.VERBS, "probe", ("hrda_training.probe", "a verb for this test"))
+    return module
+
+
+@pytest.mark.parametrize("argv", [[], ["-h"], ["--help"], ["help"]])
+def test_help_lists_every_verb(argv, capsys):
+    assert command.main(argv) == 0
+    shown = capsys.readouterr().out
+    for name, (_, text) in command.VERBS.items():
+        assert name in shown
+        assert text in shown
+
+
+def test_version_is_that_of_the_package(capsys):
+    assert command.main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == f"hrda_ros {__version__}"
+
+
+def test_a_verb_gets_the_rest_of_the_arguments_and_its_status_is_returned(verb):
+    seen = []
+
+    def main(argv):
+        seen.extend(argv)
+        return 7
+
+    verb.main = main
+    assert command.main(["probe", "--help", "x"]) == 7
+    assert seen == ["--help", "x"]
+
+
+def test_arguments_come_from_the_command_line_by_default(verb, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["hrda", "probe"])
+    verb.main = lambda argv: len(argv)
+    assert command.main() == 0
+
+
+def test_an_unknown_verb_proposes_the_nearest(capsys):
+    assert command.main(["trian"]) == 2
+    assert capsys.readouterr().err == "hrda: error: 'trian' is not a verb; did you mean 'train'?\n"
+
+
+def test_a_verb_far_from_all_gets_the_whole_list(capsys):
+    assert command.main(["qqqqqq"]) == 2
+    shown = capsys.readouterr().err
+    assert all(name in shown for name in command.VERBS)
+
+
+def test_a_users_mistake_is_one_sentence(verb, capsys):
+    def main(argv):
+        raise DataError("the folder 'x' has no images; give a folder with .png or .jpg files")
+
+    verb.main = main
+    assert command.main(["probe"]) == 2
+    expected = "hrda probe: error: the folder 'x' has no images; give a folder with .png or .jpg files\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_an_interrupt_ends_with_130(verb, capsys):
+    def main(argv):
+        raise KeyboardInterrupt
+
+    verb.main = main
+    assert command.main(["probe"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_a_fault_of_ours_keeps_its_traceback(verb):
+    def main(argv):
+        raise ZeroDivisionError
+
+    verb.main = main
+    with pytest.raises(ZeroDivisionError):
+        command.main(["probe"])
+
+
+@pytest.mark.parametrize("name", sorted(command.VERBS))
+def test_every_verb_answers_help(name, capsys):
+    pytest.importorskip("torch")
+    with pytest.raises(SystemExit) as ended:
+        raise SystemExit(command.main([name, "--help"]))
+    assert ended.value.code == 0
+    assert capsys.readouterr().out
+
+
+def test_help_and_mistakes_load_neither_torch_nor_numpy():
+    code = (
+        "import sys; from hrda_training.__main__ import main; main(['--help']); main(['trian']);"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'cv2', 'yaml')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

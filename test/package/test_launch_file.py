@@ -1,0 +1,182 @@
+"""segment.launch.py: checked as text here (no launch in the wheels), and run for real where launch_ros is installed."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hrda_ros.parameters import PARAMETERS
+
+SPECS = {spec.name: spec for spec in PARAMETERS}
+OF_EVERY_NODE = {"use_sim_time"}
+ARGUMENTS = {
+    "image", "image_transport", "model", "backend", "plan", "namespace", "params_file", "use_sim_time", "autostart",
+    "log_level", "rviz", "fastdds_profile",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def path(repository) -> Path:
+    return repository / "launch" / "segment.launch.py"
+
+
+@pytest.fixture(scope="module")
+def tree(path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def calls(tree: ast.AST, name: str) -> list[ast.Call]:
+    """All calls of a function by its plain name."""
+    return [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name
+    ]
+
+
+def keywords(call: ast.Call) -> dict[str | None, ast.expr]:
+    return {keyword.arg: keyword.value for keyword in call.keywords}
+
+
+def first_literals(found: list[ast.Call]) -> set[str]:
+    return {call.args[0].value for call in found if call.args and isinstance(call.args[0], ast.Constant)}
+
+
+@pytest.fixture(scope="module")
+def declared(tree) -> dict[str, ast.Call]:
+    return {call.args[0].value: call for call in calls(tree, "DeclareLaunchArgument")}
+
+
+def test_it_offers_the_documented_arguments(declared):
+    assert set(declared) == ARGUMENTS
+
+
+def test_it_defines_the_function_that_ros2_launch_calls(tree):
+    assert "generate_launch_description" in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_every_configuration_is_declared_and_every_declaration_is_used(tree, declared):
+    assert first_literals(calls(tree, "LaunchConfiguration")) == set(declared)
+
+
+def test_every_argument_has_a_description_and_a_default(declared):
+    for name, call in declared.items():
+        assert {"description", "default_value"} <= set(keywords(call)), name
+
+
+def test_defaults_are_among_the_choices(declared):
+    for name, call in declared.items():
+        given = keywords(call)
+        if "choices" in given:
+            assert ast.literal_eval(given["default_value"]) in ast.literal_eval(given["choices"]), name
+
+
+@pytest.mark.parametrize("name", ["image_transport", "backend", "plan"])
+def test_choices_are_those_of_the_node(declared, name):
+    choices = ast.literal_eval(keywords(declared[name])["choices"])
+    assert set(choices) == {"", *SPECS[name].choices}
+
+
+def test_parameters_exist_and_have_the_types_of_the_node(tree):
+    (table,) = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "typed"
+    ]
+    for key, value in zip(table.keys, table.values, strict=True):
+        name = key.value
+        assert value.func.id == "ParameterValue", f"{name}: a bare LaunchConfiguration is read as YAML"
+        assert name in SPECS or name in OF_EVERY_NODE
+        expected = bool if name in OF_EVERY_NODE else type(SPECS[name].default)
+        assert keywords(value)["value_type"].id == expected.__name__
+        assert first_literals([value.args[0]]) == {name}
+
+
+def test_arguments_that_are_parameters_default_to_the_file(tree, declared):
+    for name in set(declared) & (set(SPECS) | OF_EVERY_NODE):
+        assert ast.literal_eval(keywords(declared[name])["default_value"]) == "", name
+
+
+def test_the_node_is_an_entry_point_of_this_package(tree, repository):
+    node = keywords(calls(tree, "Node")[0])
+    assert node["package"].value == "hrda_ros"
+    assert f'"{node["executable"].value} = hrda_ros.' in (repository / "setup.py").read_text(encoding="utf-8")
+
+
+def test_files_that_it_names_are_in_the_source_tree(tree, repository):
+    named = [
+        [part.value for part in call.args[0].elts if isinstance(part, ast.Constant)]
+        for call in calls(tree, "PathJoinSubstitution")
+    ]
+    assert len(named) == 3
+    for parts in named:
+        assert repository.joinpath(*parts).is_file(), parts
+
+
+def test_the_profile_is_set_under_both_names(tree):
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    assert {"FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"} <= texts
+
+
+def test_it_imports_nothing_of_this_package(tree):
+    # `ros2 launch --show-args` must stay quick.
+    modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert all(module.split(".")[0] in ("launch", "launch_ros") for module in modules)
+
+
+# From here on: the real launch, where a ROS distribution is installed and this package is built and sourced.
+
+
+@pytest.fixture
+def launch_module(path):
+    pytest.importorskip("launch_ros", reason="launch_ros comes with a ROS distribution only")
+    index = pytest.importorskip("ament_index_python")
+    try:
+        index.get_package_share_directory("hrda_ros")
+    except LookupError:
+        pytest.skip("hrda_ros is not installed in the ROS environment that is sourced (colcon build, then source)")
+    spec = importlib.util.spec_from_file_location("segment_launch", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_real_launch_starts_the_node_and_ends_it_cleanly(launch_module, tmp_path):
+    from launch import LaunchDescription, LaunchDescriptionSource, LaunchService
+    from launch.actions import EmitEvent, IncludeLaunchDescription, RegisterEventHandler, TimerAction
+    from launch.event_handlers import OnProcessExit
+    from launch.events import Shutdown
+
+    params = tmp_path / "params.yaml"
+    params.write_text(yaml.safe_dump({"/**": {"ros__parameters": {"autostart": True, "lazy": False}}}))
+    codes: list[int] = []
+    # Without autostart no model is needed; the file says true, the argument false, and the argument wins.
+    given = {"params_file": str(params), "namespace": "test", "autostart": "false"}
+    source = LaunchDescriptionSource(launch_module.generate_launch_description())
+    service = LaunchService()
+    service.include_launch_description(
+        LaunchDescription(
+            [
+                RegisterEventHandler(OnProcessExit(on_exit=lambda event, _: codes.append(event.returncode))),
+                IncludeLaunchDescription(source, launch_arguments=list(given.items())),
+                TimerAction(period=5.0, actions=[EmitEvent(event=Shutdown(reason="end of the test"))]),
+            ]
+        )
+    )
+    assert service.run() == 0
+    assert codes == [0]
+
+
+def test_real_launch_passes_only_the_arguments_that_were_given(launch_module):
+    from launch import LaunchContext
+
+    context = LaunchContext()
+    for action in launch_module.generate_launch_description().entities[:-1]:
+        action.execute(context)
+    context.launch_configurations["model"] = "1"
+    node, _ = launch_module.start(context)
+    assert len(node._Node__parameters) == 2, "the params file and one dictionary"

@@ -1,0 +1,164 @@
+"""setup.py: version, extras, entry points, and that everything that belongs on a robot gets installed."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SHOW = """
+import json, sys, setuptools
+shown = {}
+setuptools.setup = lambda **values: shown.update(values)
+exec(compile(open('setup.py').read(), 'setup.py', 'exec'), {'__file__': 'setup.py', '__name__': '__main__'})
+print(json.dumps(shown))
+"""
+
+
+@pytest.fixture(scope="module")
+def described(repository):
+    """The keyword arguments that setup.py gives to setuptools, without running a build."""
+    import json
+
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SHOW], cwd=repository, check=True, capture_output=True, text=True
+    )
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def installed(described):
+    """File name in the source tree -> folder below the prefix."""
+    return {name: folder for folder, names in described["data_files"] for name in names}
+
+
+def test_version_is_that_of_hrda_core(described):
+    import hrda_core
+
+    assert described["version"] == hrda_core.__version__
+
+
+def test_base_install_asks_for_setuptools_only(described):
+    assert described["install_requires"] == ["setuptools"]
+
+
+def test_extras_are_the_documented_ones(described):
+    assert set(described["extras_require"]) == {"runtime", "ros", "bag", "train", "tensorrt", "test"}
+
+
+def test_colcon_finds_pytest_in_the_test_extra(described):
+    assert any(requirement.startswith("pytest") for requirement in described["extras_require"]["test"])
+
+
+def test_ros_wheels_cannot_hide_a_distribution(described):
+    for requirement in described["extras_require"]["ros"]:
+        assert 'python_version == "3.11"' in requirement
+        assert 'platform_machine == "x86_64"' in requirement
+
+
+def test_only_training_brings_torch(described):
+    for extra in ("runtime", "ros", "bag", "tensorrt"):
+        names = [requirement.lower() for requirement in described["extras_require"][extra]]
+        assert not [name for name in names if name.startswith(("torch", "timm"))]
+
+
+def test_opencv_stays_below_5(described):
+    # cv_bridge computes OpenCV's type numbers with the layout of OpenCV 4.
+    for extra in ("runtime", "train"):
+        (opencv,) = [name for name in described["extras_require"][extra] if name.startswith("opencv")]
+        assert opencv.endswith(",<5")
+
+
+def test_every_python_package_is_installed(repository, described):
+    expected = set()
+    for folder, name in (("hrda_core", "hrda_core"), ("hrda_ros", "hrda_ros"), ("training", "hrda_training")):
+        for path in (repository / folder).rglob("__init__.py"):
+            expected.add(".".join([name, *path.parent.relative_to(repository / folder).parts]))
+    assert set(described["packages"]) == expected
+
+
+def test_every_python_folder_is_a_package(repository):
+    for name in ("hrda_core", "hrda_ros"):
+        for path in (repository / name).rglob("*.py"):
+            assert (path.parent / "__init__.py").is_file(), f"{path.parent} has no __init__.py, so it is not installed"
+
+
+@pytest.mark.parametrize("folder", ["launch", "test"])
+def test_folder_is_no_python_package(repository, folder):
+    # With an __init__.py, launch/ would hide ROS's own package `launch`.
+    assert not (repository / folder / "__init__.py").exists()
+
+
+def test_no_file_is_installed_twice(described):
+    names = [name for _, rows in described["data_files"] for name in rows]
+    assert sorted(names) == sorted(set(names))
+
+
+def test_marker_and_manifest_are_installed(installed):
+    assert installed["resource/hrda_ros"] == "share/ament_index/resource_index/packages"
+    assert installed["package.xml"] == "share/hrda_ros"
+
+
+def test_launch_and_config_files_are_installed(repository, installed):
+    files = [*(repository / "launch").glob("*.launch.py"), *(repository / "config").rglob("*")]
+    for path in files:
+        if path.is_file():
+            name = path.relative_to(repository)
+            assert installed.get(name.as_posix()) == f"share/hrda_ros/{name.parent.as_posix()}", f"{name} not installed"
+
+
+def test_bundles_are_installed_without_engines(repository, installed):
+    for path in (repository / "models").glob("*/*"):
+        if path.is_file():
+            name = path.relative_to(repository)
+            assert installed.get(name.as_posix()) == f"share/hrda_ros/{name.parent.as_posix()}", f"{name} not installed"
+    assert not [name for name in installed if "/engines/" in name]
+
+
+def test_entry_points_exist(repository, described):
+    scripts = dict(entry.split(" = ") for entry in described["entry_points"]["console_scripts"])
+    assert set(scripts) == {"segment_node", "hrda"}
+    for target in scripts.values():
+        module, function = target.split(":")
+        path = repository / (module.replace("hrda_training", "training").replace(".", "/") + ".py")
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_scripts_go_where_ros2_run_looks(repository):
+    text = (repository / "setup.cfg").read_text(encoding="utf-8")
+    assert "script_dir=$base/lib/hrda_ros" in text
+    assert "install_scripts=$base/lib/hrda_ros" in text
+
+
+def test_every_requirement_of_ci_is_pinned(repository, described):
+    requirements = pytest.importorskip("packaging.requirements")
+    utils = pytest.importorskip("packaging.utils")
+    lines = (repository / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = {
+        utils.canonicalize_name(line.split("==")[0]): line.split("==")[1]
+        for line in lines
+        if line and not line.startswith("#")
+    }
+    for extra in ("runtime", "ros", "bag", "train", "test"):
+        for text in described["extras_require"][extra]:
+            requirement = requirements.Requirement(text)
+            pin = pins.get(utils.canonicalize_name(requirement.name))
+            assert pin is not None, f"constraints.txt does not pin {requirement.name}"
+            assert requirement.specifier.contains(pin), f"constraints.txt pins {requirement.name}=={pin}, out of range"
+
+
+def test_ci_script_is_executable(repository):
+    assert os.access(repository / ".ci" / "run", os.X_OK)
+    assert os.access(repository / "tools" / "in_venv", os.X_OK)
+
+
+def test_no_machine_path_or_package_host_in_build_files(repository):
+    for name in ("setup.py", "setup.cfg", "pyproject.toml", "constraints.txt", "Makefile", "tools/setup_venv.py"):
+        text = Path(repository, name).read_text(encoding="utf-8")
+        assert "/home/" not in text
+        assert "index-url" not in text
