@@ -1,0 +1,89 @@
+"""The errors a user can meet, and the one helper for optional packages.
+
+    HrdaError                  base; commands print its text and end with exit code 2
+    |-- BundleError            a model folder that is missing, damaged or of another format version
+    |-- BackendError           the asked-for inference back end cannot run on this machine
+    |-- ImageError             an image or camera message that cannot be used; `cause` is a short key for counters
+    |-- LabelSpaceError        class names, palette or id maps that contradict each other
+    |-- DataError              a data set folder or file that cannot be used
+    |-- RecipeError            an option or recipe value that makes no sense
+    `-- MissingPackageError    an optional package is not installed
+
+Every message says what was being done, what was found, what was expected, and what to do.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+__all__ = [
+    "BackendError",
+    "BundleError",
+    "DataError",
+    "HrdaError",
+    "ImageError",
+    "LabelSpaceError",
+    "MissingPackageError",
+    "RecipeError",
+    "require",
+]
+
+
+class HrdaError(Exception):
+    """Base of all errors that a user's input or environment can cause."""
+
+
+class BundleError(HrdaError):
+    """A model bundle is missing, damaged, or written in another format version."""
+
+
+class BackendError(HrdaError):
+    """The requested inference back end or plan is not available."""
+
+
+class ImageError(HrdaError):
+    """An image or image message that cannot be turned into pixels.
+
+    Attributes:
+        cause: short stable key (letters and underscores), used to count refusals by cause.
+    """
+
+    def __init__(self, message: str, cause: str = "image") -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+class LabelSpaceError(HrdaError):
+    """A label space that contradicts itself or the labels at hand."""
+
+
+class DataError(HrdaError):
+    """A data set folder, bag or file that cannot be used."""
+
+
+class RecipeError(HrdaError):
+    """A recipe or command line value that makes no sense."""
+
+
+class MissingPackageError(HrdaError):
+    """An optional package that a feature needs is not installed."""
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import an optional package, or say how to install it.
+
+    Args:
+        module: import name, for example `"onnxruntime"`.
+        extra: the extra of `setup.py` that brings it, for example `"runtime"`.
+
+    Raises:
+        MissingPackageError: the package is not installed, or fails to import.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingPackageError(
+            f"the Python package '{module}' is needed here and does not import ({error}); "
+            f"install it with: pip install 'hrda_ros[{extra}]'"
+        ) from error

@@ -1,0 +1,201 @@
+"""Model bundles: a folder with a manifest, weights and ONNX graphs, checked by hash before anything is loaded.
+
+Layout and meaning of every manifest key: docs/bundle.md. Reading a bundle runs no code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hrda_core.errors import BundleError, LabelSpaceError
+from hrda_core.labels import LabelSpace
+
+__all__ = ["FORMAT_VERSION", "MANIFEST_NAME", "Bundle", "GraphSpec", "file_record", "write_manifest"]
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.yaml"
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """One ONNX graph of a bundle: `image` uint8 (1, H, W, 3) RGB in; `labels`, `confidence` uint8 (1, H, W) out.
+
+    Attributes:
+        plan: window plan that the graph carries out (`tiles`, `context`).
+        file: file name inside the bundle.
+        grid: rows and columns of detail tiles; (1, 1) for `context`.
+    """
+
+    plan: str
+    file: str
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checked model folder. Build it with `Bundle.open`.
+
+    Attributes:
+        path: the folder.
+        name: name of the model, for logs and topics.
+        preset: network preset (`hrda models`).
+        label_space: classes of the output ids.
+        mean, std: normalisation of the network input, RGB on the 0..255 scale (already inside the ONNX graphs).
+        multiple_of: image sides are padded up to a multiple of this, pixels.
+        long_side: images with a longer side are shrunk to it before inference; 0 = never.
+        context_scale: factor of the context image.
+        default_plan: plan used when none is asked for.
+        graphs: plan name to graph.
+        manifest: the whole manifest as read, for provenance and display.
+    """
+
+    path: Path
+    name: str
+    preset: str
+    label_space: LabelSpace
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    multiple_of: int
+    long_side: int
+    context_scale: float
+    default_plan: str
+    graphs: Mapping[str, GraphSpec]
+    manifest: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, path: str | Path, *, verify: bool = True) -> Bundle:
+        """Read the manifest of `path` and check size and sha256 of every file that it lists.
+
+        Args:
+            path: bundle folder.
+            verify: False skips the hashes (sizes are still checked); for tools that only show the manifest.
+
+        Raises:
+            BundleError: no such folder, no or unreadable manifest, another format version, a missing key,
+                or a file that is missing or does not match its recorded size or hash (the file is named).
+        """
+        folder = Path(path)
+        manifest = _read_manifest(folder)
+        _check_files(folder, manifest, verify)
+        try:
+            return cls(
+                path=folder,
+                name=str(manifest["name"]),
+                preset=str(manifest["preset"]),
+                label_space=LabelSpace.from_dict(manifest["label_space"]),
+                mean=_triple(manifest["normalisation"]["mean"]),
+                std=_triple(manifest["normalisation"]["std"]),
+                multiple_of=int(manifest["input"]["multiple_of"]),
+                long_side=int(manifest["input"]["long_side"]),
+                context_scale=float(manifest["context_scale"]),
+                default_plan=str(manifest["default_plan"]),
+                graphs=_graphs(manifest),
+                manifest=manifest,
+            )
+        except (AttributeError, KeyError, TypeError, ValueError, LabelSpaceError) as error:
+            raise BundleError(
+                f"the manifest of model bundle '{folder}' lacks or garbles a key ({error!r}); "
+                f"export the bundle again with 'hrda export'"
+            ) from error
+
+    def file(self, name: str) -> Path:
+        """Path of a file inside the bundle."""
+        return self.path / name
+
+
+def file_record(path: Path) -> dict[str, Any]:
+    """Size in bytes and sha256 of a file, as the manifest keeps them."""
+    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write `manifest.yaml` with fresh records of all other files of the folder, by an atomic rename."""
+    files = {
+        str(path.relative_to(folder)): file_record(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST_NAME and "engines" not in path.relative_to(folder).parts
+    }
+    text = yaml.safe_dump({"format_version": FORMAT_VERSION, **manifest, "files": files}, sort_keys=False, width=120)
+    part = folder / (MANIFEST_NAME + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(folder / MANIFEST_NAME)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    where = f"model bundle '{folder}'"
+    if not folder.is_dir():
+        raise BundleError(f"{where} is not a folder; give the path of a bundle, for example models/hrda_lite")
+    path = folder / MANIFEST_NAME
+    try:
+        manifest = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BundleError(f"{where} has no {MANIFEST_NAME}; give the folder that 'hrda export' wrote") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise BundleError(f"{where}: {MANIFEST_NAME} is not readable ({reason}); copy the bundle again") from None
+    if not isinstance(manifest, dict) or "format_version" not in manifest:
+        raise BundleError(f"{where}: {MANIFEST_NAME} has no 'format_version'; copy or export the bundle again")
+    version = manifest["format_version"]
+    if version != FORMAT_VERSION:
+        raise BundleError(
+            f"{where} has format version {version!r}, this release reads {FORMAT_VERSION}; "
+            f"export it again with this release, or use the release that wrote it"
+        )
+    return manifest
+
+
+def _check_files(folder: Path, manifest: Mapping[str, Any], verify: bool) -> None:
+    where = f"model bundle '{folder}'"
+    records = manifest.get("files")
+    if not isinstance(records, dict) or not records:
+        raise BundleError(f"{where}: {MANIFEST_NAME} lists no files; copy or export the bundle again")
+    for name, record in records.items():
+        path = folder / str(name)
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise BundleError(f"{where}: file name '{name}' leaves the bundle folder; do not use this bundle")
+        if not isinstance(record, dict) or not {"bytes", "sha256"} <= record.keys():
+            raise BundleError(f"{where}: the record of '{name}' lacks 'bytes' or 'sha256'; export the bundle again")
+        if not path.is_file():
+            raise BundleError(f"{where}: file '{name}' is missing; copy the bundle again, whole")
+        size = path.stat().st_size
+        if size != record["bytes"]:
+            raise BundleError(
+                f"{where}: file '{name}' has {size} bytes, the manifest says {record['bytes']}; copy the bundle again"
+            )
+        if verify and _sha256(path) != record["sha256"]:
+            raise BundleError(
+                f"{where}: the sha256 of file '{name}' does not match the manifest; the file was changed or damaged, "
+                f"copy the bundle again"
+            )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _graphs(manifest: Mapping[str, Any]) -> dict[str, GraphSpec]:
+    listed: dict[str, Any] = manifest["graphs"]
+    graphs = {}
+    for plan, spec in listed.items():
+        if spec["file"] not in manifest["files"]:
+            raise ValueError(f"graph '{plan}' uses a file that the manifest does not list: {spec['file']}")
+        rows, columns = spec.get("grid", (1, 1))
+        graphs[str(plan)] = GraphSpec(str(plan), str(spec["file"]), (int(rows), int(columns)))
+    if manifest["default_plan"] not in graphs:
+        raise ValueError(f"default_plan '{manifest['default_plan']}' is not among the graphs {sorted(graphs)}")
+    return graphs
+
+
+def _triple(values: Any) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue

@@ -1,0 +1,240 @@
+"""From a trained network to a bundle: ONNX graphs with pre- and post-processing inside, checked against PyTorch.
+
+Each graph takes uint8 (1, H, W, 3) RGB with H and W multiples of 64 and gives uint8 class ids and uint8 confidence,
+both (1, H, W). Weights are stored in half precision and cast once when the graph is loaded: half the file, and the
+difference is part of the parity check. Needs torch and onnx; nothing else in `hrda_core.inference` does.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+import torch.nn.functional as F
+from onnx import TensorProto, helper, numpy_helper
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from hrda_core.errors import BundleError
+from hrda_core.inference.backends.onnx_backend import OnnxBackend
+from hrda_core.inference.bundle import write_manifest
+from hrda_core.inference.model_card import CARD_NAME, model_card
+from hrda_core.labels import LabelSpace
+from hrda_core.models.hrda import HRDA, STRIDE
+from hrda_core.window_plan import PLAN_NAMES
+
+__all__ = ["ExportSpec", "ParityReport", "export_bundle", "measure_parity"]
+
+MULTIPLE_OF = 64
+"""Half-size context and 2 x 2 tiles of such an image lie on the stride-32 grid of the encoders."""
+
+MIN_AGREEMENT = 0.999
+"""Share of pixels on which a graph must agree with PyTorch, or the export is refused."""
+
+_OPSET = 17
+"""Newest operator set that TensorRT 8.6 and ONNX Runtime 1.16 both read."""
+
+_HALF_FROM = 1024
+"""Tensors with fewer values than this keep single precision: they weigh nothing, and shapes and scales stay exact."""
+
+UInt8Array = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ExportSpec:
+    """What a bundle says about itself; see docs/bundle.md.
+
+    Attributes:
+        name, preset, label_space, mean, std, long_side: as in `Bundle`.
+        grid: rows and columns of detail tiles.
+        default_plan: window plan used when none is asked for.
+        provenance: recipe, data, licence, scores; plain values.
+    """
+
+    name: str
+    preset: str
+    label_space: LabelSpace
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    long_side: int
+    grid: tuple[int, int]
+    default_plan: str
+    provenance: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """Agreement of a graph with PyTorch.
+
+    Attributes:
+        labels: share of pixels with the same class, 0..1.
+        confidence: largest difference of the confidence, 0..255.
+    """
+
+    labels: float
+    confidence: int
+
+
+class DeployGraph(nn.Module):
+    """The network of one window plan from camera bytes to class ids, as it is exported."""
+
+    def __init__(self, model: HRDA, plan: str, grid: tuple[int, int], mean: tuple[float, ...], std: tuple[float, ...]):
+        super().__init__()
+        self.model, self.plan, self.grid = model, plan, grid
+        self.mean = nn.Buffer(torch.tensor(mean).view(1, 3, 1, 1))
+        self.std = nn.Buffer(torch.tensor(std).view(1, 3, 1, 1))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 (1, H, W, 3) RGB -> class ids and confidence, uint8 (1, H, W) each."""
+        # Cast before transposing: TensorRT accepts no other operation on 8-bit integers.
+        pixels = image.to(torch.float32).permute(0, 3, 1, 2)
+        normalised = (pixels - self.mean) / self.std
+        if self.plan == "context":
+            logits, factor = self.model.context(normalised).logits, STRIDE / self.model.context_scale
+        else:
+            logits, factor = self.model(normalised, self.grid), float(STRIDE)
+        logits = F.interpolate(logits, scale_factor=factor, mode="bilinear", align_corners=False)
+        top, labels = logits.max(dim=1)
+        confidence = 1 / torch.exp(logits - top[:, None]).sum(dim=1)  # softmax of the winning class
+        return _to_uint8(labels.to(torch.float32)), _to_uint8(confidence * 255 + 0.5)
+
+
+def export_bundle(
+    model: HRDA, spec: ExportSpec, folder: Path, sample: UInt8Array, *, say: Callable[[str], None] = lambda _: None
+) -> dict[str, ParityReport]:
+    """Write a complete bundle; an existing one is replaced only when the new one is whole.
+
+    Args:
+        model: trained network; it is put into eval mode.
+        folder: where the bundle goes; if it exists it must be a bundle or empty.
+        sample: uint8 (H, W, 3) RGB image for the parity check, at least 128 x 128; best one from the target domain.
+        say: takes one line of progress.
+
+    Returns:
+        agreement with PyTorch by plan.
+
+    Raises:
+        BundleError: `folder` holds something else, or a graph does not agree with PyTorch.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / "manifest.yaml").exists():
+        raise BundleError(f"'{folder}' exists and is not a bundle; choose another folder for the export")
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    model.eval()
+    reports, graphs = {}, {}
+    for plan in PLAN_NAMES:
+        grid = spec.grid if plan == "tiles" else (1, 1)
+        file = "model.onnx" if plan == spec.default_plan else f"{plan}.onnx"
+        say(f"exporting window plan '{plan}' to {file}")
+        graph = DeployGraph(model, plan, grid, spec.mean, spec.std).eval()
+        (part / file).write_bytes(_to_onnx(graph))
+        reports[plan] = measure_parity(graph, part / file, sample)
+        graphs[plan] = {"file": file, "grid": list(grid)}
+        if reports[plan].labels < MIN_AGREEMENT:
+            shutil.rmtree(part)
+            raise BundleError(
+                f"the exported graph '{file}' agrees with PyTorch on {reports[plan].labels:.4%} of the pixels only, "
+                f"expected {MIN_AGREEMENT:.1%}; nothing was written"
+            )
+    save_file({k: _half(v) for k, v in model.state_dict().items()}, part / "model.safetensors")
+    manifest = _manifest(model, spec, graphs, reports)
+    (part / CARD_NAME).write_text(model_card(manifest), encoding="utf-8")
+    write_manifest(part, manifest)
+    shutil.rmtree(folder, ignore_errors=True)
+    part.replace(folder)
+    return reports
+
+
+def measure_parity(graph: DeployGraph, onnx_file: Path, sample: UInt8Array) -> ParityReport:
+    """Compare a graph in ONNX Runtime with PyTorch at three image sizes, none of them the size of tracing."""
+    backend = OnnxBackend(onnx_file)
+    same, total, worst = 0, 0, 0
+    for height, width in ((128, 128), (192, 320), (384, 512)):
+        image = _tile_to(sample, height, width)
+        with torch.inference_mode():
+            labels, confidence = (out.numpy() for out in graph(torch.from_numpy(image)))
+        found_labels, found_confidence = backend(image)
+        same += int((labels == found_labels).sum())
+        total += labels.size
+        worst = max(worst, int(np.abs(confidence.astype(int) - found_confidence.astype(int)).max()))
+    return ParityReport(same / total, worst)
+
+
+def _to_onnx(graph: DeployGraph) -> bytes:
+    size = {"image": {1: "height", 2: "width"}, "labels": {1: "height", 2: "width"}}
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the tracer warns of shapes that it keeps; the parity check covers them
+        # The tracing exporter, not the newer one: that needs many minutes to reason about symbolic sizes through
+        # the encoder's strides, and static graphs would need one file an image size.
+        torch.onnx.export(
+            graph,
+            (torch.zeros((1, 256, 448, 3), dtype=torch.uint8),),
+            buffer,  # type: ignore[arg-type]  # the tracing exporter takes a buffer
+            input_names=["image"],
+            output_names=["labels", "confidence"],
+            dynamic_axes={**size, "confidence": size["labels"]},
+            opset_version=_OPSET,
+            dynamo=False,
+        )
+    model = onnx.load_from_string(buffer.getvalue())
+    _store_weights_in_half(model)
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+def _store_weights_in_half(model: onnx.ModelProto) -> None:
+    """Replace each large float initializer by a half-precision one and a Cast, which loaders fold away."""
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or int(np.prod(tensor.dims)) < _HALF_FROM:
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), f"{name}.half"))
+        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def _manifest(
+    model: HRDA, spec: ExportSpec, graphs: Mapping[str, Any], reports: Mapping[str, ParityReport]
+) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "preset": spec.preset,
+        "label_space": spec.label_space.to_dict(),
+        "normalisation": {"mean": list(spec.mean), "std": list(spec.std)},
+        "input": {"multiple_of": MULTIPLE_OF, "long_side": spec.long_side},
+        "context_scale": model.context_scale,
+        "default_plan": spec.default_plan,
+        "graphs": dict(graphs),
+        "parity_with_pytorch": {
+            plan: {"labels": round(report.labels, 6), "confidence": report.confidence}
+            for plan, report in reports.items()
+        },
+        "provenance": dict(spec.provenance),
+    }
+
+
+def _tile_to(image: UInt8Array, height: int, width: int) -> UInt8Array:
+    rows, columns = -(-height // image.shape[0]), -(-width // image.shape[1])
+    return np.ascontiguousarray(np.tile(image, (rows, columns, 1))[None, :height, :width])
+
+
+def _half(value: Tensor) -> Tensor:
+    return value.half().contiguous() if value.is_floating_point() else value.contiguous()
+
+
+def _to_uint8(x: Tensor) -> Tensor:
+    return x.to(torch.uint8)

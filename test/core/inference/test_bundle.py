@@ -1,0 +1,128 @@
+"""Bundles: everything is checked before anything is loaded."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_bundle import write_tiny_bundle
+
+from hrda_core.errors import BundleError
+from hrda_core.inference.bundle import Bundle, write_manifest
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A bundle that a test may damage."""
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+
+
+def _change_manifest(bundle: Path, **changes: object) -> None:
+    path = bundle / "manifest.yaml"
+    values = {**yaml.safe_load(path.read_text()), **changes}
+    path.write_text(yaml.safe_dump({key: value for key, value in values.items() if value is not None}))
+
+
+def test_a_whole_bundle_opens(bundle: Path) -> None:
+    opened = Bundle.open(bundle)
+    assert opened.name == "tiny"
+    assert opened.graphs["tiles"].grid == (2, 2)
+    assert opened.default_plan == "tiles"
+    assert len(opened.label_space) == 19
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "context.onnx"])
+def test_one_changed_byte_is_found_and_the_file_named(bundle: Path, name: str) -> None:
+    content = bytearray((bundle / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / name).write_bytes(content)
+    with pytest.raises(BundleError, match=rf"sha256 of file '{name}'"):
+        Bundle.open(bundle)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "context.onnx"])
+def test_a_cut_off_file_is_found_and_the_sizes_named(bundle: Path, name: str) -> None:
+    (bundle / name).write_bytes((bundle / name).read_bytes()[:-1])
+    with pytest.raises(BundleError, match=rf"'{name}' has \d+ bytes, the manifest says \d+"):
+        Bundle.open(bundle)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "context.onnx"])
+def test_a_missing_file_is_named(bundle: Path, name: str) -> None:
+    (bundle / name).unlink()
+    with pytest.raises(BundleError, match=rf"'{name}' is missing"):
+        Bundle.open(bundle)
+
+
+def test_no_folder_no_manifest_and_garbage_are_told_apart(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="is not a folder"):
+        Bundle.open(tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BundleError, match=r"has no manifest\.yaml"):
+        Bundle.open(tmp_path / "empty")
+    (bundle / "manifest.yaml").write_text("{[")
+    with pytest.raises(BundleError, match="not readable"):
+        Bundle.open(bundle)
+    (bundle / "manifest.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BundleError, match="not readable"):
+        Bundle.open(bundle)
+    (bundle / "manifest.yaml").write_text("just a sentence")
+    with pytest.raises(BundleError, match="format_version"):
+        Bundle.open(bundle)
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", 1.5])
+def test_another_format_version_names_both_versions(bundle: Path, version: object) -> None:
+    _change_manifest(bundle, format_version=version)
+    with pytest.raises(BundleError, match=f"format version {version!r}, this release reads 1"):
+        Bundle.open(bundle)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["name", "preset", "label_space", "normalisation", "input", "context_scale", "default_plan", "graphs", "files"],
+)
+def test_each_missing_key_is_an_error(bundle: Path, key: str) -> None:
+    _change_manifest(bundle, **{key: None})
+    with pytest.raises(BundleError, match="manifest"):
+        Bundle.open(bundle)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"default_plan": "nested"},
+        {"graphs": {"tiles": {"file": "other.onnx"}}},
+        {"graphs": ["tiles"]},
+        {"input": {"multiple_of": "many", "long_side": 0}},
+        {"normalisation": {"mean": [1, 2], "std": [1, 1, 1]}},
+        {"files": {"model.onnx": 7}},
+        {"files": {"model.onnx": {"bytes": 3}}},
+    ],
+)
+def test_a_garbled_value_is_a_bundle_error(bundle: Path, changes: dict[str, object]) -> None:
+    _change_manifest(bundle, **changes)
+    with pytest.raises(BundleError):
+        Bundle.open(bundle)
+
+
+def test_a_file_outside_the_bundle_is_refused(bundle: Path) -> None:
+    (bundle.parent / "secret").write_text("x")
+    _change_manifest(bundle, files={"../secret": {"bytes": 1, "sha256": "0"}})
+    with pytest.raises(BundleError, match="leaves the bundle"):
+        Bundle.open(bundle)
+
+
+def test_hashes_can_be_left_out_but_sizes_cannot(bundle: Path) -> None:
+    content = bytearray((bundle / "model.onnx").read_bytes())
+    content[-1] ^= 1
+    (bundle / "model.onnx").write_bytes(content)
+    Bundle.open(bundle, verify=False)
+
+
+def test_the_manifest_is_replaced_whole(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path / "b")
+    write_manifest(folder, {"name": "other"})
+    assert sorted(path.name for path in folder.iterdir()) == ["context.onnx", "manifest.yaml", "model.onnx"]

@@ -1,0 +1,141 @@
+"""The predictor: any size in, masks of the same size out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_bundle import expected_confidence, expected_labels, write_tiny_bundle
+
+from hrda_core.errors import BackendError, BundleError, ImageError
+from hrda_core.inference import Bundle, Predictor
+from hrda_core.inference.backends.onnx_backend import OnnxBackend, default_threads
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_bundle: Path) -> Predictor:
+    return Predictor(tiny_bundle)
+
+
+def _image(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(height=st.integers(1, 300), width=st.integers(1, 300), seed=st.integers(0, 99))
+def test_masks_have_the_size_of_the_image_and_belong_to_its_pixels(
+    predictor: Predictor, height: int, width: int, seed: int
+) -> None:
+    image = _image(height, width, seed)
+    result = predictor(image)
+    np.testing.assert_array_equal(result.labels, expected_labels(image))
+    np.testing.assert_array_equal(result.confidence, expected_confidence(image))
+
+
+def test_the_plan_selects_the_graph(tiny_bundle: Path) -> None:
+    image = _image(50, 70)
+    labels = Predictor(tiny_bundle, plan="context")(image).labels
+    np.testing.assert_array_equal(labels, expected_labels(image, "context"))
+
+
+def test_an_earlier_result_is_not_changed_by_a_later_call(predictor: Predictor) -> None:
+    first, second = _image(64, 64, 1), _image(64, 64, 2)
+    kept = predictor(first)
+    predictor(second)
+    np.testing.assert_array_equal(kept.labels, expected_labels(first))
+
+
+def test_rows_may_be_strided_and_the_image_is_not_written(predictor: Predictor) -> None:
+    wide = _image(60, 100)
+    view = wide[:, 7:90]
+    before = wide.copy()
+    np.testing.assert_array_equal(predictor(view).labels, expected_labels(view))
+    np.testing.assert_array_equal(wide, before)
+
+
+def test_a_larger_image_is_shrunk_to_long_side_and_masks_enlarged_back(tmp_path: Path) -> None:
+    predictor = Predictor(write_tiny_bundle(tmp_path / "b", long_side=128))
+    plan = predictor.plan_for(540, 960)
+    assert (plan.height, plan.width) == (72, 128)
+    image = np.zeros((540, 960, 3), np.uint8)
+    image[:, 480:] = 255
+    result = predictor(image)
+    assert result.labels.shape == (540, 960)
+    assert (result.labels[:, :470] == 0).all()
+    assert (result.labels[:, 490:] == 15).all()
+
+
+def test_long_side_can_be_switched_off(tmp_path: Path) -> None:
+    predictor = Predictor(write_tiny_bundle(tmp_path / "b", long_side=16), long_side=0)
+    image = _image(40, 50)
+    np.testing.assert_array_equal(predictor(image).labels, expected_labels(image))
+
+
+def test_a_very_long_strip_keeps_at_least_one_pixel(tmp_path: Path) -> None:
+    predictor = Predictor(write_tiny_bundle(tmp_path / "b", long_side=64))
+    assert predictor(_image(1, 2000)).labels.shape == (1, 2000)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((4, 0, 3), np.uint8),
+        [[1, 2, 3]],
+    ],
+)
+def test_anything_but_an_rgb_image_is_refused(predictor: Predictor, image: object) -> None:
+    with pytest.raises(ImageError):
+        predictor(image)  # type: ignore[arg-type]
+
+
+def test_unknown_backend_plan_and_negative_side_are_explained(tiny_bundle: Path) -> None:
+    with pytest.raises(BackendError, match="choose one of auto, onnx"):
+        Predictor(tiny_bundle, "cuda3000")
+    with pytest.raises(BackendError, match="it has tiles, context"):
+        Predictor(tiny_bundle, plan="nested")
+    with pytest.raises(BackendError, match="long_side"):
+        Predictor(tiny_bundle, long_side=-1)
+
+
+def test_a_graph_with_other_inputs_is_refused(tmp_path: Path) -> None:
+    from onnx import TensorProto, helper
+
+    io = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", io[:1], io[1:])
+    path = tmp_path / "other.onnx"
+    path.write_bytes(
+        helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString()
+    )
+    with pytest.raises(BundleError, match="has inputs"):
+        OnnxBackend(path)
+
+
+def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "noise.onnx"
+    path.write_bytes(b"not a graph")
+    with pytest.raises(BundleError, match="cannot load"):
+        OnnxBackend(path)
+
+
+def test_one_core_stays_free_by_default() -> None:
+    assert default_threads() >= 1
+
+
+def test_an_open_bundle_is_taken_as_it_is(tiny_bundle: Path) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    assert Predictor(bundle).bundle is bundle
+
+
+def test_warm_up_runs_the_back_end_once(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, ...]] = []
+    original = predictor._backend
+    monkeypatch.setattr(predictor, "_backend", lambda image: (seen.append(image.shape), original(image))[1])
+    predictor.warm_up(100, 130)
+    assert seen == [(1, 128, 192, 3)]
