@@ -1,0 +1,1 @@
+"""Data sets and image transforms. OpenCV and numpy; no torch."""

@@ -1,0 +1,75 @@
+"""AdamW with the paper's parameter groups, and linear warm-up times polynomial decay (paper section 4.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+__all__ = ["OptimConfig", "build_optimizer", "learning_rate_factor", "set_learning_rate"]
+
+_WARMUP_RATIO = 1e-6
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimiser and schedule.
+
+    Attributes:
+        lr: learning rate of the encoder (6e-5 in the paper).
+        head_lr_factor: everything outside the encoder learns this much faster (10 in the paper).
+        weight_decay: 0.01 in the paper; encoder norms do not decay, decoder norms do.
+        warmup: iterations of linear warm-up (1500 in the paper).
+        power: exponent of the polynomial decay to 0 (1 in the paper).
+    """
+
+    lr: float = 6e-5
+    head_lr_factor: float = 10.0
+    weight_decay: float = 0.01
+    warmup: int = 1500
+    power: float = 1.0
+
+
+def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
+    """Three groups: encoder, encoder norms (no decay), head (lr times `head_lr_factor`); frozen parameters in none.
+
+    A parameter belongs to the head if its name contains `head`, else to the norms if it is part of a
+    normalisation layer, as the substring rules of the reference sort them.
+    """
+    norms = {
+        f"{prefix}.{name}"
+        for prefix, module in model.named_modules()
+        if isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.modules.batchnorm._BatchNorm)
+        for name, _ in module.named_parameters(recurse=False)
+    }
+    groups: dict[str, list[nn.Parameter]] = {"encoder": [], "norm": [], "head": []}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups["head" if "head" in name else "norm" if name in norms else "encoder"].append(parameter)
+    settings = {
+        "encoder": {"lr": config.lr, "weight_decay": config.weight_decay},
+        "norm": {"lr": config.lr, "weight_decay": 0.0},
+        "head": {"lr": config.lr * config.head_lr_factor, "weight_decay": config.weight_decay},
+    }
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "name": name, "base_lr": settings[name]["lr"], **settings[name]}
+            for name, parameters in groups.items()
+            if parameters
+        ]
+    )
+
+
+def learning_rate_factor(iteration: int, iterations: int, config: OptimConfig) -> float:
+    """Factor on the base rate before step `iteration` (from 0): polynomial decay, times warm-up in the beginning."""
+    factor = float((1 - iteration / iterations) ** config.power)
+    if iteration < config.warmup:
+        factor *= 1 - (1 - iteration / config.warmup) * (1 - _WARMUP_RATIO)
+    return factor
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set each group to its base rate times `factor`."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor

@@ -1,0 +1,1 @@
+"""The training method: losses, sampling, teacher. Pure functions of tensors and generators."""

@@ -1,0 +1,51 @@
+"""Parameter groups and the learning-rate schedule."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny_network import TINY
+
+from hrda_core.models import create_model
+from hrda_core.trainer.optim import OptimConfig, build_optimizer, learning_rate_factor, set_learning_rate
+
+
+def test_schedule_equals_the_reference(shared_dir: Path) -> None:
+    golden = json.loads((shared_dir / "golden" / "scalars.json").read_text())["lr"]["poly10warm_adamw"]
+    config = OptimConfig()
+    for iteration, expected in golden["lr"].items():
+        factor = learning_rate_factor(int(iteration), golden["max_iters"], config)
+        for base, rate in zip(golden["base_lrs"], expected, strict=True):
+            assert base * factor == pytest.approx(rate, rel=1e-6)
+
+
+def test_head_learns_ten_times_faster_and_encoder_norms_do_not_decay() -> None:
+    model = create_model("hrda_lite", **TINY)
+    optimizer = build_optimizer(model, OptimConfig())
+    by_name = {group["name"]: group for group in optimizer.param_groups}
+    assert by_name["head"]["lr"] == pytest.approx(10 * by_name["encoder"]["lr"])
+    assert by_name["norm"]["weight_decay"] == 0
+    assert by_name["head"]["weight_decay"] == by_name["encoder"]["weight_decay"] == 0.01
+    counted = sum(len(group["params"]) for group in optimizer.param_groups)
+    assert counted == len(list(model.parameters()))
+
+
+def test_head_norms_stay_with_the_head() -> None:
+    model = create_model("hrda_lite", **TINY)
+    head = next(group for group in build_optimizer(model, OptimConfig()).param_groups if group["name"] == "head")
+    expected = [p for name, p in model.named_parameters() if "head" in name]
+    assert {id(p) for p in head["params"]} == {id(p) for p in expected}
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    model = create_model("hrda_lite", **TINY)
+    model.backbone.requires_grad_(False)  # type: ignore[union-attr,operator]
+    assert [group["name"] for group in build_optimizer(model, OptimConfig()).param_groups] == ["head"]
+
+
+def test_the_factor_scales_every_base_rate() -> None:
+    optimizer = build_optimizer(create_model("hrda_lite", **TINY), OptimConfig(lr=1.0))
+    set_learning_rate(optimizer, 0.5)
+    assert sorted({group["lr"] for group in optimizer.param_groups}) == [0.5, 5.0]

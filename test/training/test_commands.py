@@ -1,0 +1,96 @@
+"""`hrda train`, `hrda export` and `hrda evaluate`, one after the other, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from street_images import write_street_images
+from tiny_bundle import write_tiny_bundle
+from tiny_network import TINY
+
+from hrda_core.inference import Bundle
+from hrda_training.__main__ import main
+
+
+def _write_recipe(folder: Path) -> Path:
+    images, labels = write_street_images(folder / "data", count=4)
+    recipe = {
+        "name": "tiny",
+        "source": {"name": "made up", "images": str(images), "labels": str(labels), "rcs_min_pixels": 100},
+        "model": {"overrides": TINY, "imagenet": False},
+        "crop": {"height": 64, "width": 64},
+        "iterations": 3,
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def test_train_export_evaluate_leave_a_scored_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe, run, bundle = _write_recipe(tmp_path), tmp_path / "run", tmp_path / "bundle"
+    assert main(["train", str(recipe), "--run", str(run), "--iterations", "4"]) == 0
+    assert yaml.safe_load((run / "recipe.yaml").read_text())["iterations"] == 4
+    assert main(["export", str(run), "--out", str(bundle)]) == 0
+    data = tmp_path / "data"
+    folders = ["--images", str(data / "images"), "--labels", str(data / "labels")]
+    options = ["--groups", "camvid11", "--json", str(tmp_path / "scores.json"), "--record", "made-up"]
+    assert main(["evaluate", "--bundle", str(bundle), *folders, *options]) == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["images"] == 4
+    assert set(scores["iou"]) >= {"road", "sky", "car"}
+    assert 0 <= scores["mean_iou"] <= 1
+    assert f"{100 * scores['mean_iou']:.1f}" in (bundle / "MODEL_CARD.md").read_text()
+    assert "made-up" in Bundle.open(bundle).manifest["provenance"]["scores"]
+    assert "mIoU" in capsys.readouterr().out
+
+
+def test_a_list_file_selects_images(tmp_path: Path) -> None:
+    images, labels = write_street_images(tmp_path / "data", count=4)
+    (tmp_path / "list.txt").write_text("train/frame1\ntrain/frame2.jpg\n")
+    bundle = write_tiny_bundle(tmp_path / "bundle")
+    command = ["evaluate", "--bundle", str(bundle), "--images", str(images), "--labels", str(labels)]
+    assert main([*command, "--list", str(tmp_path / "list.txt"), "--json", str(tmp_path / "s.json")]) == 0
+    assert json.loads((tmp_path / "s.json").read_text())["images"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["train", "absent.yaml", "--run", "r"], "absent.yaml"),
+        (["train", "--run", "r"], "source"),
+        (["train", "recipe.yaml", "--run", "r", "--iterations", "many"], "iterations"),
+        (["train", "recipe.yaml", "--run", "r", "--iterations", "0"], "iterations"),
+        (["train", "recipe.yaml", "--run", "r", "--crop.height", "33"], "multiples of 32"),
+        (["train", "recipe.yaml", "--run", "r", "--optm.lr", "1"], "optm"),
+        (["train", "recipe.yaml", "--run", "r", "--source.images", "absent"], "absent"),
+        (["train", "recipe.yaml", "--run", "r", "--model.preset", "hrda_light"], "hrda_lite"),
+        (["export", "absent", "--out", "b"], "absent"),
+        (["evaluate", "--bundle", "absent", "--images", "data/images", "--labels", "data/labels"], "absent"),
+        (["evaluate", "--bundle", "bundle", "--images", "absent", "--labels", "data/labels"], "absent"),
+        (["evaluate", "--bundle", "bundle", "--images", "data/images", "--labels", "data/labels", "--groups", "x"],
+         "camvid11"),
+    ],
+)  # fmt: skip
+def test_a_users_mistake_gives_exit_code_2_and_names_what_is_wrong(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    sentence: str,
+) -> None:
+    _write_recipe(tmp_path)
+    write_tiny_bundle(tmp_path / "bundle")
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = main(arguments)
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    message = capsys.readouterr().err
+    assert code == 2, message
+    assert sentence in message
+    assert "Traceback" not in message
+    assert not (tmp_path / "r").exists()
+    assert not (tmp_path / "b").exists()

@@ -1,0 +1,72 @@
+"""The `hrda` command: one verb, one module. A verb is loaded when it is called, so `hrda --help` needs no torch.
+
+    hrda                      list the verbs
+    hrda VERB --help          options of one verb
+    hrda train --config config/recipes/NAME.yaml
+
+Exit status: 0 success, 1 a fault of ours (with traceback), 2 a user's mistake (one sentence), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+
+from hrda_core import __version__
+from hrda_core.errors import HrdaError
+
+__all__ = ["VERBS", "main"]
+
+VERBS: dict[str, tuple[str, str]] = {
+    "train": ("hrda_training.train", "train a network from a recipe"),
+    "export": ("hrda_training.export", "turn a checkpoint into a model bundle with ONNX graphs"),
+    "evaluate": ("hrda_training.evaluate", "score a bundle on labelled images"),
+}
+"""Verb -> (module with `main(argv) -> int`, help line). A new verb is one file and one row."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb and return the exit status."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0
+    if arguments[0] == "--version":
+        print(f"hrda_ros {__version__}")
+        return 0
+    verb, rest = arguments[0], arguments[1:]
+    if verb not in VERBS:
+        return _fail("hrda", f"'{verb}' is not a verb; {_proposal(verb)}")
+    return _run(verb, rest)
+
+
+def _run(verb: str, arguments: list[str]) -> int:
+    """Call the verb's `main`; only mistakes that a user can mend become a sentence, all else keeps its traceback."""
+    try:
+        return importlib.import_module(VERBS[verb][0]).main(arguments)
+    except HrdaError as error:
+        return _fail(f"hrda {verb}", str(error))
+    except KeyboardInterrupt:
+        print(f"hrda {verb}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _fail(command: str, sentence: str) -> int:
+    print(f"{command}: error: {sentence}", file=sys.stderr)
+    return 2
+
+
+def _usage() -> str:
+    width = max(len(verb) for verb in VERBS)
+    lines = [f"  {verb:<{width}}  {text}" for verb, (_, text) in VERBS.items()]
+    return "\n".join(["usage: hrda VERB [options]", "", *lines, "", "'hrda VERB --help' lists the options of a verb."])
+
+
+def _proposal(verb: str) -> str:
+    nearest = difflib.get_close_matches(verb, VERBS, n=1)
+    return f"did you mean '{nearest[0]}'?" if nearest else f"choose one of {', '.join(VERBS)}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
