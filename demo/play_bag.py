@@ -1,0 +1,73 @@
+"""A camera made of a bag: publish its compressed images at a steady rate, stamps and bytes untouched.
+
+    python demo/play_bag.py demo/street_day_dusk --rate 10
+
+Waits for a first subscriber, then keeps its beat whatever the subscribers do: no acknowledgement, no repetition.
+Prints one event a frame (street_demo/events.py) and stays until SIGINT or SIGTERM, so that the last frame arrives.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import rclpy
+from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import CompressedImage
+from street_demo.errors import DemoError
+from street_demo.events import emit
+from street_demo.recording import Recording, open_recording
+
+MATCH_POLL_S = 0.02
+
+
+def play(node: Node, recording: Recording, stamps: frozenset[int], rate_hz: float, stop: threading.Event) -> None:
+    """Publish the frames with these stamps; the first one is due one period after a subscriber has matched."""
+    publisher = node.create_publisher(CompressedImage, recording.topic, qos_profile_sensor_data)
+    frames = [(stamp, raw) for stamp, raw in recording.messages() if stamp in stamps]
+    while publisher.get_subscription_count() == 0 and not stop.wait(MATCH_POLL_S):
+        pass
+    start = time.monotonic()
+    for index, (stamp, raw) in enumerate(frames, start=1):
+        if stop.wait(max(0.0, start + index / rate_hz - time.monotonic())):
+            return
+        published_ns = time.monotonic_ns()
+        publisher.publish(raw)
+        emit("frame", stamp=stamp, time_ns=published_ns)
+    emit("end")
+    stop.wait()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("bag", type=Path, help="rosbag2 folder with sensor_msgs/CompressedImage messages")
+    parser.add_argument("--rate", type=float, default=10.0, help="frames a second (default: %(default)s)")
+    parser.add_argument("--max-frames", type=int, help="only so many, evenly spaced over the bag")
+    options = parser.parse_args(argv)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        recording = open_recording(options.bag)
+    except DemoError as error:
+        print(f"play_bag: {error}", file=sys.stderr)
+        return 2
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    node = rclpy.create_node("bag_camera")
+    try:
+        play(node, recording, frozenset(recording.evenly_spaced(options.max_frames)), options.rate, stop)
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""The demo's processes see a ROS graph of their own, and its pace suits the machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from street_demo.environment import child_environment
+from street_demo.pacing import MAX_PLAYING_S, MAX_RATE_HZ, choose_rate
+
+SOURCED = {
+    "PATH": "/usr/bin",
+    "HOME": "/home/someone",
+    "ROS_DISTRO": "jazzy",
+    "ROS_DOMAIN_ID": "42",
+    "ROS_LOCALHOST_ONLY": "1",
+    "RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp",
+    "AMENT_PREFIX_PATH": "/opt/ros/jazzy",
+    "PYTHONPATH": "/opt/ros/jazzy/lib/python3.12/site-packages",
+    "LD_LIBRARY_PATH": "/opt/ros/jazzy/lib",
+    "FASTRTPS_DEFAULT_PROFILES_FILE": "/somewhere.xml",
+    "_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1",
+}
+
+
+def test_a_sourced_distribution_does_not_reach_the_processes() -> None:
+    environment = child_environment(Path("/logs"), Path("/profile.xml"), SOURCED)
+    assert not [value for value in environment.values() if "/opt/ros" in value or "cyclone" in value]
+    assert "_ROS_WHEELS_BOOTSTRAP_COMPLETE" not in environment
+    assert "ROS_LOCALHOST_ONLY" not in environment
+    assert environment["PATH"] == "/usr/bin"
+    assert environment["FASTDDS_DEFAULT_PROFILES_FILE"] == "/profile.xml"
+    assert environment["ROS_LOG_DIR"] == "/logs"
+
+
+def test_domain_is_drawn_afresh_and_valid() -> None:
+    domains = {int(child_environment(Path(), Path(), SOURCED)["ROS_DOMAIN_ID"]) for _ in range(200)}
+    assert len(domains) > 20
+    assert domains <= set(range(1, 102))
+
+
+@pytest.mark.parametrize(("inference_s", "rate_hz"), [(0.005, MAX_RATE_HZ), (0.12, 5.0), (30.0, 101 / MAX_PLAYING_S)])
+def test_rate_leaves_room_beside_the_inference_within_bounds(inference_s: float, rate_hz: float) -> None:
+    assert choose_rate(inference_s, 101) == pytest.approx(rate_hz)
