@@ -1,0 +1,156 @@
+"""Judges how the node is doing and says it as `diagnostic_msgs`. No rclpy.
+
+Levels, the first that applies:
+
+    ERROR   configuring failed, or frames fail and none is published
+    WARN    not active; some frames fail; messages are refused; fewer masks than `expected_rate`
+    STALE   active, but no image for 5 s
+    OK      masks go out, or nobody asks for them (`lazy`)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from hrda_ros.pipeline import OUTCOMES, Counts, Performance
+
+__all__ = ["ERROR", "OK", "SILENT_AFTER_S", "STALE", "WARN", "NodeReport", "Throttle", "assess", "fill_status"]
+
+OK, WARN, ERROR, STALE = range(4)  # as in diagnostic_msgs/DiagnosticStatus
+
+SILENT_AFTER_S = 5.0
+"""Without an image for so long, the input counts as silent, seconds."""
+
+_RATE_TOLERANCE = 0.9
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """The node at one moment.
+
+    Attributes:
+        name: fully qualified node name.
+        topic: resolved input topic; empty before the first configure.
+        state: lifecycle state.
+        model, backend, plan: what runs; empty while unconfigured.
+        counts, performance: of the pipeline.
+        active_s: seconds since activation.
+        silent_s: seconds since the last image, or since activation.
+        expected_hz: masks a second that the user expects; 0 = none.
+        last_error: what ended the last transition; empty where it went well.
+    """
+
+    name: str
+    topic: str
+    state: str
+    model: str
+    backend: str
+    plan: str
+    counts: Counts
+    performance: Performance
+    active_s: float
+    silent_s: float
+    expected_hz: float
+    last_error: str
+
+
+def assess(report: NodeReport, before: Counts) -> tuple[int, str]:
+    """Level and one-line message.
+
+    Args:
+        report: the node now.
+        before: the counters at the last assessment.
+    """
+    now, speed = report.counts, report.performance
+    published, failed = now.published - before.published, now.failed - before.failed
+    if report.last_error:
+        return ERROR, report.last_error
+    if report.state != "active":
+        return WARN, f"not active ({report.state})"
+    if failed:
+        return (WARN if published else ERROR), f"{failed} frame(s) failed: {_causes(now, before, 'failed')}"
+    if report.silent_s >= SILENT_AFTER_S:
+        return STALE, f"no image on {report.topic} for {report.silent_s:.0f} s"
+    if now.refused > before.refused:
+        return WARN, f"{now.refused - before.refused} message(s) refused: {_causes(now, before, 'refused')}"
+    if not published and now.stale > before.stale:
+        return OK, f"idle: {_causes(now, before, 'stale')}"
+    too_slow = report.expected_hz > 0 and speed.published_hz < _RATE_TOLERANCE * report.expected_hz
+    if too_slow and report.active_s > SILENT_AFTER_S:
+        return WARN, f"{speed.published_hz:.1f} masks a second, expected {report.expected_hz:g}"
+    return OK, f"{speed.published_hz:.1f} masks a second"
+
+
+def _causes(now: Counts, before: Counts, outcome: str) -> str:
+    grown = [
+        cause
+        for (kind, cause), count in now.causes.items()
+        if kind == outcome and count > before.causes.get((kind, cause), 0)
+    ]
+    return ", ".join(sorted(grown))
+
+
+def fill_status(status: Any, new_value: Callable[[], Any], report: NodeReport, verdict: tuple[int, str]) -> None:
+    """Fill a `diagnostic_msgs/DiagnosticStatus`.
+
+    Args:
+        status: the message.
+        new_value: makes an empty `diagnostic_msgs/KeyValue`.
+        report: the node now.
+        verdict: as `assess` gave it.
+    """
+    level, status.message = verdict
+    status.level = bytes([level])
+    status.name = f"{report.name.lstrip('/')}: {report.topic}"
+    status.hardware_id = report.model
+    status.values = []
+    for key, text in _values(report).items():
+        value = new_value()
+        value.key, value.value = key, text
+        status.values.append(value)
+
+
+def _values(report: NodeReport) -> dict[str, str]:
+    speed, counts = report.performance, report.counts
+    values = {
+        "state": report.state,
+        "model": report.model,
+        "backend": report.backend,
+        "plan": report.plan,
+        "received": str(counts.received),
+        **{outcome: str(getattr(counts, outcome)) for outcome in OUTCOMES},
+        "in_flight": str(counts.in_flight),
+        **{f"{outcome}/{cause}": str(count) for (outcome, cause), count in sorted(counts.causes.items())},
+        "received_hz": f"{speed.received_hz:.2f}",
+        "published_hz": f"{speed.published_hz:.2f}",
+        "expected_hz": f"{report.expected_hz:g}",
+    }
+    for step in ("wait", "decode", "infer", "publish", "total", "age"):
+        p50, p95 = speed.latency_s.get(step, (None, None))
+        values[f"{step}_ms_p50"] = "n/a" if p50 is None else f"{1e3 * p50:.1f}"
+        values[f"{step}_ms_p95"] = "n/a" if p95 is None else f"{1e3 * p95:.1f}"
+    return values
+
+
+class Throttle:
+    """Lets the same thing through once in a while.
+
+    Args:
+        period_s: shortest time between two of the same key.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, period_s: float, clock: Callable[[], float]) -> None:
+        self._period_s = period_s
+        self._clock = clock
+        self._last: dict[Hashable, float] = {}
+
+    def due(self, key: Hashable) -> bool:
+        """Whether `key` may pass now; if so, it starts waiting again."""
+        now = self._clock()
+        if now - self._last.get(key, float("-inf")) < self._period_s:
+            return False
+        self._last[key] = now
+        return True

@@ -1,0 +1,107 @@
+"""What the node publishes for a frame: choosing the outputs, drawing them in place, handing them to ROS. No rclpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Set
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from hrda_core.errors import BackendError
+from hrda_core.inference import Prediction
+from hrda_ros.codec import MessageBuffer
+from hrda_ros.overlay import blend, colorize
+
+__all__ = ["OUTPUT_ENCODINGS", "MaskOutputs", "PublisherLike"]
+
+UInt8Array = npt.NDArray[np.uint8]
+
+OUTPUT_ENCODINGS = {"labels": "mono8", "color": "rgb8", "overlay": "rgb8", "confidence": "mono8"}
+"""Output name (topic `~/NAME`) to the encoding of its images."""
+
+_DRAWN = {"color", "overlay"}
+"""Pictures for people: made only while somebody looks."""
+
+
+class PublisherLike(Protocol):
+    """The part of an rclpy publisher that is used here."""
+
+    def publish(self, msg: Any) -> None:
+        """Serialise and send; the message may be written again afterwards."""
+        ...
+
+    def get_subscription_count(self) -> int:
+        """Subscriptions that are matched now."""
+        ...
+
+
+class MaskOutputs:
+    """The mask topics of one node.
+
+    Args:
+        publishers: by output name; `labels` at least.
+        new_message: makes an empty `sensor_msgs/Image`.
+        color_table: uint8 (256, 3) RGB, colour of each class id.
+    """
+
+    def __init__(
+        self,
+        publishers: Mapping[str, PublisherLike],
+        new_message: Callable[[], Any],
+        color_table: UInt8Array,
+    ) -> None:
+        self._publishers = publishers
+        self._buffers = {name: MessageBuffer(new_message, OUTPUT_ENCODINGS[name]) for name in publishers}
+        self._color_table = color_table
+
+    def wanted(self, lazy: bool) -> Set[str]:
+        """Names of the outputs that are worth making now.
+
+        Args:
+            lazy: only what is subscribed to; otherwise also the masks that nobody subscribes to (but no pictures).
+        """
+        subscribed = {name for name, publisher in self._publishers.items() if publisher.get_subscription_count() > 0}
+        return subscribed if lazy else subscribed | (self._publishers.keys() - _DRAWN)
+
+    def publish(
+        self, header: Any, rgb: UInt8Array, prediction: Prediction, wanted: Set[str], overlay_alpha: float
+    ) -> None:
+        """Make and publish the wanted outputs, masks before pictures.
+
+        Args:
+            header: header of the camera message, passed on as it is.
+            rgb: uint8 (H, W, 3), the camera image.
+            prediction: masks of that size.
+            wanted: as `wanted()` gave it.
+            overlay_alpha: weight of the colours in the overlay, 0 to 1.
+
+        Raises:
+            BackendError: the masks have another size than the image.
+        """
+        if prediction.labels.shape != rgb.shape[:2]:
+            raise BackendError(
+                f"the back end gave a mask of shape {prediction.labels.shape} for an image of shape {rgb.shape[:2]}"
+            )
+        if "labels" in wanted:
+            np.copyto(self._begin("labels", header, rgb), prediction.labels)
+            self._send("labels")
+        if "confidence" in wanted:
+            np.copyto(self._begin("confidence", header, rgb), prediction.confidence)
+            self._send("confidence")
+        color: UInt8Array | None = None
+        if "color" in wanted:
+            color = colorize(prediction.labels, self._color_table, self._begin("color", header, rgb))
+            self._send("color")
+        if "overlay" in wanted:
+            overlay = self._begin("overlay", header, rgb)
+            if color is None:
+                color = colorize(prediction.labels, self._color_table, overlay)
+            blend(rgb, color, overlay_alpha, overlay)
+            self._send("overlay")
+
+    def _begin(self, name: str, header: Any, rgb: UInt8Array) -> UInt8Array:
+        return self._buffers[name].begin(header, *rgb.shape[:2])
+
+    def _send(self, name: str) -> None:
+        self._publishers[name].publish(self._buffers[name].message)

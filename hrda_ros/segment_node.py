@@ -1,0 +1,296 @@
+"""The ROS 2 node: camera images in, class masks out. Topics, parameters and services: docs/node.md.
+
+The path of a frame, top to bottom: `_on_image` (executor thread) puts the message into the pipeline's one-element slot;
+`_segment` (worker thread) takes the newest one, decodes, infers and publishes. The rest is lifecycle and reporting.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import rclpy
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.exceptions import NameValidationException, ParameterException
+from rclpy.executors import ExternalShutdownException
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CompressedImage, Image
+
+from hrda_core.errors import HrdaError
+from hrda_ros.codec import decode_image
+from hrda_ros.compressed import decode_compressed
+from hrda_ros.diagnostics import NodeReport
+from hrda_ros.memory import keep_big_buffers
+from hrda_ros.monitor import Monitor
+from hrda_ros.parameters import Settings, declare_parameters, likely_typos, read_settings, refusal
+from hrda_ros.pipeline import Pipeline, StaleFrameError
+from hrda_ros.publishers import Publishers
+from hrda_ros.segmenter import Segmenter, open_segmenter
+from hrda_ros.topic_watch import explain_silence
+
+if TYPE_CHECKING:
+    from rclpy.lifecycle import LifecycleState
+
+__all__ = ["SegmentNode", "main"]
+
+WARM_UP_SIZE = (720, 1280)
+"""Height and width of the image that is segmented once in configure, pixels."""
+
+LONGEST_AGE_S = 60.0
+"""A stamp that is older comes from another clock (a bag, no time synchronisation), so its age is unknown. Seconds."""
+
+_INPUTS = {"raw": (Image, decode_image), "compressed": (CompressedImage, decode_compressed)}
+_JOIN_TIMEOUT_S = 10.0
+
+
+class SegmentNode(LifecycleNode):
+    """Lifecycle node `segment_node`.
+
+    Args:
+        predictor_factory: makes the network from the settings, in configure; replaced in tests and benchmarks.
+        node_options: passed on to `rclpy.lifecycle.LifecycleNode`.
+
+    Raises:
+        rclpy.exceptions.ParameterException: a parameter value from outside is refused.
+    """
+
+    def __init__(
+        self, *, predictor_factory: Callable[[Settings], Segmenter] = open_segmenter, **node_options: Any
+    ) -> None:
+        super().__init__("segment_node", **node_options)
+        self.add_on_set_parameters_callback(_check_parameters)
+        declare_parameters(self)
+        for typo, name in likely_typos(getattr(self, "_parameter_overrides", {})):
+            self.get_logger().warning(f"parameter '{typo}' does not exist and is ignored; was '{name}' meant?")
+        self._predictor_factory = predictor_factory
+        self._segmenter: Segmenter | None = None
+        self._publishers_made: Publishers | None = None
+        self._image_subscription: Any = None
+        self._state_name, self._last_error, self._topic = "unconfigured", "", ""
+        self._message_type, self._decode = _INPUTS["raw"]
+        self._input_qos = QoSProfile(depth=1)
+        self._pipeline: Pipeline[Any] = Pipeline(self._segment, self._on_problem)
+        self._monitor = Monitor(self, self._pipeline, self._report, self._explain_silence)
+
+    # The path of a frame.
+
+    def _on_image(self, message: Any) -> None:
+        """Executor thread: keep the newest message, nothing else."""
+        self._pipeline.offer(message)
+        stamp = message.header.stamp
+        self._monitor.saw_image(stamp.sec + 1e-9 * stamp.nanosec)
+
+    def _segment(self, message: Any) -> Mapping[str, float]:
+        """Worker thread: from camera message to published masks. Returns the durations of the steps, seconds."""
+        segmenter, publishers = self._segmenter, self._publishers_made
+        if segmenter is None or publishers is None or not self.context.ok():
+            raise StaleFrameError("deactivated")
+        settings = read_settings(self)
+        wanted = publishers.masks.wanted(settings.lazy)
+        if not wanted:
+            raise StaleFrameError("nobody_subscribed")
+        age_s = self._age_s(message)
+        if age_s is not None and 0 < settings.max_age_s < age_s:
+            raise StaleFrameError("too_old")
+
+        start = time.perf_counter()
+        rgb = self._decode(message)
+        decoded = time.perf_counter()
+        prediction = segmenter(rgb)
+        inferred = time.perf_counter()
+        publishers.masks.publish(message.header, rgb, prediction, wanted, settings.overlay_alpha)
+        published = time.perf_counter()
+
+        durations = {"decode": decoded - start, "infer": inferred - decoded, "publish": published - inferred}
+        age_s = self._age_s(message)
+        return durations if age_s is None else {**durations, "age": age_s}
+
+    def _age_s(self, message: Any) -> float | None:
+        """Seconds since the message's stamp by the node's clock; None where that is not known."""
+        stamp = message.header.stamp
+        age_s = 1e-9 * (self.get_clock().now().nanoseconds - stamp.sec * 10**9 - stamp.nanosec)
+        return age_s if 0 <= age_s <= LONGEST_AGE_S else None
+
+    # Lifecycle.
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load and warm up the network, and advertise the outputs."""
+        return self._transition("configure", "inactive", self._configure, partial(super().on_configure, state))
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Publish the class names, subscribe, and start the worker."""
+        return self._transition("activate", "active", partial(super().on_activate, state), self._activate)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe, finish the frame at hand, and drop the one that waits."""
+        return self._transition("deactivate", "inactive", self._deactivate, partial(super().on_deactivate, state))
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the network and withdraw the outputs."""
+        return self._transition("clean up", "unconfigured", self.close, partial(super().on_cleanup, state))
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and free everything, from any state."""
+        return self._transition("shut down", "finalized", self.close, partial(super().on_shutdown, state))
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything and start over from `unconfigured`."""
+        return self._transition("recover", "unconfigured", self.close, partial(super().on_error, state))
+
+    def start(self) -> bool:
+        """Configure and activate; False where that fails (the reason is in the log)."""
+        success = TransitionCallbackReturn.SUCCESS
+        return self.trigger_configure() == success and self.trigger_activate() == success
+
+    def close(self) -> None:
+        """Join the worker and free everything; to be called before `destroy_node`."""
+        self._deactivate()
+        self._segmenter = None
+        if self._publishers_made is not None:
+            self._publishers_made.close()
+            self._publishers_made = None
+
+    def _transition(self, verb: str, goal: str, *steps: Callable[[], object]) -> TransitionCallbackReturn:
+        """Carry out the steps of a transition; what goes wrong becomes one sentence in the log and a FAILURE."""
+        try:
+            for step in steps:
+                step()
+        except Exception as error:  # rclpy would turn it into an ERROR without a word
+            reason = str(error) if isinstance(error, HrdaError) else f"{type(error).__name__}: {error}"
+            self._last_error = f"cannot {verb}: {reason}"
+            if self.context.ok():
+                self.get_logger().error(self._last_error)
+            if self._state_name == "unconfigured":
+                self.close()
+            return TransitionCallbackReturn.FAILURE
+        self._state_name, self._last_error = goal, ""
+        return TransitionCallbackReturn.SUCCESS
+
+    def _configure(self) -> None:
+        settings = read_settings(self)
+        # OpenCV shares the cores with the back end; its own pool of all cores would slow both down.
+        cv2.setNumThreads(max(1, settings.threads))
+        started = time.perf_counter()
+        segmenter = self._predictor_factory(settings)
+        segmenter.warm_up(*WARM_UP_SIZE)
+        self._message_type, self._decode = _INPUTS[settings.image_transport]
+        self._topic = self._input_topic(settings.image_transport)
+        self._publishers_made = Publishers(self, segmenter, confidence=settings.publish_confidence)
+        self._segmenter = segmenter
+        self.get_logger().info(
+            f"model '{segmenter.bundle.name}' ({len(segmenter.bundle.label_space)} classes, plan {segmenter.plan}) is "
+            f"ready on {segmenter.backend_description} after {time.perf_counter() - started:.1f} s"
+        )
+
+    def _input_topic(self, transport: str) -> str:
+        """The resolved topic; image transports add their suffix after remapping, as in image_transport."""
+        base: str = self.resolve_topic_name("image")
+        return base if transport == "raw" or base.endswith("/compressed") else f"{base}/compressed"
+
+    def _activate(self) -> None:
+        assert self._publishers_made is not None  # the state machine configures first
+        self._publishers_made.publish_label_info()
+        self._input_qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self._image_subscription = self.create_subscription(
+            self._message_type,
+            self._topic,
+            self._on_image,
+            self._input_qos,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+        self._monitor.activated()
+        self._pipeline.start()
+        self.get_logger().info(f"segmenting images of '{self._topic}'")
+
+    def _deactivate(self) -> None:
+        if self._image_subscription is not None:
+            self.destroy_subscription(self._image_subscription)
+            self._image_subscription = None
+        if not self._pipeline.stop(_JOIN_TIMEOUT_S):
+            self.get_logger().error(f"the back end has not come back for {_JOIN_TIMEOUT_S:.0f} s; going on without it")
+
+    # Reporting.
+
+    def _on_problem(self, outcome: str, cause: str, error: Exception) -> None:
+        self._monitor.saw_problem(outcome, cause, error)
+
+    def _report(self, active_s: float, silent_s: float) -> NodeReport:
+        segmenter = self._segmenter
+        return NodeReport(
+            name=self.get_fully_qualified_name(),
+            topic=self._topic,
+            state=self._state_name,
+            model=segmenter.bundle.name if segmenter else "",
+            backend=segmenter.backend_description if segmenter else "",
+            plan=segmenter.plan if segmenter else "",
+            counts=self._pipeline.counts(),
+            performance=self._pipeline.performance(),
+            active_s=active_s,
+            silent_s=silent_s,
+            expected_hz=read_settings(self).expected_rate,
+            last_error=self._last_error,
+        )
+
+    def _explain_silence(self, silent_s: float) -> str:
+        kind = f"sensor_msgs/msg/{self._message_type.__name__}"
+        return explain_silence(self, self._topic, kind, self._input_qos, silent_s)
+
+
+def _check_parameters(changes: list[Any]) -> SetParametersResult:
+    reason = refusal((change.name, change.value) for change in changes)
+    return SetParametersResult(successful=reason is None, reason=reason or "")
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until it is interrupted.
+
+    Args:
+        args: command line with ROS arguments; None = that of the process.
+
+    Returns:
+        exit code: 0 after SIGINT, SIGTERM or a shutdown of the context, 2 where the node cannot start as asked.
+    """
+    keep_big_buffers()
+    try:
+        return _run(args)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 0
+    except (HrdaError, ParameterException, NameValidationException) as error:
+        print(f"segment_node: {_first_line(error)}", file=sys.stderr)
+        return 2
+    except Exception:
+        if rclpy.ok():
+            raise
+        return 0  # a signal took the context away in the middle of something
+    finally:
+        rclpy.try_shutdown()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _run(args: list[str] | None) -> int:
+    try:
+        rclpy.init(args=args)
+    except Exception as error:  # rclpy has several classes for a bad command line, and other ones in each distribution
+        raise HrdaError(f"ROS does not start: {_first_line(error)}") from error
+    node = SegmentNode()
+    try:
+        if read_settings(node).autostart and not node.start():
+            return 2 if rclpy.ok() else 0
+        rclpy.spin(node)
+        return 0
+    finally:
+        node.close()
+        node.destroy_node()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,255 @@
+"""Fixtures for tests with real ROS: a private DDS domain, the node under test in its own process, and a client."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMEOUT_S = 20.0
+
+
+@pytest.fixture(scope="session")
+def ros(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """`rclpy`, initialised in a DDS domain of this session alone."""
+    rclpy = pytest.importorskip("rclpy", reason="rclpy is absent: source a ROS distribution or install hrda_ros[ros]")
+    os.environ.update(
+        ROS_DOMAIN_ID=str(random.SystemRandom().randrange(102)),
+        ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST",
+        RMW_IMPLEMENTATION="rmw_fastrtps_cpp",
+        ROS_LOG_DIR=str(tmp_path_factory.mktemp("ros_log")),
+    )
+    with warnings.catch_warnings():
+        # The first node loads rclpy's type support, whose parser library uses deprecated modules.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        rclpy.init()
+        rclpy.create_node("first").destroy_node()
+    yield rclpy
+    rclpy.try_shutdown()
+
+
+class NodeProcess:
+    """`segment_node` in a process of its own, started as a launch file would.
+
+    Args:
+        log: file for its standard output and error.
+        ros_args: what stands behind `--ros-args`.
+    """
+
+    def __init__(self, log: Path, *ros_args: str) -> None:
+        script = Path(sys.executable).with_name("segment_node")
+        command = [str(script)] if script.exists() else [sys.executable, "-m", "hrda_ros.segment_node"]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+        self._log = log
+        with log.open("w") as output:
+            self._process = subprocess.Popen(
+                [*command, "--ros-args", *ros_args], stdout=output, stderr=subprocess.STDOUT, env=environment
+            )
+
+    def log(self) -> str:
+        """What it has printed so far."""
+        return self._log.read_text()
+
+    def wait_for_log(self, text: str, timeout_s: float = TIMEOUT_S) -> str:
+        """Wait until `text` is in the log; returns the line."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            found = [line for line in self.log().splitlines() if text in line]
+            if found:
+                return found[-1]
+            assert self._process.poll() is None, f"the node has ended:\n{self.log()}"
+            time.sleep(0.05)
+        raise AssertionError(f"'{text}' did not appear in the log:\n{self.log()}")
+
+    def wait(self, timeout_s: float = TIMEOUT_S) -> int:
+        """Exit code, once it ends by itself."""
+        return self._process.wait(timeout_s)
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """Send a signal and return the exit code."""
+        self._process.send_signal(number)
+        return self.wait()
+
+    def kill(self) -> None:
+        """End it at all events."""
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture(scope="module")
+def start_node(ros: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., NodeProcess]]:
+    """Starts nodes that are ended with the module at the latest: `start_node("-p", "lazy:=false")`."""
+    started: list[NodeProcess] = []
+
+    def start(*ros_args: str) -> NodeProcess:
+        started.append(NodeProcess(tmp_path_factory.mktemp("node") / "log.txt", *ros_args))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+
+
+class Client:
+    """A node in the test's process: publishes images, collects messages, calls services."""
+
+    def __init__(self, rclpy: Any) -> None:
+        from rclpy.executors import SingleThreadedExecutor
+
+        self.node = rclpy.create_node("test_client")
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.node)
+
+    def spin_until(self, condition: Callable[[], object], what: str, timeout_s: float = TIMEOUT_S) -> None:
+        """Handle messages until `condition` holds; fail with `what` after `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline, f"waited {timeout_s:g} s in vain for {what}"
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def spin_for(self, duration_s: float) -> None:
+        """Handle messages for a while."""
+        deadline = time.monotonic() + duration_s
+        while time.monotonic() < deadline:
+            self._executor.spin_once(timeout_sec=0.02)
+
+    def collect(self, message_type: Any, topic: str, qos: Any = 10) -> list[Any]:
+        """Subscribe; the list that is returned grows with every message."""
+        messages: list[Any] = []
+        self.node.create_subscription(message_type, topic, messages.append, qos)
+        return messages
+
+    def camera(self, topic: str, message_type: Any = None, reliable: bool = True) -> Any:
+        """Publisher of images (`sensor_msgs/Image` if not said otherwise)."""
+        from rclpy.qos import QoSProfile, ReliabilityPolicy
+        from sensor_msgs.msg import Image
+
+        policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+        return self.node.create_publisher(message_type or Image, topic, QoSProfile(depth=5, reliability=policy))
+
+    def call(self, service_type: Any, name: str, request: Any) -> Any:
+        """Call a service and return its response."""
+        client = self.node.create_client(service_type, name)
+        self.spin_until(client.service_is_ready, f"service {name}")
+        future = client.call_async(request)
+        self.spin_until(future.done, f"an answer of {name}")
+        self.node.destroy_client(client)
+        return future.result()
+
+    def status(self, diagnostics: list[Any], node: str) -> tuple[int, str, dict[str, str]]:
+        """(level, message, values) of the next diagnostics of `node` in a list that `collect` gave."""
+
+        def found() -> Any:
+            return next((s for array in diagnostics for s in array.status if s.name.startswith(node[1:] + ": ")), None)
+
+        diagnostics.clear()
+        self.spin_until(found, f"diagnostics of {node}")
+        return found().level[0], found().message, {entry.key: entry.value for entry in found().values}
+
+    def refused(self, camera: Any, bad: dict[str, Any], diagnostics: list[Any], node: str, tries: int = 4) -> str:
+        """Publish messages, by the cause that each must be counted under; returns the diagnostics' last message."""
+
+        def count(values: dict[str, str], cause: str) -> int:
+            return int(values.get(f"refused/{cause}", 0))
+
+        _, _, before = self.status(diagnostics, node)
+        after, texts = before, []
+        for _ in range(tries):
+            for cause, message in bad.items():
+                if count(after, cause) == count(before, cause):
+                    camera.publish(message)
+                    self.spin_for(0.15)  # one at a time: a newer frame supersedes one that waits
+            level, text, after = self.status(diagnostics, node)
+            texts.append((level, text))
+            if all(count(after, cause) > count(before, cause) for cause in bad):
+                break
+        assert {cause: count(after, cause) - count(before, cause) for cause in bad} == dict.fromkeys(bad, 1)
+        assert all(level == 1 for level, text in texts if "refused" in text)
+        return " ".join(text for _, text in texts)
+
+    def set_parameter(self, node: str, name: str, value: Any) -> Any:
+        """Result of a `set_parameters` service call."""
+        from rcl_interfaces.srv import SetParameters
+        from rclpy.parameter import Parameter
+
+        request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+        return self.call(SetParameters, f"{node}/set_parameters", request).results[0]
+
+    def exchange(self, camera: Any, message: Any, masks: list[Any], tries: int = 4) -> Any:
+        """Publish an image and return the mask with its stamp.
+
+        The node subscribes best effort, so a frame may be lost on a busy machine: it is sent again then.
+        """
+
+        def answer() -> Any:
+            return next((mask for mask in masks if mask.header == message.header), None)
+
+        for _ in range(tries):
+            camera.publish(message)
+            deadline = time.monotonic() + 3.0
+            while time.monotonic() < deadline:
+                self._executor.spin_once(timeout_sec=0.05)
+                if answer() is not None:
+                    return answer()
+        raise AssertionError(f"no mask for an image of stamp {message.header.stamp}")
+
+    def close(self) -> None:
+        """Leave the graph."""
+        self._executor.shutdown()
+        self.node.destroy_node()
+
+
+@pytest.fixture(scope="module")
+def client(ros: Any) -> Iterator[Client]:
+    """One client for all tests of a module."""
+    client = Client(ros)
+    yield client
+    client.close()
+
+
+_stamps = iter(range(1, 1 << 31))
+
+
+@pytest.fixture(scope="session")
+def image_message(ros: Any) -> Callable[..., Any]:
+    """Makes `sensor_msgs/Image` with a header of its own: `image_message(pixels, "rgb8", step=..., height=...)`."""
+    from sensor_msgs.msg import Image
+
+    def make(pixels: np.ndarray, encoding: str = "rgb8", *, padding: int = 0, **fields: Any) -> Any:
+        rows = np.ascontiguousarray(pixels).view(np.uint8).reshape(pixels.shape[0], -1)
+        message = Image(height=pixels.shape[0], width=pixels.shape[1], encoding=encoding)
+        message.step = rows.shape[1] + padding
+        message.data.frombytes(np.pad(rows, ((0, 0), (0, padding)), constant_values=77).tobytes())
+        stamp = next(_stamps)
+        message.header.stamp.sec, message.header.stamp.nanosec = 1_700_000_000 + stamp, 999_999_000 + stamp % 1000
+        message.header.frame_id = f"camera_{stamp}"
+        for name, value in fields.items():
+            setattr(message, name, value)
+        return message
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def picture() -> Callable[..., np.ndarray]:
+    """Random RGB pictures: `picture(height, width)`."""
+    generator = np.random.default_rng(7)
+    return lambda height=120, width=160: generator.integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.fixture
+def copied_bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A bundle that a test may damage."""
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "damaged"))

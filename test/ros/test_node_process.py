@@ -1,0 +1,110 @@
+"""The node as a process: signals, start-up errors, its neighbours in the graph, and what it imports."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_bundle import expected_labels
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_in_the_middle_of_a_stream_exits_cleanly(
+    start_node: Callable[..., Any],
+    client: Any,
+    tiny_bundle: Path,
+    image_message: Callable[..., Any],
+    picture: Callable[..., np.ndarray],
+    number: int,
+) -> None:
+    process = start_node(
+        "-r", f"__node:=ending_{number}", "-r", "image:=/ending", "-p", f"model:={tiny_bundle}", "-p", "lazy:=false"
+    )
+    camera = client.camera("/ending")
+    process.wait_for_log("segmenting images")
+    client.spin_until(lambda: camera.get_subscription_count() == 1, "the node's subscription")
+    for _ in range(20):
+        camera.publish(image_message(picture()))
+    assert process.stop(number) == 0
+    assert "Traceback" not in process.log()
+    client.node.destroy_publisher(camera)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["-p", "model:=/nowhere/model"], "'/nowhere/model' is not a folder"),
+        (["-p", "overlay_alpha:=3.0"], "overlay_alpha out of range"),
+        (["-p", "threads:=many"], "'threads' to 'many' of type 'STRING', expecting type 'INTEGER'"),
+        (["-p", "backend:=magic"], "backend must be one of auto, onnx, not 'magic'"),
+        (["--params-file", "/nowhere/params.yaml"], "/nowhere/params.yaml"),
+    ],
+)
+def test_start_that_cannot_succeed_says_why_and_exits_with_2(
+    start_node: Callable[..., Any], arguments: list[str], reason: str
+) -> None:
+    process = start_node(*arguments)
+    assert process.wait() == 2
+    assert reason in process.log()
+    assert "Traceback" not in process.log()
+
+
+@pytest.mark.filterwarnings("ignore:Deprecated in favor:DeprecationWarning")  # rclpy's own report of unfit QoS
+def test_two_nodes_at_once_and_warnings_about_topics_without_frames(
+    start_node: Callable[..., Any],
+    client: Any,
+    tiny_bundle: Path,
+    image_message: Callable[..., Any],
+    picture: Callable[..., np.ndarray],
+) -> None:
+    from sensor_msgs.msg import Image
+
+    # Waiting for the warnings takes 5 s, so all nodes wait at the same time.
+    reliability = "qos_overrides./picky/image.subscription.reliability:=reliable"
+    common = ("-p", f"model:={tiny_bundle}")
+    left = start_node("-r", "__ns:=/left", *common)
+    right = start_node("-r", "__node:=right", "-r", "image:=/right/image", *common)
+    lonely = start_node("-r", "__ns:=/lonely", *common)
+    picky = start_node("-r", "__ns:=/picky", *common, "-p", reliability)
+    topics = {"left": "/left/segment_node/labels", "right": "/right/labels"}
+    masks = {name: client.collect(Image, topic) for name, topic in topics.items()}
+    cameras = {name: client.camera(f"/{name}/image") for name in masks}
+    client.camera("/lonely/camera/image_raw", reliable=False)
+    client.camera("/picky/image", reliable=False)
+    for process in (left, right, lonely, picky):
+        process.wait_for_log("segmenting images")
+    for name in masks:
+        client.spin_until(lambda name=name: cameras[name].get_subscription_count() == 1, f"subscription of {name}")
+    client.spin_for(0.5)
+    for name in masks:
+        rgb = picture()
+        mask = client.exchange(cameras[name], image_message(rgb), masks[name])
+        np.testing.assert_array_equal(np.frombuffer(mask.data, np.uint8).reshape(120, 160), expected_labels(rgb))
+    warning = lonely.wait_for_log("no image on '/lonely/image'")
+    assert "nobody publishes it" in warning
+    assert "/lonely/camera/image_raw [Image] from /test_client, best_effort volatile" in warning
+    assert "/lonely/segment_node" not in warning, "its own masks are no proposal"
+    warning = picky.wait_for_log("no image on '/picky/image'")
+    assert "/test_client (best_effort volatile: incompatible QoS" in warning
+
+
+def test_node_module_imports_neither_torch_nor_plotting(ros: Any) -> None:
+    code = "import sys, hrda_ros.segment_node; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "rclpy" in loaded
+    heavy = {"torch", "torchvision", "matplotlib", "timm", "scipy", "PIL", "pandas"}
+    assert not heavy & set(loaded)
+
+
+def test_ros_free_modules_import_without_ros() -> None:
+    modules = "codec compressed overlay pipeline parameters diagnostics outputs label_info segmenter topic_watch memory"
+    code = "import sys; sys.modules.update(dict.fromkeys(['rclpy', 'sensor_msgs', 'std_msgs', 'rcl_interfaces']));"
+    code += "import " + ", ".join(f"hrda_ros.{name}" for name in modules.split())
+    subprocess.run([sys.executable, "-c", code], check=True, env=dict(os.environ))

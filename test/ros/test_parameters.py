@@ -1,0 +1,68 @@
+"""The parameter table: its rules, and that the documentation says the same."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+from hrda_core.errors import BundleError
+from hrda_ros import segmenter
+from hrda_ros.parameters import PARAMETERS, Settings, likely_typos, refusal
+
+BY_NAME = {spec.name: spec for spec in PARAMETERS}
+
+
+def test_defaults_are_allowed() -> None:
+    assert refusal((spec.name, spec.default) for spec in PARAMETERS) is None
+    assert Settings() == Settings(**{spec.name: spec.default for spec in PARAMETERS})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("overlay_alpha", 1.01, "overlay_alpha must be 0 to 1, not 1.01"),
+        ("overlay_alpha", math.nan, "overlay_alpha must be 0 to 1, not nan"),
+        ("overlay_alpha", 1, "overlay_alpha must be of type double, not 1"),
+        ("threads", True, "threads must be of type int, not True"),
+        ("long_side", -2, "long_side must be -1 to 16384, not -2"),
+        ("backend", "magic", "backend must be one of auto, onnx, not 'magic'"),
+        ("plan", "nested2", "plan must be one of"),
+        ("lazy", "yes", "lazy must be of type bool, not 'yes'"),
+    ],
+)
+def test_wrong_values_are_refused_with_a_reason(name: str, value: object, reason: str) -> None:
+    assert (refusal([("lazy", True), (name, value)]) or "").startswith(reason)
+
+
+def test_parameters_of_others_pass() -> None:
+    assert refusal([("use_sim_time", "anything"), ("qos_overrides./image.subscription.depth", -3)]) is None
+
+
+def test_near_misses_are_told_from_foreign_names() -> None:
+    names = ["overlay_alfa", "use_sim_time", "qos_overrides./image.subscription.depth", "lazy", "thread"]
+    assert likely_typos(names) == [("overlay_alfa", "overlay_alpha"), ("thread", "threads")]
+
+
+def test_documentation_has_the_same_table() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "node.md").read_text(encoding="utf-8")
+    rows = {}
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if len(cells) == 6 and cells[0].strip("`") in BY_NAME:
+            rows[cells[0].strip("`")] = cells[1:]
+    expected = {}
+    for spec in PARAMETERS:
+        default = {True: "true", False: "false", "": '""'}.get(spec.default, str(spec.default))
+        expected[spec.name] = [spec.kind, f"`{default}`", spec.range_text, spec.applied, spec.description]
+    assert rows == expected
+
+
+def test_default_model_is_looked_for_in_the_source_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segmenter, "_package_folders", lambda: iter([tmp_path / "absent", tmp_path]))
+    with pytest.raises(BundleError, match="set the parameter 'model'"):
+        segmenter.default_model_path()
+    (tmp_path / "models" / "hrda_lite").mkdir(parents=True)
+    assert segmenter.default_model_path() == tmp_path / "models" / "hrda_lite"
