@@ -120,7 +120,7 @@ setup(
     zip_safe=False,
     entry_points={
         "console_scripts": [
-            "segment_node = hrda_ros.segment_node:main",
+            "segment_node = hrda_ros.__main__:main",
             "hrda = hrda_training.__main__:main",
         ],
     },

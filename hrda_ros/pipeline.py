@@ -128,8 +128,9 @@ class Pipeline(Generic[FrameT]):
         """Accept frames and start the worker. Rates and latencies start afresh, counters go on."""
         self.reset_performance()
         self.open()
-        self._thread = threading.Thread(target=self._work, name="hrda-worker", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._work, name="hrda-worker", daemon=True)
+        self._thread = thread
+        thread.start()
 
     def stop(self, timeout_s: float | None = None) -> bool:
         """Drop the waiting frame, let the worker finish the one in its hands, and join it.
@@ -210,7 +211,8 @@ class Pipeline(Generic[FrameT]):
             self._latency.clear()
 
     def _work(self) -> None:
-        while self.step():
+        # A worker that `stop` gave up on must not go on beside the one of the next `start`.
+        while self._thread is threading.current_thread() and self.step():
             pass
 
     def _attempt(self, frame: FrameT) -> tuple[str, str, Mapping[str, float], Exception | None]:

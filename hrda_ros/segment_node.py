@@ -6,17 +6,13 @@ The path of a frame, top to bottom: `_on_image` (executor thread) puts the messa
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import cv2
-import rclpy
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.exceptions import NameValidationException, ParameterException
-from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -26,7 +22,6 @@ from hrda_core.errors import HrdaError
 from hrda_ros.codec import decode_image
 from hrda_ros.compressed import decode_compressed
 from hrda_ros.diagnostics import NodeReport
-from hrda_ros.memory import keep_big_buffers
 from hrda_ros.monitor import Monitor
 from hrda_ros.parameters import Settings, declare_parameters, likely_typos, read_settings, refusal
 from hrda_ros.pipeline import Pipeline, StaleFrameError
@@ -37,7 +32,7 @@ from hrda_ros.topic_watch import explain_silence
 if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleState
 
-__all__ = ["SegmentNode", "main"]
+__all__ = ["SegmentNode"]
 
 WARM_UP_SIZE = (720, 1280)
 """Height and width of the image that is segmented once in configure, pixels."""
@@ -89,7 +84,7 @@ class SegmentNode(LifecycleNode):
     def _segment(self, message: Any) -> Mapping[str, float]:
         """Worker thread: from camera message to published masks. Returns the durations of the steps, seconds."""
         segmenter, publishers = self._segmenter, self._publishers_made
-        if segmenter is None or publishers is None or not self.context.ok():
+        if segmenter is None or publishers is None:
             raise StaleFrameError("deactivated")
         settings = read_settings(self)
         wanted = publishers.masks.wanted(settings.lazy)
@@ -104,6 +99,8 @@ class SegmentNode(LifecycleNode):
         decoded = time.perf_counter()
         prediction = segmenter(rgb)
         inferred = time.perf_counter()
+        if not self.context.ok():
+            raise StaleFrameError("shutdown")
         publishers.masks.publish(message.header, rgb, prediction, wanted, settings.overlay_alpha)
         published = time.perf_counter()
 
@@ -218,7 +215,8 @@ class SegmentNode(LifecycleNode):
     # Reporting.
 
     def _on_problem(self, outcome: str, cause: str, error: Exception) -> None:
-        self._monitor.saw_problem(outcome, cause, error)
+        if self.context.ok():  # while a signal takes ROS down, failing to publish is no news
+            self._monitor.saw_problem(outcome, cause, error)
 
     def _report(self, active_s: float, silent_s: float) -> NodeReport:
         segmenter = self._segmenter
@@ -245,52 +243,3 @@ class SegmentNode(LifecycleNode):
 def _check_parameters(changes: list[Any]) -> SetParametersResult:
     reason = refusal((change.name, change.value) for change in changes)
     return SetParametersResult(successful=reason is None, reason=reason or "")
-
-
-def main(args: list[str] | None = None) -> int:
-    """Run the node until it is interrupted.
-
-    Args:
-        args: command line with ROS arguments; None = that of the process.
-
-    Returns:
-        exit code: 0 after SIGINT, SIGTERM or a shutdown of the context, 2 where the node cannot start as asked.
-    """
-    keep_big_buffers()
-    try:
-        return _run(args)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return 0
-    except (HrdaError, ParameterException, NameValidationException) as error:
-        print(f"segment_node: {_first_line(error)}", file=sys.stderr)
-        return 2
-    except Exception:
-        if rclpy.ok():
-            raise
-        return 0  # a signal took the context away in the middle of something
-    finally:
-        rclpy.try_shutdown()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _run(args: list[str] | None) -> int:
-    try:
-        rclpy.init(args=args)
-    except Exception as error:  # rclpy has several classes for a bad command line, and other ones in each distribution
-        raise HrdaError(f"ROS does not start: {_first_line(error)}") from error
-    node = SegmentNode()
-    try:
-        if read_settings(node).autostart and not node.start():
-            return 2 if rclpy.ok() else 0
-        rclpy.spin(node)
-        return 0
-    finally:
-        node.close()
-        node.destroy_node()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

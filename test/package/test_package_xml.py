@@ -39,7 +39,7 @@ def robot_files(repository: Path) -> list[Path]:
     core = repository / "hrda_core"
     files = [core / "errors.py", core / "labels.py", core / "window_plan.py", *(core / "inference").rglob("*.py")]
     files += [*(repository / "hrda_ros").rglob("*.py"), *(repository / "launch").glob("*.py")]
-    return [path for path in files if path.name != "export.py"]
+    return [path for path in files if path.stem not in ("export", "network", "torch_windows", "flops")]
 
 
 def imported_packages(path: Path) -> set[str]:

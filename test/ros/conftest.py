@@ -50,7 +50,7 @@ class NodeProcess:
 
     def __init__(self, log: Path, *ros_args: str) -> None:
         script = Path(sys.executable).with_name("segment_node")
-        command = [str(script)] if script.exists() else [sys.executable, "-m", "hrda_ros.segment_node"]
+        command = [str(script)] if script.exists() else [sys.executable, "-m", "hrda_ros"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
         self._log = log
         with log.open("w") as output:

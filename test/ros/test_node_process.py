@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,22 @@ def test_signal_in_the_middle_of_a_stream_exits_cleanly(
     assert process.stop(number) == 0
     assert "Traceback" not in process.log()
     client.node.destroy_publisher(camera)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("delay_s", [0.25, 0.5, 0.75, 1.0])
+def test_signal_during_the_imports_exits_cleanly(ros: Any, tiny_bundle: Path, number: int, delay_s: float) -> None:
+    # The entry announces itself, so that the signal meets the imports and not the start of Python.
+    code = "import sys; from hrda_ros.__main__ import main; print('entered', flush=True); sys.exit(main())"
+    command = [sys.executable, "-c", code, "--ros-args", "-p", f"model:={tiny_bundle}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "entered\n"
+        time.sleep(delay_s)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, output
+    assert "Traceback" not in output
 
 
 @pytest.mark.parametrize(
@@ -96,7 +113,7 @@ def test_two_nodes_at_once_and_warnings_about_topics_without_frames(
 
 
 def test_node_module_imports_neither_torch_nor_plotting(ros: Any) -> None:
-    code = "import sys, hrda_ros.segment_node; print(*sys.modules)"
+    code = "import sys, hrda_ros.process; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "rclpy" in loaded
     heavy = {"torch", "torchvision", "matplotlib", "timm", "scipy", "PIL", "pandas"}

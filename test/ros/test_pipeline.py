@@ -127,6 +127,33 @@ def test_stopped_pipeline_can_start_again_and_keeps_its_counters() -> None:
     assert pipeline.stop(WAIT_S), "stopping twice is harmless"
 
 
+def test_worker_that_was_given_up_ends_with_its_frame() -> None:
+    entered, leave = threading.Event(), threading.Event()
+    workers: list[str] = []
+
+    def hold(frame: int) -> Mapping[str, float]:
+        workers.append(str(threading.get_ident()))
+        entered.set()
+        assert leave.wait(WAIT_S)
+        return {}
+
+    pipeline: Pipeline[int] = Pipeline(hold)
+    pipeline.start()
+    pipeline.offer(1)
+    assert entered.wait(WAIT_S)
+    first = next(thread for thread in threading.enumerate() if str(thread.ident) == workers[0])
+    assert not pipeline.stop(0.01)
+    pipeline.start()
+    leave.set()
+    first.join(WAIT_S)
+    assert not first.is_alive()
+    for frame in range(3):
+        pipeline.offer(frame)
+        assert pipeline.wait_until_idle(WAIT_S)
+    assert len(set(workers)) == 2
+    assert pipeline.stop(WAIT_S)
+
+
 def test_refusals_and_failures_are_reported_and_a_broken_reporter_is_survived() -> None:
     reported: list[tuple[str, str, str]] = []
 
