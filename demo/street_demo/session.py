@@ -175,7 +175,7 @@ class _Session:
 
 def _node_command(plan: SessionPlan) -> list[str]:
     script = Path(sys.executable).with_name(NODE)
-    start = [str(script)] if script.is_file() else [sys.executable, "-m", f"hrda_ros.{NODE}"]
+    start = [str(script)] if script.is_file() else [sys.executable, "-m", "hrda_ros"]
     topic = plan.recording.topic.removesuffix("/compressed")
     return [
         *start, "--ros-args", "-r", f"image:={topic}", "-p", f"model:={plan.model.absolute()}",

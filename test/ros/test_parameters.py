@@ -55,7 +55,7 @@ def test_documentation_has_the_same_table() -> None:
             rows[cells[0].strip("`")] = cells[1:]
     expected = {}
     for spec in PARAMETERS:
-        default = {True: "true", False: "false", "": '""'}.get(spec.default, str(spec.default))
+        default = str(spec.default).lower() if spec.kind == "bool" else str(spec.default) or '""'
         expected[spec.name] = [spec.kind, f"`{default}`", spec.range_text, spec.applied, spec.description]
     assert rows == expected
 
