@@ -6,6 +6,7 @@
     |-- ImageError             an image or camera message that cannot be used; `cause` is a short key for counters
     |-- LabelSpaceError        class names, palette or id maps that contradict each other
     |-- DataError              a data set folder or file that cannot be used
+    |-- CheckpointError        a foreign weights file that is damaged, unsafe, or does not fit the network
     |-- RecipeError            an option or recipe value that makes no sense
     `-- MissingPackageError    an optional package is not installed
 
@@ -20,6 +21,7 @@ from types import ModuleType
 __all__ = [
     "BackendError",
     "BundleError",
+    "CheckpointError",
     "DataError",
     "HrdaError",
     "ImageError",
@@ -60,6 +62,10 @@ class LabelSpaceError(HrdaError):
 
 class DataError(HrdaError):
     """A data set folder, bag or file that cannot be used."""
+
+
+class CheckpointError(HrdaError):
+    """A foreign weights file that is damaged, asks to run code, or does not fit the network; nothing was loaded."""
 
 
 class RecipeError(HrdaError):

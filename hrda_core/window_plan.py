@@ -1,10 +1,14 @@
-"""Window plans: how an image is cut for HRDA. One geometry for torch, ONNX and training; numpy is not even needed.
+"""Window plans: how an image is cut for a network. One geometry for torch, ONNX and training; pure Python.
 
-A plan says how far the image is padded, where the detail crops lie, and how the context image is scaled
-(TPAMI paper, section 3.4 "Multi-Resolution"; the plans and their names are described in docs/window_plans.md).
+A plan says how far the image is padded, which windows the network sees, and where the full-resolution detail crops of
+HRDA lie (paper section 3.4, "HRDA"; names, costs and the choice between them: docs/window_plans.md).
 
-    context   the low-resolution branch alone, no detail crops
-    tiles     the context plus a grid of disjoint detail crops of equal size that cover the padded image
+    nested    outer windows on a sliding grid, each a context with overlapping detail crops: the paper's test mode
+    overlap   one context of the whole image, overlapping detail crops
+    tiles     one context of the whole image, disjoint detail tiles of equal size
+    context   the context alone
+    whole     single-scale networks: the whole image at once
+    slide     single-scale networks: windows on a sliding grid
 
 All boxes are in pixels of the padded image. Padding is at the bottom and right only, so that a pixel keeps its
 coordinates and results are cropped by `[:height, :width]`.
@@ -13,13 +17,31 @@ coordinates and results are cropped by `[:height, :width]`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from types import EllipsisType
 
-from hrda_core.errors import BackendError, ImageError
+from hrda_core.errors import BackendError, ImageError, RecipeError
 
-__all__ = ["PLAN_NAMES", "CropBox", "WindowPlan", "plan_windows"]
+__all__ = [
+    "HRDA_PLANS",
+    "PLAN_NAMES",
+    "SINGLE_SCALE_PLANS",
+    "CropBox",
+    "WindowPlan",
+    "plan_windows",
+    "sliding_windows",
+]
+
+HRDA_PLANS = ("nested", "overlap", "tiles", "context")
+SINGLE_SCALE_PLANS = ("whole", "slide")
 
 PLAN_NAMES = ("context", "tiles")
+"""Plans that a bundle may carry as an ONNX graph: those whose crops do not depend on more than a grid."""
+
+Size = tuple[int, int]
+"""Height and width, pixels."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +63,23 @@ class CropBox:
         """Columns covered."""
         return self.x2 - self.x1
 
+    @property
+    def index(self) -> tuple[EllipsisType, slice, slice]:
+        """What cuts the box out of the last two axes of an array or tensor: `image[box.index]`."""
+        return ..., slice(self.y1, self.y2), slice(self.x1, self.x2)
+
     def scaled_down(self, factor: int) -> CropBox:
         """The box on a grid `factor` times coarser, each coordinate truncated."""
         return CropBox(self.y1 // factor, self.y2 // factor, self.x1 // factor, self.x2 // factor)
+
+    def scaled(self, factor: float) -> CropBox:
+        """The box on another grid, each coordinate multiplied and truncated (as the reference truncates)."""
+        y1, y2, x1, x2 = (math.floor(side * factor + 1e-6) for side in (self.y1, self.y2, self.x1, self.x2))
+        return CropBox(y1, y2, x1, x2)
+
+    def shifted(self, rows: int, columns: int) -> CropBox:
+        """The box moved down by `rows` and right by `columns`."""
+        return CropBox(self.y1 + rows, self.y2 + rows, self.x1 + columns, self.x2 + columns)
 
 
 @dataclass(frozen=True)
@@ -51,11 +87,13 @@ class WindowPlan:
     """Where to look in one image of a given size.
 
     Attributes:
-        name: one of `PLAN_NAMES`.
+        name: one of `HRDA_PLANS` or `SINGLE_SCALE_PLANS`.
         height, width: size of the image as it came, pixels.
         padded_height, padded_width: size after padding at the bottom and right, pixels.
-        context_scale: factor from padded image to context image, 0 to 1.
-        detail: detail crops in row-major order; empty for `context`.
+        context_scale: factor from a window to its context image, 0 to 1.
+        windows: what the context branch (or a single-scale network) sees, row-major, all of one size.
+        detail: distinct detail crops, all of one size; empty for `context`, `whole` and `slide`.
+        detail_of: for each window the indices of its detail crops, in row-major order within the window.
     """
 
     name: str
@@ -64,7 +102,30 @@ class WindowPlan:
     padded_height: int
     padded_width: int
     context_scale: float
+    windows: tuple[CropBox, ...]
     detail: tuple[CropBox, ...]
+    detail_of: tuple[tuple[int, ...], ...]
+
+    @property
+    def detail_count(self) -> int:
+        """Detail crops over all windows, those that several windows share counted for each of them."""
+        return sum(len(indices) for indices in self.detail_of)
+
+
+def sliding_windows(size: Size, crop: Size, stride: Size) -> tuple[CropBox, ...]:
+    """Equal windows that cover an image; the last of a row or column is shifted back, never padded.
+
+    Per axis there are `max(size - crop + stride - 1, 0) // stride + 1` windows; an axis shorter than the crop has one
+    window of its full length. Row-major order.
+
+    Raises:
+        RecipeError: a crop below 1 pixel, or a stride below 1 or beyond the crop, which would leave gaps.
+    """
+    for side, step in zip(crop, stride, strict=True):
+        if not 1 <= step <= side:
+            raise RecipeError(f"windows of {crop} pixels with stride {stride}: each stride must lie in 1..window side")
+    rows, columns = (_positions(*axis) for axis in zip(size, crop, stride, strict=True))
+    return tuple(CropBox(y1, y2, x1, x2) for y1, y2 in rows for x1, x2 in columns)
 
 
 def plan_windows(
@@ -72,40 +133,143 @@ def plan_windows(
     height: int,
     width: int,
     *,
-    grid: tuple[int, int] = (2, 2),
-    multiple_of: int = 64,
+    grid: tuple[int, int] | None = (2, 2),
+    multiple_of: int | None = None,
+    tile_multiple: int = 1,
     context_scale: float = 0.5,
+    smallest: int = 1,
+    detail_crop: Size = (512, 512),
+    detail_stride: Size | None = None,
+    crop: Size | None = None,
+    stride: Size | None = None,
+    share_detail: bool = True,
 ) -> WindowPlan:
     """Cut an image of `height` x `width` pixels.
 
     Args:
-        name: `"context"` or `"tiles"`.
+        name: one of `HRDA_PLANS` or `SINGLE_SCALE_PLANS`.
         height, width: image size, at least 1 x 1.
-        grid: rows and columns of detail tiles; each side of the padded image divides evenly by it.
-        multiple_of: every side is padded up to a multiple of this. 64 keeps half-size context and 2 x 2 tiles on
-            the stride-32 grid that encoders train on.
+        grid: `tiles`: rows and columns of detail tiles; each side of the padded image divides evenly by it. None = as
+            many tiles, of at least the size of `detail_crop`, as fit.
+        multiple_of: sides are padded up to a multiple of this. None = 64 for `tiles` and `context` (half-size context
+            and 2 x 2 tiles are then on the stride-32 grid that encoders train on), 8 for `nested` and `overlap`
+            (where the reference would raise), 1 for `whole` and `slide`.
+        tile_multiple: `tiles`: sides of a tile are multiples of this.
         context_scale: factor of the context image.
+        smallest: sides are padded up to this at least.
+        detail_crop, detail_stride: `nested`, `overlap`: size of detail crops and step between them (None = half).
+        crop, stride: `nested`, `slide`: size of outer windows (None = twice the detail crop for `nested`, 512 x 512
+            for `slide`) and step between them (None = half). An axis as long as the crop or longer is not padded.
+        share_detail: `nested`: list detail crops that several windows have in common once.
 
     Raises:
         BackendError: unknown plan name.
         ImageError: a side below 1.
+        RecipeError: windows or strides that cannot cover an image.
     """
-    if name not in PLAN_NAMES:
-        raise BackendError(f"window plan '{name}' is not known; choose one of {', '.join(PLAN_NAMES)}")
+    if name not in HRDA_PLANS + SINGLE_SCALE_PLANS:
+        raise BackendError(f"window plan '{name}' is not known; choose one of {', '.join(_ALL_PLANS)}")
     if height < 1 or width < 1:
         raise ImageError(f"an image of {height} x {width} pixels is empty; both sides must be at least 1", "size")
-    rows, columns = grid if name == "tiles" else (1, 1)
-    padded_height = _round_up(height, math.lcm(multiple_of, rows))
-    padded_width = _round_up(width, math.lcm(multiple_of, columns))
-    detail: tuple[CropBox, ...] = ()
+    multiple = multiple_of or _MULTIPLE_OF[name]
+    least = max(height, smallest), max(width, smallest)
     if name == "tiles":
-        tile_height, tile_width = padded_height // rows, padded_width // columns
-        detail = tuple(
-            CropBox(row * tile_height, (row + 1) * tile_height, column * tile_width, (column + 1) * tile_width)
-            for row in range(rows)
-            for column in range(columns)
-        )
-    return WindowPlan(name, height, width, padded_height, padded_width, context_scale, detail)
+        size, detail = _tiles(least, grid, detail_crop, multiple, tile_multiple)
+        return _plan(name, (height, width), size, context_scale, _whole(size), [detail])
+    if name in ("nested", "slide"):
+        crop = crop or _default_window(name, detail_crop, multiple, smallest)
+        _check_window(name, crop, multiple, smallest)
+        size = _padded(least, multiple, crop)
+        windows = sliding_windows(size, crop, stride or _half(crop))
+    else:
+        size = _padded(least, multiple)
+        windows = _whole(size)
+    details = [_detail_of(window, detail_crop, detail_stride) for window in windows] if name in _OVERLAPPING else []
+    return _plan(name, (height, width), size, context_scale, windows, details, share_detail)
+
+
+_ALL_PLANS = HRDA_PLANS + SINGLE_SCALE_PLANS
+_OVERLAPPING = ("nested", "overlap")
+_MULTIPLE_OF = {"nested": 8, "overlap": 8, "tiles": 64, "context": 64, "whole": 1, "slide": 1}
+
+_Boxes = tuple[CropBox, ...]
+
+
+def _plan(
+    name: str,
+    size: Size,
+    padded: Size,
+    context_scale: float,
+    windows: _Boxes,
+    details: Sequence[_Boxes],
+    share_detail: bool = True,
+) -> WindowPlan:
+    """Number the detail crops: equal ones once if shared, else one after the other."""
+    details = details or [()] * len(windows)
+    listed = [box for boxes in details for box in boxes]
+    if share_detail:
+        numbers = {box: number for number, box in enumerate(dict.fromkeys(listed))}
+        detail_of = tuple(tuple(numbers[box] for box in boxes) for boxes in details)
+        return WindowPlan(name, *size, *padded, context_scale, windows, tuple(numbers), detail_of)
+    ends = list(accumulate(len(boxes) for boxes in details))
+    detail_of = tuple(tuple(range(end - len(boxes), end)) for end, boxes in zip(ends, details, strict=True))
+    return WindowPlan(name, *size, *padded, context_scale, windows, tuple(listed), detail_of)
+
+
+def _default_window(name: str, detail_crop: Size, multiple: int, smallest: int) -> Size:
+    height, width = (512, 512) if name == "slide" else (2 * detail_crop[0], 2 * detail_crop[1])
+    return max(height, _round_up(smallest, multiple)), max(width, _round_up(smallest, multiple))
+
+
+def _check_window(name: str, crop: Size, multiple: int, smallest: int) -> None:
+    if any(side < smallest or side % multiple for side in crop):
+        rule = f"of at least {smallest} pixels" + (f" and multiples of {multiple}" if multiple > 1 else "")
+        raise RecipeError(f"plan '{name}' takes windows with sides {rule}, not {crop[0]} x {crop[1]}")
+
+
+def _tiles(
+    size: Size, grid: tuple[int, int] | None, detail_crop: Size, multiple: int, tile_multiple: int
+) -> tuple[Size, _Boxes]:
+    """Padded size and disjoint tiles of equal size that cover it."""
+    if grid is None:
+        # Counted on the padded size: 1000 rows hold two tiles of 512, not one of 1024.
+        high, wide = (max(1, _round_up(side, multiple) // tile) for side, tile in zip(size, detail_crop, strict=True))
+        grid = high, wide
+    if min(grid) < 1:
+        raise RecipeError(f"a grid of detail tiles has at least 1 row and 1 column, not {grid}")
+    height, width = (
+        _round_up(side, math.lcm(multiple, count * tile_multiple)) for side, count in zip(size, grid, strict=True)
+    )
+    tile = height // grid[0], width // grid[1]
+    return (height, width), sliding_windows((height, width), tile, tile)
+
+
+def _detail_of(window: CropBox, crop: Size, stride: Size | None) -> _Boxes:
+    """Overlapping detail crops of one window, in coordinates of the image."""
+    boxes = sliding_windows((window.height, window.width), crop, stride or _half(crop))
+    return tuple(box.shifted(window.y1, window.x1) for box in boxes)
+
+
+def _padded(size: Size, multiple: int, crop: Size | None = None) -> Size:
+    """Sides shorter than the crop (all, if None) are rounded up; longer ones end in a window that is shifted back."""
+    height, width = (
+        side if crop is not None and side >= crop[axis] else _round_up(side, multiple) for axis, side in enumerate(size)
+    )
+    return height, width
+
+
+def _positions(size: int, crop: int, stride: int) -> list[tuple[int, int]]:
+    """Start and end of each window along one axis (the reference's grid rule)."""
+    ends = [min(i * stride + crop, size) for i in range(max(size - crop + stride - 1, 0) // stride + 1)]
+    return [(max(end - crop, 0), end) for end in ends]
+
+
+def _whole(size: Size) -> _Boxes:
+    return (CropBox(0, size[0], 0, size[1]),)
+
+
+def _half(crop: Size) -> Size:
+    return max(1, crop[0] // 2), max(1, crop[1] // 2)
 
 
 def _round_up(size: int, multiple: int) -> int:

@@ -16,11 +16,6 @@ from hrda_core.errors import DataError, require
 
 __all__ = ["main"]
 
-_LIMITS = (
-    "Trained on rendered images only, without adaptation to any real camera: expect coarse masks, and "
-    "rare or small classes to be missed. Not for safety functions."
-)
-
 
 def main(argv: list[str]) -> int:
     """Parse, export, say what agrees with PyTorch. Returns the exit code."""
@@ -61,6 +56,7 @@ def _export(run: Path, out: Path, sample: Path | None, plan: str, long_side: int
         mean=network.mean,
         std=network.std,
         long_side=long_side,
+        overrides=overrides,
         grid=(2, 2),
         default_plan=plan,
         provenance=_provenance(recipe),
@@ -87,10 +83,11 @@ def _provenance(recipe: dict[str, Any]) -> dict[str, Any]:
         "source_data": source["name"],
         "source_licence": source["licence"],
         "encoder_weights": "ImageNet" if recipe["model"]["imagenet"] else "random",
+        "started_from": recipe["model"].get("weights") or "",
         "iterations": recipe["iterations"],
         "seed": recipe["seed"],
         "licence": "Apache-2.0",
-        "limits": _LIMITS,
+        "limits": recipe.get("limits") or "Not stated.",
         "settings": recipe,
     }
 

@@ -1,7 +1,38 @@
-"""Inference on bundles: `Predictor("models/hrda_lite")(rgb)`. numpy, PyYAML, OpenCV and one back end; no torch."""
+"""Inference on bundles: `Predictor("models/hrda_lite")(rgb)`. numpy, PyYAML, OpenCV and one back end; no torch.
+
+On PyTorch networks: `predict_logits(model, image, plan="nested")` and its neighbours, which load torch when they are
+first asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from hrda_core.inference.bundle import Bundle
 from hrda_core.inference.predictor import Prediction, Predictor
 from hrda_core.window_plan import CropBox, WindowPlan, plan_windows
 
-__all__ = ["Bundle", "CropBox", "Prediction", "Predictor", "WindowPlan", "plan_windows"]
+if TYPE_CHECKING:
+    from hrda_core.inference.flops import plan_flops
+    from hrda_core.inference.torch_windows import predict_logits, predict_probs
+
+__all__ = [
+    "Bundle",
+    "CropBox",
+    "Prediction",
+    "Predictor",
+    "WindowPlan",
+    "plan_flops",
+    "plan_windows",
+    "predict_logits",
+    "predict_probs",
+]
+
+_NEEDS_TORCH = {"plan_flops": "flops", "predict_logits": "torch_windows", "predict_probs": "torch_windows"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NEEDS_TORCH:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"{__name__}.{_NEEDS_TORCH[name]}"), name)

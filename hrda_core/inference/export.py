@@ -21,7 +21,7 @@ import onnx
 import torch
 import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from hrda_core.errors import BundleError
@@ -29,7 +29,7 @@ from hrda_core.inference.backends.onnx_backend import OnnxBackend
 from hrda_core.inference.bundle import write_manifest
 from hrda_core.inference.model_card import CARD_NAME, model_card
 from hrda_core.labels import LabelSpace
-from hrda_core.models.hrda import HRDA, STRIDE
+from hrda_core.models.hrda import HRDA
 from hrda_core.window_plan import PLAN_NAMES
 
 __all__ = ["ExportSpec", "ParityReport", "export_bundle", "measure_parity"]
@@ -55,6 +55,7 @@ class ExportSpec:
 
     Attributes:
         name, preset, label_space, mean, std, long_side: as in `Bundle`.
+        overrides: fields of the preset that were replaced, so that the network can be built again.
         grid: rows and columns of detail tiles.
         default_plan: window plan used when none is asked for.
         provenance: recipe, data, licence, scores; plain values.
@@ -66,6 +67,7 @@ class ExportSpec:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     long_side: int
+    overrides: Mapping[str, Any]
     grid: tuple[int, int]
     default_plan: str
     provenance: Mapping[str, Any]
@@ -99,9 +101,9 @@ class DeployGraph(nn.Module):
         pixels = image.to(torch.float32).permute(0, 3, 1, 2)
         normalised = (pixels - self.mean) / self.std
         if self.plan == "context":
-            logits, factor = self.model.context(normalised).logits, STRIDE / self.model.context_scale
+            logits, factor = self.model.context(normalised).logits, self.model.stride / self.model.context_scale
         else:
-            logits, factor = self.model(normalised, self.grid), float(STRIDE)
+            logits, factor = self.model(normalised, self.grid), float(self.model.stride)
         logits = F.interpolate(logits, scale_factor=factor, mode="bilinear", align_corners=False)
         top, labels = logits.max(dim=1)
         confidence = 1 / torch.exp(logits - top[:, None]).sum(dim=1)  # softmax of the winning class
@@ -146,7 +148,7 @@ def export_bundle(
                 f"the exported graph '{file}' agrees with PyTorch on {reports[plan].labels:.4%} of the pixels only, "
                 f"expected {MIN_AGREEMENT:.1%}; nothing was written"
             )
-    save_file({k: _half(v) for k, v in model.state_dict().items()}, part / "model.safetensors")
+    (part / "model.safetensors").write_bytes(save({k: _half(v) for k, v in model.state_dict().items()}))
     manifest = _manifest(model, spec, graphs, reports)
     (part / CARD_NAME).write_text(model_card(manifest), encoding="utf-8")
     write_manifest(part, manifest)
@@ -213,6 +215,7 @@ def _manifest(
     return {
         "name": spec.name,
         "preset": spec.preset,
+        "overrides": dict(spec.overrides),
         "label_space": spec.label_space.to_dict(),
         "normalisation": {"mean": list(spec.mean), "std": list(spec.std)},
         "input": {"multiple_of": MULTIPLE_OF, "long_side": spec.long_side},

@@ -41,7 +41,16 @@ def model_card(manifest: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-_TRAINING_KEYS = ("recipe", "source_data", "source_licence", "encoder_weights", "iterations", "seed", "licence")
+_TRAINING_KEYS = (
+    "recipe",
+    "source_data",
+    "source_licence",
+    "encoder_weights",
+    "started_from",
+    "iterations",
+    "seed",
+    "licence",
+)
 
 
 def _score_section(name: str, score: Mapping[str, Any]) -> list[str]:

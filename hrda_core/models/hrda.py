@@ -5,26 +5,24 @@ One encoder and one decoder see the whole image at low resolution (the context) 
 
     fused = up(a) * detail + up((1 - a) * context),        a = sigmoid(scale attention)
 
-Products come before the upsampling, and outside the detail crops `a` counts as zero.
+Products come before the upsampling, and outside the detail crops `a` counts as zero. Cutting whole images for inference
+is the business of `hrda_core.inference.torch_windows`, which calls `context`, `detail` and `fuse`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
+from fractions import Fraction
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hrda_core.errors import RecipeError
-from hrda_core.models.daformer_head import DAFormerHead
 from hrda_core.window_plan import CropBox
 
-__all__ = ["HRDA", "STRIDE", "ContextOutput", "TrainOutput"]
-
-STRIDE = 4
-"""Image pixels per logit."""
+__all__ = ["HRDA", "ContextOutput", "TrainOutput"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,7 @@ class TrainOutput:
         detail: (B, C, h/4, w/4), logits of the detail crop alone.
         box: the detail crop, in image pixels.
         context_features: the four encoder maps of the context image.
+        detail_features: the four encoder maps of the detail crop.
     """
 
     fused: Tensor
@@ -59,6 +58,7 @@ class TrainOutput:
     detail: Tensor
     box: CropBox
     context_features: list[Tensor]
+    detail_features: list[Tensor] = field(default_factory=list)
 
 
 class _MultiResolutionHead(nn.Module):
@@ -71,63 +71,70 @@ class _MultiResolutionHead(nn.Module):
 
 
 class HRDA(nn.Module):
-    """Two-scale network around any encoder and decoder of stride 4.
+    """Two-scale network around any encoder and decoder.
 
     Args:
-        backbone: (B, 3, H, W) -> list of four maps; has `channels`.
-        head: maps -> logits (B, num_classes, H/4, W/4).
-        num_classes: classes of the logits.
-        detail_crop: height and width of the training's detail crop, pixels, multiples of 8.
+        backbone: (B, 3, H, W) -> list of feature maps; has `channels`.
+        head: maps -> logits (B, num_classes, H/stride, W/stride); its attribute `stride` says image pixels per logit
+            (4 for DAFormer, 8 for DeepLabV2 on a dilated ResNet). It gets all maps and takes those that it wants.
+        scale_attention: a head of the same stride with `num_classes` outputs (class-wise attention) or 1; None only
+            with `fixed_attention`.
+        detail_crop: height and width of the detail crop, image pixels, multiples of 8 and of `multiple_of`.
         context_scale: size of the context image relative to the image.
-        embed_channels, attention_channels: widths of the attention decoder (its fusion is one 1x1 convolution).
-        classwise_attention: one attention map for each class, or one for all.
-        fixed_attention: a constant instead of the learned attention: 0 = context only, 1 = detail only.
+        fixed_attention: a constant instead of the learned attention: 0 = context only, 1 = detail only, 0.5 = mean.
+        detail_scale: size of the image that detail crops are cut from relative to the image, `context_scale` or more.
+            Equal scales are the paper's same-scale ablation.
+        blur_detail: take detail from a blurred image (down by 1/2, up by 2): the ablation that keeps the crops and
+            removes the fine structure.
+        overlapping_detail: detail crops of the plans `nested` and `overlap` overlap by half; else they touch.
+
+    Attributes:
+        stride: pixels of the detail image per logit (of the image, with `detail_scale` 1).
+        multiple_of: image sides, boxes and detail crops that are multiples of it lie on whole cells of both logit
+            grids: `m * scale / stride` is whole for both scales. 8 with stride 4 and scales 1 and 0.5; 16 with scales
+            1 and 0.25 or 0.75, and with stride 8.
 
     Raises:
-        RecipeError: a detail crop that is not a multiple of 8, or a scale or attention outside its range.
+        RecipeError: a detail crop off the grids, a scale or attention outside its range, heads of different stride, or
+            not exactly one of learned and fixed attention.
     """
 
     def __init__(
         self,
         backbone: nn.Module,
         head: nn.Module,
-        num_classes: int,
+        scale_attention: nn.Module | None,
         *,
         detail_crop: tuple[int, int] = (512, 512),
         context_scale: float = 0.5,
-        embed_channels: int = 256,
-        attention_channels: int = 256,
-        classwise_attention: bool = True,
         fixed_attention: float | None = None,
+        detail_scale: float = 1.0,
+        blur_detail: bool = False,
+        overlapping_detail: bool = True,
     ) -> None:
         super().__init__()
-        if any(side < 8 or side % 8 for side in detail_crop):
-            raise RecipeError(f"detail_crop must be two multiples of 8 pixels, not {detail_crop}")
-        if not 0 < context_scale < 1:
-            raise RecipeError(f"context_scale must lie between 0 and 1, not {context_scale}")
-        if fixed_attention is not None and not 0 <= fixed_attention <= 1:
-            raise RecipeError(f"fixed_attention must lie in 0..1, not {fixed_attention}")
+        _check_scales(context_scale, detail_scale)
+        _check_attention(head, scale_attention, fixed_attention)
         self.detail_crop = detail_crop
         self.context_scale = context_scale
+        self.detail_scale = detail_scale
         self.fixed_attention = fixed_attention
-        self.num_classes = num_classes
-        self.backbone = backbone
-        channels: Sequence[int] = backbone.channels  # type: ignore[assignment]
-        attention = None
-        if fixed_attention is None:
-            attention = DAFormerHead(
-                channels,
-                num_classes if classwise_attention else 1,
-                decoder_channels=attention_channels,
-                embed_channels=embed_channels,
-                fusion="conv1",
+        self.blur_detail = blur_detail
+        self.overlapping_detail = overlapping_detail
+        self.stride: int = head.stride  # type: ignore[assignment]
+        self.multiple_of = _multiple_of(self.stride, context_scale, detail_scale)
+        step = math.lcm(8, self.multiple_of)
+        if any(side < step or side % step for side in detail_crop):
+            raise RecipeError(
+                f"detail_crop must be two multiples of {step} pixels (stride {self.stride}, scales {context_scale} and "
+                f"{detail_scale}), not {detail_crop}"
             )
-        self.decode_head = _MultiResolutionHead(head, attention)
+        self.backbone = backbone
+        self.decode_head = _MultiResolutionHead(head, scale_attention)
 
     def context(self, image: Tensor) -> ContextOutput:
-        """Run the context branch on a normalised image (B, 3, H, W); H and W multiples of 8."""
-        small = F.interpolate(image, scale_factor=self.context_scale, mode="bilinear", align_corners=False)
-        features: list[Tensor] = self.backbone(small)
+        """Run the context branch on a normalised image (B, 3, H, W); H and W multiples of `multiple_of`."""
+        features: list[Tensor] = self.backbone(_resize(image, self.context_scale))
         logits: Tensor = self.decode_head.head(features)
         if self.decode_head.scale_attention is None:
             attention = logits.new_full((logits.shape[0], 1, *logits.shape[2:]), float(self.fixed_attention or 0.0))
@@ -135,47 +142,85 @@ class HRDA(nn.Module):
             attention = torch.sigmoid(self.decode_head.scale_attention(features))
         return ContextOutput(logits, attention, features)
 
+    def context_logits(self, image: Tensor) -> Tensor:
+        """The context branch without its attention, for use alone (window plan `context`): logits as in `context`."""
+        logits: Tensor = self.decode_head.head(self.backbone(_resize(image, self.context_scale)))
+        return logits
+
+    def detail_image(self, image: Tensor) -> Tensor:
+        """The image that detail crops are cut from: (B, 3, H, W) -> (B, 3, H * detail_scale, W * detail_scale)."""
+        sharp = _resize(image, self.detail_scale)
+        if not self.blur_detail:
+            return sharp
+        return F.interpolate(_resize(sharp, 0.5), size=sharp.shape[2:], mode="bilinear", align_corners=False)
+
     def detail(self, crops: Tensor) -> Tensor:
-        """Run the detail branch on full-resolution crops (N, 3, h, w) -> logits (N, C, h/4, w/4)."""
+        """Run the detail branch on crops of `detail_image`, (N, 3, h, w) -> logits (N, C, h/stride, w/stride)."""
         logits: Tensor = self.decode_head.head(self.backbone(crops))
         return logits
 
     def fuse(self, context: ContextOutput, detail: Tensor) -> Tensor:
         """Blend context with detail logits that cover the whole image, (B, C, H/4, W/4) -> the same shape."""
-        scale = 1 / self.context_scale
-        attention = _upsample(context.attention, scale)
-        return attention * detail + _upsample((1 - context.attention) * context.logits, scale)
+        scale = self.detail_scale / self.context_scale
+        attention = _resize(context.attention, scale)
+        return attention * detail + _resize((1 - context.attention) * context.logits, scale)
 
-    def forward_train(self, image: Tensor, box: CropBox) -> TrainOutput:
-        """Training forward with one detail crop for the whole batch.
+    def features(self, image: Tensor, scale: float | str, box: CropBox | None = None) -> list[list[Tensor]]:
+        """Encoder maps for the feature distance (paper section 3.1), one list of maps a scale.
 
         Args:
-            image: normalised, (B, 3, H, W), H and W multiples of 8.
-            box: detail crop in image pixels, multiples of 8 (so that it lies on the grids of both branches).
+            image: normalised, (B, 3, H, W).
+            scale: size to run the encoder at relative to the image (the paper: `context_scale`); `"all"` = both
+                branches, context first, the detail of `box` alone.
+            box: detail crop in image pixels, for `"all"`.
+
+        Raises:
+            RecipeError: another word than "all", a scale of 0 or less, or "all" without a box.
+        """
+        if scale == "all":
+            if box is None:
+                raise RecipeError('features(image, "all") needs the box of the detail crop')
+            return [self.backbone(_resize(image, self.context_scale)), self.backbone(self._detail_crop(image, box))]
+        if isinstance(scale, str) or scale <= 0:
+            raise RecipeError(f'the scale of features is a number above 0 or "all", not {scale!r}')
+        return [self.backbone(_resize(image, scale))]
+
+    def forward_train(self, image: Tensor, box: CropBox) -> TrainOutput:
+        """Training forward with one detail crop for the whole batch; context first, then detail.
+
+        Args:
+            image: normalised, (B, 3, H, W), H and W multiples of `multiple_of`.
+            box: detail crop in image pixels, multiples of `multiple_of` (so that it lies on the grids of both
+                branches; other boxes are truncated to them).
         """
         context = self.context(image)
-        detail = self.detail(image[:, :, box.y1 : box.y2, box.x1 : box.x2])
-        inside = box.scaled_down(round(STRIDE / self.context_scale))
+        detail_features: list[Tensor] = self.backbone(self._detail_crop(image, box))
+        detail: Tensor = self.decode_head.head(detail_features)
         mask = torch.zeros_like(context.attention)
-        mask[:, :, inside.y1 : inside.y2, inside.x1 : inside.x2] = 1
+        mask[box.scaled(self.context_scale / self.stride).index] = 1
         masked = ContextOutput(context.logits, context.attention * mask, context.features)
-        on_grid = box.scaled_down(STRIDE)
-        height, width = image.shape[2] // STRIDE, image.shape[3] // STRIDE
-        canvas = F.pad(detail, (on_grid.x1, width - on_grid.x2, on_grid.y1, height - on_grid.y2))
-        fused = self.fuse(masked, canvas)
-        return TrainOutput(fused, (1 - masked.attention) * context.logits, detail, box, context.features)
+        scale = self.detail_scale / self.stride
+        corner = box.scaled(scale)
+        height, width = (math.floor(side * scale) for side in image.shape[2:])
+        margins = (corner.x1, width - corner.x1 - detail.shape[3], corner.y1, height - corner.y1 - detail.shape[2])
+        fused = self.fuse(masked, F.pad(detail, margins))
+        context_logits = (1 - masked.attention) * context.logits
+        return TrainOutput(fused, context_logits, detail, box, context.features, detail_features)
 
     def forward(self, image: Tensor, grid: tuple[int, int] = (2, 2)) -> Tensor:
         """Window plan `tiles`: context plus `grid` disjoint detail tiles in one batch.
 
         Args:
-            image: normalised, (B, 3, H, W); H / rows and W / columns multiples of 8.
+            image: normalised, (B, 3, H, W); H / rows and W / columns multiples of `multiple_of`.
 
         Returns:
-            fused logits (B, C, H/4, W/4).
+            fused logits (B, C, H/stride, W/stride), of the detail image.
         """
         context = self.context(image)
-        return self.fuse(context, merge_tiles(self.detail(split_tiles(image, grid)), grid))
+        return self.fuse(context, merge_tiles(self.detail(split_tiles(self.detail_image(image), grid)), grid))
+
+    def _detail_crop(self, image: Tensor, box: CropBox) -> Tensor:
+        return self.detail_image(image)[box.scaled(self.detail_scale).index]
 
 
 def split_tiles(image: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -194,5 +239,29 @@ def merge_tiles(tiles: Tensor, grid: tuple[int, int]) -> Tensor:
     return canvas.reshape(-1, channels, rows * height, columns * width)
 
 
-def _upsample(x: Tensor, scale: float) -> Tensor:
-    return F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)
+def _resize(x: Tensor, scale: float) -> Tensor:
+    """Bilinear, half-pixel centres, by factor: the factor itself enters the sampling positions."""
+    return x if scale == 1 else F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)
+
+
+def _multiple_of(stride: int, *scales: float) -> int:
+    """Smallest m for which every m * scale / stride is whole."""
+    return math.lcm(*((Fraction(scale).limit_denominator(64) / stride).denominator for scale in scales))
+
+
+def _check_scales(context_scale: float, detail_scale: float) -> None:
+    if not 0 < context_scale <= 1:
+        raise RecipeError(f"context_scale must lie above 0 and not above 1, not {context_scale}")
+    if not context_scale <= detail_scale <= 2:
+        raise RecipeError(f"detail_scale must lie in context_scale..2 ({context_scale}..2), not {detail_scale}")
+
+
+def _check_attention(head: nn.Module, scale_attention: nn.Module | None, fixed_attention: float | None) -> None:
+    if (fixed_attention is None) == (scale_attention is None):
+        raise RecipeError("HRDA takes either a scale_attention head or a fixed_attention, one of the two")
+    if fixed_attention is not None and not 0 <= fixed_attention <= 1:
+        raise RecipeError(f"fixed_attention must lie in 0..1, not {fixed_attention}")
+    if scale_attention is not None and scale_attention.stride != head.stride:
+        raise RecipeError(
+            f"the scale attention has stride {scale_attention.stride}, the decoder {head.stride}; they must be equal"
+        )

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from hrda_core.data.datasets import count_classes, pair_folders
-from hrda_core.errors import RecipeError
+from hrda_core.errors import DataError, RecipeError
 from hrda_core.labels import CITYSCAPES19
 from hrda_core.models import HRDA, create_model
 from hrda_core.models.presets import NetworkConfig, resolve_preset
@@ -181,13 +182,25 @@ def _initial_state(recipe: Recipe) -> _State:
     model = create_model(recipe.model.preset, num_classes=len(CITYSCAPES19), **recipe.model.overrides)
     if not isinstance(model, HRDA):
         raise RecipeError(f"preset '{recipe.model.preset}' is not an HRDA network; this trainer needs one")
-    if recipe.model.imagenet:
+    if recipe.model.weights is not None:
+        _load_weights(model, recipe.model.weights)
+    elif recipe.model.imagenet:
         load_imagenet_weights(model.backbone)  # type: ignore[arg-type]  # presets build timm encoders only
     if recipe.model.freeze_encoder_norm:
         for module in _norm_layers(model.backbone):
             module.requires_grad_(False)
     averaged = copy.deepcopy(model).requires_grad_(False)
     return _State(model, averaged, build_optimizer(model, recipe.optim))
+
+
+def _load_weights(model: HRDA, path: Path) -> None:
+    try:
+        model.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"weights '{path}' cannot start this network ({reason}); give {WEIGHTS_NAME} of a run"
+        ) from error
 
 
 def _set_train_mode(model: HRDA, recipe: Recipe) -> None:
@@ -230,6 +243,6 @@ def _save_weights(state: _State, recipe: Recipe, run: Path) -> Path:
     if recipe.average:
         weights |= dict(state.averaged.named_parameters())
     part = run / (WEIGHTS_NAME + ".part")
-    save_file({name: value.detach().contiguous() for name, value in weights.items()}, part)
+    part.write_bytes(save({name: value.detach().contiguous() for name, value in weights.items()}))
     part.replace(run / WEIGHTS_NAME)
     return run / WEIGHTS_NAME

@@ -21,6 +21,7 @@ class ModelConfig:
         preset: name of a network, see `hrda_core.models.PRESETS`.
         overrides: fields of the preset to replace, see `hrda_core.models.presets.NetworkConfig`.
         imagenet: start the encoder from ImageNet weights; false = random weights.
+        weights: start the whole network from this `model.safetensors` of an earlier run instead.
         freeze_encoder_norm: keep the encoder's BatchNorm layers (statistics, scale, shift) as ImageNet left them.
         detail_weight: weight of the detail crop's own loss (lambda_d of the paper).
     """
@@ -28,6 +29,7 @@ class ModelConfig:
     preset: str = "hrda_lite"
     overrides: dict[str, Any] = field(default_factory=dict)
     imagenet: bool = True
+    weights: Path | None = None
     freeze_encoder_norm: bool = False
     detail_weight: float = 0.1
 
@@ -60,6 +62,7 @@ class Recipe:
 
     Attributes:
         name: of the run and of the exported model.
+        limits: what the model is not good for, for the model card.
         source: labelled data.
         model, crop, appearance, optim: see there.
         iterations: optimiser steps.
@@ -80,6 +83,7 @@ class Recipe:
     average: float = 0.999
     seed: int = 0
     checkpoint_every: int = 100
+    limits: str = ""
 
     def __post_init__(self) -> None:
         if self.iterations < 1 or self.batch_size < 1 or self.checkpoint_every < 1:

@@ -14,6 +14,7 @@ from hrda_core.errors import BundleError
 from hrda_core.inference import Bundle, Predictor
 from hrda_core.inference import export as export_module
 from hrda_core.inference.export import ExportSpec, export_bundle
+from hrda_core.inference.network import load_network
 from hrda_core.labels import CITYSCAPES19
 from hrda_core.models import HRDA, create_model
 
@@ -24,6 +25,7 @@ SPEC = ExportSpec(
     mean=(127.5, 127.5, 127.5),
     std=(127.5, 127.5, 127.5),
     long_side=0,
+    overrides=TINY,
     grid=(2, 2),
     default_plan="tiles",
     provenance={"licence": "Apache-2.0", "iterations": 0},
@@ -79,6 +81,13 @@ def test_the_bundle_is_complete_and_its_card_names_the_licence(exported: Path) -
     assert set(bundle.manifest["files"]) == {"model.onnx", "context.onnx", "model.safetensors", "MODEL_CARD.md"}
     assert "Apache-2.0" in (exported / "MODEL_CARD.md").read_text()
     assert bundle.manifest["parity_with_pytorch"]["tiles"]["labels"] >= 0.999
+
+
+def test_the_network_can_be_built_again_from_the_bundle(exported: Path) -> None:
+    ours, again = _model().state_dict(), load_network(Bundle.open(exported)).state_dict()
+    assert ours.keys() == again.keys()
+    for name, value in ours.items():
+        torch.testing.assert_close(again[name], value, rtol=1e-3, atol=1e-4)  # stored in half precision
 
 
 def test_graphs_hold_no_batchnorm_and_half_size_weights(exported: Path) -> None:

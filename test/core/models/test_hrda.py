@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from tiny_network import TINY
+from torch import nn
 
 from hrda_core.errors import RecipeError
 from hrda_core.models import HRDA, create_model
 from hrda_core.models.hrda import ContextOutput, merge_tiles, split_tiles
+from hrda_core.models.segmenter import Segmenter
 from hrda_core.window_plan import CropBox
 
 
@@ -118,8 +123,150 @@ def test_parameter_names_follow_the_released_checkpoints(model: HRDA) -> None:
 
 @pytest.mark.parametrize(
     "overrides",
-    [{"detail_crop": [30, 32]}, {"context_scale": 1.5}, {"fixed_attention": 2.0}, {"fusion": "magic"}],
+    [
+        {"detail_crop": [30, 32]},
+        {"detail_crop": [0, 32]},
+        {"context_scale": 1.5},
+        {"context_scale": 0.0},
+        {"fixed_attention": 2.0},
+        {"fusion": "magic"},
+    ],
 )
 def test_impossible_overrides_are_refused(overrides: dict[str, object]) -> None:
     with pytest.raises(RecipeError):
         create_model("hrda_lite", **{**TINY, **overrides})
+
+
+class _Encoder(nn.Module):
+    """Two maps, at strides 4 and 8."""
+
+    channels = (4, 6)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, 4, 1), nn.Conv2d(4, 6, 3, 2, 1)
+
+    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+        first = self.first(image)
+        return [first, self.second(first)]
+
+
+class _Head(nn.Module):
+    """Logits of one of the maps."""
+
+    def __init__(self, level: int = 0, outputs: int = 5) -> None:
+        super().__init__()
+        self.level, self.stride = level, (4, 8)[level]
+        self.conv = nn.Conv2d(_Encoder.channels[level], outputs, 1)
+
+    def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
+        out: torch.Tensor = self.conv(maps[self.level])
+        return out
+
+
+def _small(level: int = 0, attention: bool = True, **switches: Any) -> HRDA:
+    torch.manual_seed(0)
+    switches = {"detail_crop": (32, 32), **switches}
+    return HRDA(_Encoder(), _Head(level), _Head(level) if attention else None, **switches).eval()
+
+
+@pytest.mark.parametrize(
+    ("level", "switches", "multiple"),
+    [
+        (0, {}, 8),
+        (1, {}, 16),
+        (0, {"context_scale": 0.25}, 16),
+        (0, {"context_scale": 0.75}, 16),
+        (0, {"context_scale": 1.0}, 4),
+        (0, {"context_scale": 0.25, "detail_scale": 0.5}, 16),
+        (1, {"context_scale": 0.5, "detail_scale": 0.5}, 16),
+    ],
+)
+def test_any_two_scales_train_and_predict_on_the_grid_of_the_detail_image(
+    level: int, switches: dict[str, float], multiple: int
+) -> None:
+    network = _small(level, **switches)
+    assert network.multiple_of == multiple
+    detail_scale, context_scale = network.detail_scale, network.context_scale
+    image, box = _image(2, 64, 96), CropBox(16, 48, 32, 64)
+    height, width = (int(side * detail_scale / network.stride) for side in (64, 96))
+    with torch.inference_mode():
+        output = network.forward_train(image, box)
+        assert output.fused.shape == (2, 5, height, width) == network(image).shape
+        cells = int(32 * detail_scale / network.stride)
+        assert output.detail.shape == (2, 5, cells, cells)
+        small = (int(64 * context_scale / network.stride), int(96 * context_scale / network.stride))
+        assert output.context.shape[2:] == small
+
+
+def test_the_mask_of_the_attention_is_the_box_on_the_context_grid() -> None:
+    for switches in ({}, {"context_scale": 0.75}, {"context_scale": 0.25}, {"context_scale": 1.0}):
+        network = _small(attention=False, fixed_attention=1.0, **switches)
+        with torch.inference_mode():
+            output = network.forward_train(_image(1, 64, 96), CropBox(16, 48, 32, 64))
+        inside = CropBox(16, 48, 32, 64).scaled(network.context_scale / 4)
+        assert output.context[inside.index].eq(0).all()
+        assert output.context.ne(0).any(dim=1).sum() == output.context[0, 0].numel() - inside.height * inside.width
+
+
+def test_equal_scales_need_no_enlarging() -> None:
+    network = _small(context_scale=1.0)
+    with torch.inference_mode():
+        context, image = network.context(_image(1, 32, 32)), _image(1, 32, 32)
+        detail = network.detail(image)
+        expected = context.attention * detail + (1 - context.attention) * context.logits
+        torch.testing.assert_close(network(image, (1, 1)), expected)
+
+
+def test_a_blurred_detail_image_is_halved_and_doubled_before_cropping() -> None:
+    network, image, box = _small(blur_detail=True), _image(1, 64, 96), CropBox(16, 48, 32, 64)
+    half = F.interpolate(image, scale_factor=0.5, mode="bilinear", align_corners=False)
+    blurred = F.interpolate(half, scale_factor=2.0, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(network.detail_image(image), blurred)
+    with torch.inference_mode():
+        torch.testing.assert_close(network.forward_train(image, box).detail, network.detail(blurred[box.index]))
+    sharp = _small()
+    torch.testing.assert_close(sharp.detail_image(image), image)
+
+
+def test_features_come_at_one_scale_or_at_all() -> None:
+    network, image, box = _small(), _image(2, 64, 96), CropBox(16, 48, 32, 64)
+    with torch.inference_mode():
+        output = network.forward_train(image, box)
+        for found, expected in zip(network.features(image, 0.5), [output.context_features], strict=True):
+            torch.testing.assert_close(found, expected)
+        both = network.features(image, "all", box)
+        torch.testing.assert_close(both, [output.context_features, output.detail_features])
+        assert network.features(image, 1)[0][0].shape == (2, 4, 16, 24)
+
+
+@pytest.mark.parametrize(
+    ("scale", "message"), [("all", "needs the box"), ("both", 'a number above 0 or "all"'), (0.0, "above 0")]
+)
+def test_features_at_no_scale_are_refused(scale: float | str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        _small().features(_image(), scale)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: _small(attention=False), "one of the two"),
+        (lambda: _small(fixed_attention=0.5), "one of the two"),
+        (lambda: _small(context_scale=0.5, detail_scale=0.25), r"detail_scale must lie in context_scale..2"),
+        (lambda: _small(context_scale=0.75, detail_crop=(40, 48)), "two multiples of 16"),
+        (lambda: _small(level=1, detail_crop=(32, 40)), "two multiples of 16"),
+        (lambda: HRDA(_Encoder(), _Head(0), _Head(1)), "attention has stride 8, the decoder 4"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_with_the_reason(build: Callable[[], HRDA], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        build()
+
+
+def test_a_single_scale_network_gives_features_as_hrda_does() -> None:
+    torch.manual_seed(0)
+    network, image = Segmenter(_Encoder(), _Head()).eval(), _image(1)
+    assert [maps[0].shape[2:] for maps in network.features(image)] == [(16, 32)]
+    assert [maps[0].shape[2:] for maps in network.features(image, 0.5)] == [(8, 16)]
+    assert network(image).shape == (1, 5, 16, 32)

@@ -81,6 +81,25 @@ def test_frozen_encoder_norms_do_not_move(recipe: Recipe, tmp_path: Path) -> Non
     assert saved["decode_head.head.fuse_layer.bottleneck.bn.running_mean"].any()
 
 
+def test_a_run_can_start_from_the_weights_of_another(recipe: Recipe, tmp_path: Path) -> None:
+    first = fit(recipe, tmp_path / "first")
+    resting = replace(recipe, model=replace(recipe.model, weights=first), optim=OptimConfig(lr=0), iterations=1)
+    second = fit(resting, tmp_path / "second")
+    assert first is not None
+    assert second is not None
+    one, two = load_file(first), load_file(second)
+    assert all(torch.equal(one[name], two[name]) for name in one if name.endswith(".weight"))
+
+
+@pytest.mark.parametrize("content", [None, b"no tensors"])
+def test_weights_that_cannot_be_used_are_named(recipe: Recipe, tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "other.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=r"other\.safetensors"):
+        fit(replace(recipe, model=replace(recipe.model, weights=path)), tmp_path / "run")
+
+
 def test_missing_data_is_named_before_anything_is_written(recipe: Recipe, tmp_path: Path) -> None:
     broken = replace(recipe, source=replace(recipe.source, images=tmp_path / "absent"))
     with pytest.raises(DataError, match="absent"):

@@ -1,0 +1,34 @@
+"""The PyTorch network of a bundle, for those who train, compare or export it. Needs torch."""
+
+from __future__ import annotations
+
+from safetensors.torch import load_file
+from torch import nn
+
+from hrda_core.errors import BundleError
+from hrda_core.inference.bundle import Bundle
+from hrda_core.models import create_model
+
+__all__ = ["WEIGHTS_FILE", "load_network"]
+
+WEIGHTS_FILE = "model.safetensors"
+
+
+def load_network(bundle: Bundle) -> nn.Module:
+    """Build the bundle's network and fill it with its weights, in eval mode, single precision.
+
+    Raises:
+        BundleError: the bundle has no weights, or they do not fit the network that the manifest describes.
+        RecipeError: the manifest names a preset or override that this release does not know.
+    """
+    if WEIGHTS_FILE not in bundle.manifest["files"]:
+        raise BundleError(f"model bundle '{bundle.path}' has no {WEIGHTS_FILE}; it can be run but not trained")
+    model = create_model(bundle.preset, len(bundle.label_space), **bundle.manifest.get("overrides", {}))
+    try:
+        model.load_state_dict(load_file(bundle.file(WEIGHTS_FILE)))
+    except RuntimeError as error:
+        first = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()
+        raise BundleError(
+            f"model bundle '{bundle.path}': {WEIGHTS_FILE} does not fit preset '{bundle.preset}' ({first})"
+        ) from error
+    return model.eval()

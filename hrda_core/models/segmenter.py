@@ -1,0 +1,34 @@
+"""A single-scale segmentation network: one encoder, one decoder (DAFormer, SegFormer, DeepLab and the others)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["Segmenter"]
+
+
+class Segmenter(nn.Module):
+    """Encoder and decoder under the names of the released checkpoints, `backbone` and `decode_head`.
+
+    Args:
+        backbone: (B, 3, H, W) -> list of feature maps, finest first.
+        head: maps -> logits (B, num_classes, H/stride, W/stride); its attribute `stride` says image pixels per logit.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.stride: int = head.stride  # type: ignore[assignment]
+        self.backbone = backbone
+        self.decode_head = head
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Normalised image (B, 3, H, W) -> logits (B, num_classes, H/stride, W/stride)."""
+        logits: Tensor = self.decode_head(self.backbone(image))
+        return logits
+
+    def features(self, image: Tensor, scale: float = 1.0) -> list[list[Tensor]]:
+        """Encoder maps of the image resized by `scale`, one list of maps a scale as in `HRDA.features`: here one."""
+        if scale != 1:
+            image = F.interpolate(image, scale_factor=scale, mode="bilinear", align_corners=False)
+        return [self.backbone(image)]

@@ -1,0 +1,80 @@
+"""`hrda models`: the list, one preset, JSON, and mistakes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hrda_core.models import list_presets
+from hrda_core.models.preset_costs import PRESET_COSTS
+from hrda_training.__main__ import main
+
+
+def test_the_list_has_every_preset_with_its_size_and_cost(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["models", "--json", str(tmp_path / "models.json")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == list_presets()
+    shown = next(line for line in lines if line.startswith("hrda_mitb5 "))
+    assert shown.split() == ["hrda_mitb5", "mit_b5", "daformer", "sepaspp", "85.69", "2628.6", "tiles"]
+    rows = json.loads((tmp_path / "models.json").read_text())["presets"]
+    assert list(rows) == list_presets()
+    assert rows["hrda_mitb5"]["parameters"] == 85_685_990
+
+
+def test_the_documentation_has_the_same_table(repository: Path) -> None:
+    text = (repository / "docs" / "networks.md").read_text(encoding="utf-8")
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")]
+    table = {row[0].strip("`"): (row[3], row[4]) for row in cells if len(row) == 5}
+    assert table == {name: (f"{p / 1e6:.2f}", f"{giga:.1f}") for name, (p, giga) in PRESET_COSTS.items()}
+    files = {row[2].strip("`") for row in cells if len(row) == 5}
+    assert not [name for name in files if not (repository / "hrda_core" / "models" / name).is_file()]
+
+
+def test_the_list_needs_no_torch() -> None:
+    code = (
+        "import sys; from hrda_training.__main__ import main; status = main(['models']); "
+        "sys.exit(3 if 'torch' in sys.modules else status)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_one_preset_is_described_with_its_parts_and_plans(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "model.json"
+    command = ["models", "hrda_mitb0", "--overrides.decoder_channels", "64", "--overrides.detail_crop", "[256, 384]"]
+    assert main([*command, "--classes", "5", "--json", str(path)]) == 0
+    shown, model = capsys.readouterr().out, json.loads(path.read_text())
+    assert model["config"]["decoder_channels"] == 64
+    assert model["config"]["detail_crop"] == [256, 384]
+    assert model["parameters_by_part"]["backbone"] == 3_319_392
+    assert model["parameters"] == sum(model["parameters_by_part"].values())
+    assert model["gflop"]["context"] < model["gflop"]["tiles"] < model["gflop"]["overlap"] < model["gflop"]["nested"]
+    for text in ("hrda_mitb0, 5 classes", "mit_b0", "scale_attention", "nested"):
+        assert text in shown
+
+
+def test_a_single_scale_network_has_the_plan_whole(tmp_path: Path) -> None:
+    assert main(["models", "daformer_mitb0", "--json", str(tmp_path / "model.json")]) == 0
+    assert json.loads((tmp_path / "model.json").read_text())["gflop"] == {"whole": 1058.6}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["hrda_mitb55"], "did you mean 'hrda_mitb5'"),
+        (["hrda_mitb0", "--overrides.encoder", "mitb3"], "mit_b3"),
+        (["hrda_mitb0", "--overrides.decoder_chanels", "8"], "decoder_channels"),
+        (["hrda_mitb0", "--classes", "0"], "num_classes"),
+        (["--overrides.encoder", "mit_b3"], "--overrides needs the name"),
+    ],
+)
+def test_a_users_mistake_gives_exit_code_2_and_one_sentence(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["models", *arguments]) == 2
+    message = capsys.readouterr().err
+    assert sentence in message
+    assert "Traceback" not in message

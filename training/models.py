@@ -1,0 +1,120 @@
+"""`hrda models`: the networks that `create_model` builds, with parameters and cost of a 1080 x 1920 image.
+
+    hrda models                                            all presets
+    hrda models hrda_mitb5                                 one preset: its values, the size of its parts, every plan
+    hrda models hrda_mitb5 --overrides.encoder mit_b0      the same with values replaced
+    hrda models --count true                               count all of them anew instead of reading the table
+
+The list reads its figures from `hrda_core/models/preset_costs.py`, which a test compares with the networks; the other
+forms count. Counting takes place on the meta device: no weights are made.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from hrda_core.errors import RecipeError, require
+
+__all__ = ["HEIGHT", "WIDTH", "count", "default_plan", "main"]
+
+HEIGHT, WIDTH = 1080, 1920
+
+
+def main(argv: list[str]) -> int:
+    """Parse, list or describe, write JSON. Returns the exit code."""
+    jsonargparse = require("jsonargparse", "train")
+    parser = jsonargparse.ArgumentParser(prog="hrda models", description=__doc__.splitlines()[0])
+    parser.add_argument("name", nargs="?", default="", help="preset to describe; without it all are listed")
+    parser.add_argument("--overrides", type=dict[str, Any], default={}, help="--overrides.KEY VALUE replaces a value")
+    parser.add_argument("--classes", type=int, default=19, help="number of classes, for one preset")
+    parser.add_argument("--count", type=bool, default=False, help="count all presets anew; up to two minutes")
+    parser.add_argument("--json", type=Path, default=None, help="write the result here")
+    options = parser.parse_args(argv)
+    if options.name or options.count:
+        require("torch", "train")
+    if options.name:
+        result = _describe(options.name, options.classes, options.overrides or {})
+    else:
+        if options.overrides:
+            raise RecipeError("--overrides needs the name of the preset that they belong to")
+        result = _list(options.count)
+    if options.json:
+        part = options.json.with_name(options.json.name + ".part")
+        part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        part.replace(options.json)
+    return 0
+
+
+def count(model: Any, plan: str) -> tuple[int, float]:
+    """Parameters, and GFLOP of one image of `HEIGHT` x `WIDTH` under a window plan."""
+    from hrda_core.inference.flops import plan_flops
+
+    return sum(p.numel() for p in model.parameters()), round(plan_flops(model, plan, HEIGHT, WIDTH).giga, 1)
+
+
+def default_plan(hrda: bool) -> str:
+    """The window plan that the list's cost belongs to: disjoint tiles for HRDA, the whole image for other networks."""
+    return "tiles" if hrda else "whole"
+
+
+def _list(recount: bool) -> dict[str, Any]:
+    from hrda_core.models import PRESETS, list_presets
+    from hrda_core.models.preset_costs import PRESET_COSTS
+
+    rows = {}
+    print(f"{'':<34}{'encoder':<23}{'decoder':<28}{'M param':>8}{'GFLOP':>9}  plan at {HEIGHT} x {WIDTH}")
+    for name in list_presets():
+        config, plan = PRESETS[name], default_plan(PRESETS[name].hrda)
+        parameters, giga = count(_without_data(name), plan) if recount else PRESET_COSTS[name]
+        decoder = config.decoder + (f" {config.fusion}" if config.decoder == "daformer" else "")
+        print(f"{name:<34}{config.encoder:<23}{decoder:<28}{parameters / 1e6:8.2f}{giga:9.1f}  {plan}")
+        rows[name] = {
+            "encoder": config.encoder,
+            "decoder": config.decoder,
+            "hrda": config.hrda,
+            "parameters": parameters,
+            "plan": plan,
+            "gflop": giga,
+        }
+    return {"image": [HEIGHT, WIDTH], "presets": rows}
+
+
+def _describe(name: str, classes: int, overrides: dict[str, Any]) -> dict[str, Any]:
+    from hrda_core.models import resolve_preset
+    from hrda_core.window_plan import HRDA_PLANS
+
+    config = resolve_preset(name, **overrides)
+    model = _without_data(name, classes, **overrides)
+    print(f"{name}, {classes} classes")
+    for key, value in asdict(config).items():
+        print(f"  {key:<20}{value}")
+    parts: dict[str, int] = {}
+    for key, parameter in model.named_parameters():
+        part = next((part for part in ("scale_attention", "decode_head") if part in key), "backbone")
+        parts[part] = parts.get(part, 0) + parameter.numel()
+    total = sum(parts.values())
+    print("parameters: " + ", ".join(f"{part} {number:,}" for part, number in parts.items()) + f", in all {total:,}")
+    costs = {plan: count(model, plan)[1] for plan in (HRDA_PLANS if config.hrda else ("whole",))}
+    print(f"GFLOP at {HEIGHT} x {WIDTH}: " + ", ".join(f"{plan} {giga}" for plan, giga in costs.items()))
+    return {
+        "preset": name,
+        "classes": classes,
+        "config": asdict(config),
+        "stride": model.stride,
+        "parameters": total,
+        "parameters_by_part": parts,
+        "image": [HEIGHT, WIDTH],
+        "gflop": costs,
+    }
+
+
+def _without_data(name: str, classes: int = 19, **overrides: Any) -> Any:
+    import torch
+
+    from hrda_core.models import create_model
+
+    with torch.device("meta"):
+        return create_model(name, classes, **overrides).eval()
