@@ -19,8 +19,10 @@ from hrda_core.errors import HrdaError
 __all__ = ["VERBS", "main"]
 
 VERBS: dict[str, tuple[str, str]] = {
+    "models": ("hrda_training.models", "list the networks with their size and cost"),
     "train": ("hrda_training.train", "train a network from a recipe"),
     "export": ("hrda_training.export", "turn a checkpoint into a model bundle with ONNX graphs"),
+    "import": ("hrda_training.import_checkpoint", "load an official checkpoint (HRDA, DAFormer, MIC) into a bundle"),
     "evaluate": ("hrda_training.evaluate", "score a bundle on labelled images"),
 }
 """Verb -> (module with `main(argv) -> int`, help line). A new verb is one file and one row."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from hrda_core.errors import require
@@ -27,6 +28,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--run", type=Path, required=True, help="folder for checkpoint, log and weights")
     parser.add_argument("--resume", type=bool, default=False, help="go on from the checkpoint in the run folder")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = PyTorch's choice")
+    parser.add_argument(
+        "--allow-random-backbone", action="store_true", help="let the encoder start from random weights"
+    )
     parser.add_class_arguments(Recipe)
     if argv and not argv[0].startswith("-"):
         argv = ["--config", *argv]
@@ -34,6 +38,8 @@ def main(argv: list[str]) -> int:
     recipe = parser.instantiate(options)
     values = {key: value for key, value in vars(recipe).items() if key in Recipe.__dataclass_fields__}
     stop = _StopRequest()
+    if options.allow_random_backbone:
+        values["model"] = replace(values["model"], imagenet=False, allow_random_backbone=True)
     if options.threads:
         require("torch", "train").set_num_threads(options.threads)
     weights = fit(Recipe(**values), options.run, resume=options.resume, report=_Printer(), should_stop=stop)

@@ -1,17 +1,19 @@
 """From a trained network to a bundle: ONNX graphs with pre- and post-processing inside, checked against PyTorch.
 
-Each graph takes uint8 (1, H, W, 3) RGB with H and W multiples of 64 and gives uint8 class ids and uint8 confidence,
-both (1, H, W). Weights are stored in half precision and cast once when the graph is loaded: half the file, and the
-difference is part of the parity check. Needs torch and onnx; nothing else in `hrda_core.inference` does.
+Each graph takes uint8 (1, H, W, 3) RGB with H and W multiples of the bundle's `multiple_of`, and gives uint8 class ids
+and uint8 confidence, both (1, H, W). Weights are stored in half precision and cast once when the graph is loaded: half
+the file, and the difference is part of the parity check. Needs torch and onnx.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +26,24 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from hrda_core.errors import BundleError
+from hrda_core.errors import BackendError, BundleError
 from hrda_core.inference.backends.onnx_backend import OnnxBackend
 from hrda_core.inference.bundle import write_manifest
 from hrda_core.inference.model_card import CARD_NAME, model_card
 from hrda_core.labels import LabelSpace
 from hrda_core.models.hrda import HRDA
+from hrda_core.models.segmenter import Segmenter
 from hrda_core.window_plan import PLAN_NAMES
 
 __all__ = ["ExportSpec", "ParityReport", "export_bundle", "measure_parity"]
-
-MULTIPLE_OF = 64
-"""Half-size context and 2 x 2 tiles of such an image lie on the stride-32 grid of the encoders."""
 
 MIN_AGREEMENT = 0.999
 """Share of pixels on which a graph must agree with PyTorch, or the export is refused."""
 
 _OPSET = 17
 """Newest operator set that TensorRT 8.6 and ONNX Runtime 1.16 both read."""
+
+_ENCODER_STRIDE = 32
 
 _HALF_FROM = 1024
 """Tensors with fewer values than this keep single precision: they weigh nothing, and shapes and scales stay exact."""
@@ -89,7 +91,14 @@ class ParityReport:
 class DeployGraph(nn.Module):
     """The network of one window plan from camera bytes to class ids, as it is exported."""
 
-    def __init__(self, model: HRDA, plan: str, grid: tuple[int, int], mean: tuple[float, ...], std: tuple[float, ...]):
+    def __init__(
+        self,
+        model: HRDA | Segmenter,
+        plan: str,
+        grid: tuple[int, int],
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+    ) -> None:
         super().__init__()
         self.model, self.plan, self.grid = model, plan, grid
         self.mean = nn.Buffer(torch.tensor(mean).view(1, 3, 1, 1))
@@ -100,18 +109,28 @@ class DeployGraph(nn.Module):
         # Cast before transposing: TensorRT accepts no other operation on 8-bit integers.
         pixels = image.to(torch.float32).permute(0, 3, 1, 2)
         normalised = (pixels - self.mean) / self.std
-        if self.plan == "context":
-            logits, factor = self.model.context(normalised).logits, self.model.stride / self.model.context_scale
-        else:
-            logits, factor = self.model(normalised, self.grid), float(self.model.stride)
+        logits, factor = self._logits(normalised)
         logits = F.interpolate(logits, scale_factor=factor, mode="bilinear", align_corners=False)
         top, labels = logits.max(dim=1)
         confidence = 1 / torch.exp(logits - top[:, None]).sum(dim=1)  # softmax of the winning class
         return _to_uint8(labels.to(torch.float32)), _to_uint8(confidence * 255 + 0.5)
 
+    def _logits(self, image: Tensor) -> tuple[Tensor, float]:
+        """Logits of a normalised image, and the factor that enlarges them to its size."""
+        if isinstance(self.model, Segmenter):
+            return self.model(image), float(self.model.stride)
+        if self.plan == "context":
+            return self.model.context_logits(image), self.model.stride / self.model.context_scale
+        return self.model(image, self.grid), self.model.stride / self.model.detail_scale
+
 
 def export_bundle(
-    model: HRDA, spec: ExportSpec, folder: Path, sample: UInt8Array, *, say: Callable[[str], None] = lambda _: None
+    model: HRDA | Segmenter,
+    spec: ExportSpec,
+    folder: Path,
+    sample: UInt8Array,
+    *,
+    say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, ParityReport]:
     """Write a complete bundle; an existing one is replaced only when the new one is whole.
 
@@ -125,8 +144,12 @@ def export_bundle(
         agreement with PyTorch by plan.
 
     Raises:
+        BackendError: a bundle of this network has no such default plan.
         BundleError: `folder` holds something else, or a graph does not agree with PyTorch.
     """
+    plans = graph_plans(model)
+    if spec.default_plan not in plans:
+        raise BackendError(f"window plan '{spec.default_plan}' has no ONNX graph for '{spec.name}': {', '.join(plans)}")
     if folder.exists() and any(folder.iterdir()) and not (folder / "manifest.yaml").exists():
         raise BundleError(f"'{folder}' exists and is not a bundle; choose another folder for the export")
     part = folder.with_name(folder.name + ".part")
@@ -134,13 +157,13 @@ def export_bundle(
     part.mkdir(parents=True)
     model.eval()
     reports, graphs = {}, {}
-    for plan in PLAN_NAMES:
+    for plan in plans:
         grid = spec.grid if plan == "tiles" else (1, 1)
         file = "model.onnx" if plan == spec.default_plan else f"{plan}.onnx"
         say(f"exporting window plan '{plan}' to {file}")
         graph = DeployGraph(model, plan, grid, spec.mean, spec.std).eval()
-        (part / file).write_bytes(_to_onnx(graph))
-        reports[plan] = measure_parity(graph, part / file, sample)
+        (part / file).write_bytes(_to_onnx(graph, _multiple_of(model, spec.grid)))
+        reports[plan] = measure_parity(graph, part / file, sample, _multiple_of(model, spec.grid))
         graphs[plan] = {"file": file, "grid": list(grid)}
         if reports[plan].labels < MIN_AGREEMENT:
             shutil.rmtree(part)
@@ -152,17 +175,21 @@ def export_bundle(
     manifest = _manifest(model, spec, graphs, reports)
     (part / CARD_NAME).write_text(model_card(manifest), encoding="utf-8")
     write_manifest(part, manifest)
-    shutil.rmtree(folder, ignore_errors=True)
-    part.replace(folder)
+    _replace_folder(part, folder)
     return reports
 
 
-def measure_parity(graph: DeployGraph, onnx_file: Path, sample: UInt8Array) -> ParityReport:
+def graph_plans(model: HRDA | Segmenter) -> tuple[str, ...]:
+    """Window plans that become graphs: `tiles` and `context` of HRDA, `whole` of a single-scale network."""
+    return ("whole",) if isinstance(model, Segmenter) else PLAN_NAMES
+
+
+def measure_parity(graph: DeployGraph, onnx_file: Path, sample: UInt8Array, multiple_of: int) -> ParityReport:
     """Compare a graph in ONNX Runtime with PyTorch at three image sizes, none of them the size of tracing."""
     backend = OnnxBackend(onnx_file)
     same, total, worst = 0, 0, 0
-    for height, width in ((128, 128), (192, 320), (384, 512)):
-        image = _tile_to(sample, height, width)
+    for rows, columns in ((2, 2), (3, 5), (6, 8)):
+        image = _tile_to(sample, rows * multiple_of, columns * multiple_of)
         with torch.inference_mode():
             labels, confidence = (out.numpy() for out in graph(torch.from_numpy(image)))
         found_labels, found_confidence = backend(image)
@@ -172,7 +199,7 @@ def measure_parity(graph: DeployGraph, onnx_file: Path, sample: UInt8Array) -> P
     return ParityReport(same / total, worst)
 
 
-def _to_onnx(graph: DeployGraph) -> bytes:
+def _to_onnx(graph: DeployGraph, multiple_of: int) -> bytes:
     size = {"image": {1: "height", 2: "width"}, "labels": {1: "height", 2: "width"}}
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
@@ -181,7 +208,7 @@ def _to_onnx(graph: DeployGraph) -> bytes:
         # the encoder's strides, and static graphs would need one file an image size.
         torch.onnx.export(
             graph,
-            (torch.zeros((1, 256, 448, 3), dtype=torch.uint8),),
+            (torch.zeros((1, 4 * multiple_of, 7 * multiple_of, 3), dtype=torch.uint8),),
             buffer,  # type: ignore[arg-type]  # the tracing exporter takes a buffer
             input_names=["image"],
             output_names=["labels", "confidence"],
@@ -210,7 +237,7 @@ def _store_weights_in_half(model: onnx.ModelProto) -> None:
 
 
 def _manifest(
-    model: HRDA, spec: ExportSpec, graphs: Mapping[str, Any], reports: Mapping[str, ParityReport]
+    model: HRDA | Segmenter, spec: ExportSpec, graphs: Mapping[str, Any], reports: Mapping[str, ParityReport]
 ) -> dict[str, Any]:
     return {
         "name": spec.name,
@@ -218,8 +245,8 @@ def _manifest(
         "overrides": dict(spec.overrides),
         "label_space": spec.label_space.to_dict(),
         "normalisation": {"mean": list(spec.mean), "std": list(spec.std)},
-        "input": {"multiple_of": MULTIPLE_OF, "long_side": spec.long_side},
-        "context_scale": model.context_scale,
+        "input": {"multiple_of": _multiple_of(model, spec.grid), "long_side": spec.long_side},
+        "context_scale": 1.0 if isinstance(model, Segmenter) else model.context_scale,
         "default_plan": spec.default_plan,
         "graphs": dict(graphs),
         "parity_with_pytorch": {
@@ -228,6 +255,24 @@ def _manifest(
         },
         "provenance": dict(spec.provenance),
     }
+
+
+def _multiple_of(model: HRDA | Segmenter, grid: tuple[int, int]) -> int:
+    """Image sides that put the image, its context and its tiles on the stride-32 grid of the encoders."""
+    if isinstance(model, Segmenter):
+        return _ENCODER_STRIDE
+    context = Fraction(model.context_scale).limit_denominator(64).denominator * _ENCODER_STRIDE
+    return math.lcm(context, math.lcm(*grid) * math.lcm(_ENCODER_STRIDE, model.multiple_of))
+
+
+def _replace_folder(new: Path, folder: Path) -> None:
+    """Put `new` in the place of `folder`; at every moment one of the two is there whole."""
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.replace(old)
+    new.replace(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _tile_to(image: UInt8Array, height: int, width: int) -> UInt8Array:

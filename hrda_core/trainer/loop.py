@@ -20,13 +20,14 @@ from torch import Tensor, nn
 
 from hrda_core.data.datasets import count_classes, pair_folders
 from hrda_core.errors import DataError, RecipeError
+from hrda_core.interop import load_backbone
 from hrda_core.labels import CITYSCAPES19
 from hrda_core.models import HRDA, create_model
 from hrda_core.models.presets import NetworkConfig, resolve_preset
-from hrda_core.models.timm_encoder import load_imagenet_weights
+from hrda_core.models.timm_encoder import TimmEncoder, load_imagenet_weights
 from hrda_core.trainer.checkpoint import CHECKPOINT_NAME, load_checkpoint, save_checkpoint
 from hrda_core.trainer.optim import build_optimizer, learning_rate_factor, set_learning_rate
-from hrda_core.trainer.recipe import Recipe
+from hrda_core.trainer.recipe import ModelConfig, Recipe
 from hrda_core.trainer.source_samples import SourceSamples, sample_generator
 from hrda_core.uda.detail_crop import draw_detail_crop
 from hrda_core.uda.losses import hrda_loss, pixel_accuracy
@@ -182,15 +183,29 @@ def _initial_state(recipe: Recipe) -> _State:
     model = create_model(recipe.model.preset, num_classes=len(CITYSCAPES19), **recipe.model.overrides)
     if not isinstance(model, HRDA):
         raise RecipeError(f"preset '{recipe.model.preset}' is not an HRDA network; this trainer needs one")
-    if recipe.model.weights is not None:
-        _load_weights(model, recipe.model.weights)
-    elif recipe.model.imagenet:
-        load_imagenet_weights(model.backbone)  # type: ignore[arg-type]  # presets build timm encoders only
+    _load_start(model, recipe.model)
     if recipe.model.freeze_encoder_norm:
         for module in _norm_layers(model.backbone):
             module.requires_grad_(False)
     averaged = copy.deepcopy(model).requires_grad_(False)
     return _State(model, averaged, build_optimizer(model, recipe.optim))
+
+
+def _load_start(model: HRDA, config: ModelConfig) -> None:
+    """Fill the network with what the recipe says it starts from."""
+    if config.weights is not None:
+        _load_weights(model, config.weights)
+    elif config.backbone is not None:
+        load_backbone(model.backbone, config.backbone, allow_random_backbone=config.allow_random_backbone)
+    elif config.imagenet:
+        if not isinstance(model.backbone, TimmEncoder):
+            raise RecipeError("MiT encoders start from a file: give model.backbone, or allow_random_backbone")
+        load_imagenet_weights(model.backbone)
+    elif not config.allow_random_backbone:
+        raise RecipeError(
+            "the encoder would start from random weights and learn far worse; give model.backbone or model.weights, "
+            "or allow it with --allow-random-backbone"
+        )
 
 
 def _load_weights(model: HRDA, path: Path) -> None:

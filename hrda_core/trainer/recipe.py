@@ -20,7 +20,9 @@ class ModelConfig:
     Attributes:
         preset: name of a network, see `hrda_core.models.PRESETS`.
         overrides: fields of the preset to replace, see `hrda_core.models.presets.NetworkConfig`.
-        imagenet: start the encoder from ImageNet weights; false = random weights.
+        imagenet: start the encoder from the ImageNet weights that an installed package brings.
+        backbone: start the encoder from this file instead (ImageNet files of NVlabs, mmsegmentation, Hugging Face).
+        allow_random_backbone: let an encoder start from random weights, wholly or in part; else that is an error.
         weights: start the whole network from this `model.safetensors` of an earlier run instead.
         freeze_encoder_norm: keep the encoder's BatchNorm layers (statistics, scale, shift) as ImageNet left them.
         detail_weight: weight of the detail crop's own loss (lambda_d of the paper).
@@ -29,6 +31,8 @@ class ModelConfig:
     preset: str = "hrda_lite"
     overrides: dict[str, Any] = field(default_factory=dict)
     imagenet: bool = True
+    backbone: Path | None = None
+    allow_random_backbone: bool = False
     weights: Path | None = None
     freeze_encoder_norm: bool = False
     detail_weight: float = 0.1

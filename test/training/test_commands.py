@@ -20,7 +20,7 @@ def _write_recipe(folder: Path) -> Path:
     recipe = {
         "name": "tiny",
         "source": {"name": "made up", "images": str(images), "labels": str(labels), "rcs_min_pixels": 100},
-        "model": {"overrides": TINY, "imagenet": False},
+        "model": {"overrides": TINY, "imagenet": False, "allow_random_backbone": True},
         "crop": {"height": 64, "width": 64},
         "iterations": 3,
     }

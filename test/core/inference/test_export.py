@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from tiny_network import TINY
 
-from hrda_core.errors import BundleError
-from hrda_core.inference import Bundle, Predictor
+from hrda_core.errors import BackendError, BundleError
+from hrda_core.inference import Bundle, Predictor, predict_logits
 from hrda_core.inference import export as export_module
 from hrda_core.inference.export import ExportSpec, export_bundle
 from hrda_core.inference.network import load_network
@@ -97,6 +98,29 @@ def test_graphs_hold_no_batchnorm_and_half_size_weights(exported: Path) -> None:
     assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
     full = [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and np.prod(t.dims) >= 1024]
     assert not full
+
+
+def test_a_single_scale_network_becomes_a_bundle_with_the_plan_whole(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    overrides = {**TINY, "hrda": False}
+    network = create_model("hrda_lite", **overrides).eval()
+    with torch.no_grad():
+        network.decode_head.conv_seg.weight.mul_(100)  # type: ignore[union-attr,operator]
+    spec = replace(SPEC, default_plan="whole", overrides=overrides)
+    export_bundle(network, spec, tmp_path / "single", _image())
+    image = _image(96, 128)
+    normalised = (torch.from_numpy(image).permute(2, 0, 1)[None].float() - 127.5) / 127.5
+    expected = predict_logits(network, normalised, "whole").argmax(1)[0].numpy()
+    predictor = Predictor(tmp_path / "single")
+    assert predictor.plan == "whole"
+    assert (predictor(image).labels == expected).mean() >= 0.995
+    assert predictor(_image(33, 1)).labels.shape == (33, 1)
+
+
+def test_a_default_plan_without_a_graph_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="context, tiles"):
+        export_bundle(_model(), replace(SPEC, default_plan="nested"), tmp_path / "b", _image())
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_foreign_folder_is_not_overwritten(tmp_path: Path) -> None:

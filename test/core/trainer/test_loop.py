@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from street_images import write_street_images
 from tiny_network import TINY
 
 from hrda_core.data.transforms import CropConfig
-from hrda_core.errors import DataError, RecipeError
+from hrda_core.errors import CheckpointError, DataError, RecipeError
+from hrda_core.models import create_model
 from hrda_core.trainer.checkpoint import load_checkpoint, save_checkpoint
 from hrda_core.trainer.loop import Progress, fit
 from hrda_core.trainer.optim import OptimConfig
@@ -26,7 +27,7 @@ def recipe(tmp_path: Path) -> Recipe:
     return Recipe(
         name="tiny",
         source=SourceConfig("made up", images, labels, rcs_min_pixels=100),
-        model=ModelConfig(overrides=TINY, imagenet=False),
+        model=ModelConfig(overrides=TINY, imagenet=False, allow_random_backbone=True),
         crop=CropConfig(64, 64),
         optim=OptimConfig(lr=1e-3, warmup=2),
         iterations=6,
@@ -71,7 +72,9 @@ def test_a_run_folder_is_not_overwritten_or_mixed(recipe: Recipe, tmp_path: Path
 
 
 def test_frozen_encoder_norms_do_not_move(recipe: Recipe, tmp_path: Path) -> None:
-    frozen = replace(recipe, model=ModelConfig(overrides=TINY, imagenet=False, freeze_encoder_norm=True))
+    frozen = replace(
+        recipe, model=ModelConfig(overrides=TINY, imagenet=False, allow_random_backbone=True, freeze_encoder_norm=True)
+    )
     weights = fit(frozen, tmp_path / "run")
     assert weights is not None
     saved = load_file(weights)
@@ -98,6 +101,23 @@ def test_weights_that_cannot_be_used_are_named(recipe: Recipe, tmp_path: Path, c
         path.write_bytes(content)
     with pytest.raises(DataError, match=r"other\.safetensors"):
         fit(replace(recipe, model=replace(recipe.model, weights=path)), tmp_path / "run")
+
+
+def test_a_random_encoder_is_an_error_unless_it_is_asked_for(recipe: Recipe, tmp_path: Path) -> None:
+    model = ModelConfig(overrides=TINY, imagenet=False)
+    with pytest.raises(RecipeError, match="--allow-random-backbone"):
+        fit(replace(recipe, model=model), tmp_path / "run")
+
+
+def test_an_encoder_file_that_fits_in_part_is_an_error_unless_it_is_asked_for(recipe: Recipe, tmp_path: Path) -> None:
+    encoder = create_model("hrda_lite", **TINY).backbone
+    weights = {name: value for name, value in encoder.state_dict().items() if "conv_stem" not in name}
+    save_file(weights, tmp_path / "encoder.safetensors")
+    model = ModelConfig(overrides=TINY, imagenet=False, backbone=tmp_path / "encoder.safetensors")
+    with pytest.raises(CheckpointError, match="conv_stem"):
+        fit(replace(recipe, model=model), tmp_path / "run")
+    allowed = replace(recipe, model=replace(model, allow_random_backbone=True), iterations=1)
+    assert fit(allowed, tmp_path / "run") is not None
 
 
 def test_missing_data_is_named_before_anything_is_written(recipe: Recipe, tmp_path: Path) -> None:
