@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ def main(argv: list[str]) -> int:
         part.write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
         part.replace(options.json)
     if options.record:
-        _record(predictor.bundle, options.record, result, "hrda evaluate " + " ".join(argv))
+        _record(predictor.bundle, options.record, result, shlex.join(["hrda", "evaluate", *argv]))
     return 0
 
 

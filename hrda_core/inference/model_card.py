@@ -23,7 +23,9 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         "## Training",
         "",
     ]
-    lines += [f"- {key.replace('_', ' ')}: {provenance[key]}" for key in _TRAINING_KEYS if provenance.get(key)]
+    lines += [
+        f"- {key.replace('_', ' ')}: {provenance[key]}" for key in _TRAINING_KEYS if provenance.get(key, "") != ""
+    ]
     lines += ["", "## Scores", ""]
     scores: Mapping[str, Any] = provenance.get("scores", {})
     if not scores:
