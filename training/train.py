@@ -1,6 +1,6 @@
 """`hrda train RECIPE --run FOLDER`: train a network on labelled images.
 
-hrda train config/recipes/synth_streets_hrda_lite_1.yaml --run runs/hrda_lite_1
+hrda train config/recipes/synth_streets_hrda_lite.yaml --run runs/hrda_lite
 hrda train RECIPE --run FOLDER --resume true            # go on after an interruption
 hrda train RECIPE --run FOLDER --iterations 50          # any recipe value can be given as an option
 """
