@@ -232,6 +232,8 @@ def _store_weights_in_half(model: onnx.ModelProto) -> None:
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), f"{name}.half"))
         casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
     nodes = [*casts, *model.graph.node]
+    for node in nodes:
+        node.ClearField("name")  # optional in ONNX, and a tenth of a megabyte of module paths
     del model.graph.node[:]
     model.graph.node.extend(nodes)
 

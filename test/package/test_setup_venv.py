@@ -272,9 +272,13 @@ def test_make_help_lists_the_targets(repository, makefile):
 
 
 def dry_run(repository: Path, *arguments: str) -> str:
-    return subprocess.run(
-        ["make", "--dry-run", *arguments], cwd=repository, check=True, capture_output=True, text=True
-    ).stdout
+    # Called from `make test`, the inner make would inherit the outer one's flags and announce folders.
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    }
+    command = ["make", "--no-print-directory", "--dry-run", *arguments]
+    done = subprocess.run(command, cwd=repository, env=environment, check=True, capture_output=True, text=True)
+    return done.stdout
 
 
 def test_make_demo_passes_arguments_on(repository, makefile):
