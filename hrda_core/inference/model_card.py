@@ -51,6 +51,7 @@ _TRAINING_KEYS = (
     "started_from",
     "iterations",
     "seed",
+    "selection",
     "licence",
 )
 
