@@ -8,6 +8,7 @@
     |-- DataError              a data set folder or file that cannot be used
     |-- CheckpointError        a foreign weights file that is damaged, unsafe, or does not fit the network
     |-- RecipeError            an option or recipe value that makes no sense
+    |-- TrainingError          a training run that cannot go on: a loss that is not finite
     `-- MissingPackageError    an optional package is not installed
 
 Every message says what was being done, what was found, what was expected, and what to do.
@@ -28,6 +29,7 @@ __all__ = [
     "LabelSpaceError",
     "MissingPackageError",
     "RecipeError",
+    "TrainingError",
     "require",
 ]
 
@@ -70,6 +72,10 @@ class CheckpointError(HrdaError):
 
 class RecipeError(HrdaError):
     """A recipe or command line value that makes no sense."""
+
+
+class TrainingError(HrdaError):
+    """A training run that cannot go on; what it had reached is kept."""
 
 
 class MissingPackageError(HrdaError):

@@ -1,20 +1,37 @@
-"""Label spaces: class names, colours, thing classes, and the groups that scores are reported in. numpy only.
+"""Label spaces: class names, colours, thing classes, tables of native ids, and the groups that scores are reported in.
 
-The default space is the 19 Cityscapes training classes; 255 marks pixels without a label everywhere.
+The default space is the 19 Cityscapes training classes; 255 marks pixels without a label everywhere. numpy only; PyYAML
+where a label space file is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hrda_core.errors import LabelSpaceError
+from hrda_core.errors import LabelSpaceError, require
 
-__all__ = ["CAMVID11", "CITYSCAPES19", "EVALUATION_GROUPS", "IGNORE_LABEL", "ClassGroups", "LabelSpace"]
+__all__ = [
+    "CAMVID11",
+    "CITYSCAPES19",
+    "CITYSCAPES_IDS",
+    "EVALUATION_GROUPS",
+    "IGNORE_LABEL",
+    "MAPILLARY_IDS",
+    "SYNTHIA13",
+    "SYNTHIA16",
+    "SYNTHIA_IDS",
+    "ClassGroups",
+    "IdTable",
+    "LabelSpace",
+    "read_label_space",
+]
 
 IGNORE_LABEL = 255
 """Label id of a pixel that carries no class: left out of losses and scores, drawn black."""
@@ -93,6 +110,28 @@ class LabelSpace:
             ) from error
 
 
+@dataclass(frozen=True, eq=False)
+class IdTable:
+    """How the ids in label files become class ids. Build it with `from_ids`.
+
+    Attributes:
+        name: of the id scheme, for messages.
+        table: uint8 (256,), native id -> class id or `IGNORE_LABEL`.
+        known: native ids that the scheme documents, those without a class included; others deserve a warning.
+    """
+
+    name: str
+    table: UInt8Array
+    known: frozenset[int]
+
+    @classmethod
+    def from_ids(cls, name: str, ids: Mapping[int, int], known: Collection[int] = ()) -> IdTable:
+        """Native id -> class id; every other id is ignored. `known` adds documented ids without a class."""
+        table = np.full(256, IGNORE_LABEL, np.uint8)
+        table[list(ids)] = list(ids.values())
+        return cls(name, table, frozenset(ids) | frozenset(known) | {IGNORE_LABEL})
+
+
 @dataclass(frozen=True)
 class ClassGroups:
     """A coarser set of classes that scores are reported in.
@@ -100,15 +139,27 @@ class ClassGroups:
     Attributes:
         name: short key, as in `hrda evaluate --groups NAME`.
         groups: group name to the class ids of the finer space that count as it.
+        unscored: groups whose pixels count (they can be mistaken for others) while they have no score of their own.
     """
 
     name: str
     groups: tuple[tuple[str, tuple[int, ...]], ...]
+    unscored: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, space: LabelSpace, name: str = "", unscored: tuple[str, ...] = ()) -> ClassGroups:
+        """Every class of a label space as a group of its own."""
+        return cls(name or space.name, tuple((label, (i,)) for i, label in enumerate(space.classes)), unscored)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Group names, in the order of the group ids."""
         return tuple(name for name, _ in self.groups)
+
+    @property
+    def scored(self) -> tuple[int, ...]:
+        """Ids of the groups that have a score, ascending."""
+        return tuple(group for group, name in enumerate(self.names) if name not in self.unscored)
 
     def table(self) -> UInt8Array:
         """Lookup table of all 256 fine ids to group ids, uint8 (256,); ids in no group become `IGNORE_LABEL`."""
@@ -149,4 +200,94 @@ CAMVID11 = ClassGroups(
     ),
 )
 
-EVALUATION_GROUPS: dict[str, ClassGroups] = {CAMVID11.name: CAMVID11}
+# SYNTHIA has no labels of the first three; the 13-class score of the literature also leaves out the next three.
+SYNTHIA16 = ClassGroups.of(CITYSCAPES19, "synthia16", ("terrain", "truck", "train"))
+SYNTHIA13 = ClassGroups.of(CITYSCAPES19, "synthia13", (*SYNTHIA16.unscored, "wall", "fence", "pole"))
+
+EVALUATION_GROUPS: dict[str, ClassGroups] = {
+    groups.name: groups for groups in (ClassGroups.of(CITYSCAPES19), SYNTHIA16, SYNTHIA13, CAMVID11)
+}
+"""Name -> groups of the 19 Cityscapes classes."""
+
+# Native ids in the order of the 19 classes.
+CITYSCAPES_IDS = IdTable.from_ids(
+    "Cityscapes ids",
+    dict(zip((7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33), range(19), strict=True)),
+    known=range(35),  # 34 is the licence plate in GTA5
+)
+
+SYNTHIA_IDS = IdTable.from_ids(
+    "SYNTHIA ids",
+    dict(zip((3, 4, 2, 21, 5, 7, 15, 9, 6, 16, 1, 10, 17, 8, 18, 19, 20, 12, 11), range(19), strict=True)),
+    known=range(23),
+)
+
+# Several native ids of one class share a tuple.
+_MAPILLARY = (
+    (13, 24, 41), (2, 15), (17,), (6,), (3,), (45, 47), (48,), (50,), (30,), (29,), (27,), (19,), (20, 21, 22), (55,),
+    (61,), (54,), (58,), (57,), (52,),
+)  # fmt: skip
+
+MAPILLARY_IDS = IdTable.from_ids(
+    "Mapillary Vistas v1.2 ids",
+    {native: label for label, natives in enumerate(_MAPILLARY) for native in natives},
+    known=range(66),
+)
+
+
+def read_label_space(path: Path) -> tuple[LabelSpace, IdTable | None]:
+    """Read a label space file: `classes`, `palette`, optional `things` (names) and `ids` (native id -> class name).
+
+    An id with the class name `ignore` is known to carry no class; ids that are not listed are ignored too, and the
+    label audit names them.
+
+    Returns:
+        the space, and its table of native ids; None where the file has no `ids`: label files then hold class ids.
+
+    Raises:
+        LabelSpaceError: the file cannot be read, or a key or value makes no sense.
+    """
+    yaml = require("yaml", "train")
+    where = f"label space file '{path}'"
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise LabelSpaceError(f"{where} cannot be read ({' '.join(str(error).split())})") from error
+    if not isinstance(values, Mapping):
+        raise LabelSpaceError(f"{where} is not a mapping; expected the keys {', '.join(_SPACE_KEYS)}")
+    unknown = sorted(str(key) for key in values if key not in _SPACE_KEYS)
+    if unknown:
+        raise LabelSpaceError(f"{where} has the unknown key '{unknown[0]}'; known: {', '.join(_SPACE_KEYS)}")
+    classes = values.get("classes")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise LabelSpaceError(f"{where}: 'classes' must be a list of names")
+    numbers = {name: number for number, name in enumerate(classes)}
+    things = [_class_number(name, numbers, f"{where}, things") for name in values.get("things") or ()]
+    space = LabelSpace.from_dict({"name": path.stem, **values, "things": things})
+    ids = values.get("ids")
+    return space, None if ids is None else _read_ids(ids, numbers, space.name, where)
+
+
+_SPACE_KEYS = ("name", "classes", "palette", "things", "ids")
+_IGNORE_NAME = "ignore"
+
+
+def _read_ids(ids: Any, numbers: Mapping[str, int], name: str, where: str) -> IdTable:
+    if not isinstance(ids, Mapping) or not ids:
+        raise LabelSpaceError(f"{where}: 'ids' must map native ids to class names, such as '7: road'")
+    table: dict[int, int] = {}
+    for native, label in ids.items():
+        if isinstance(native, bool) or not isinstance(native, int) or not 0 <= native <= 255:
+            raise LabelSpaceError(f"{where}: the native id '{native}' is not a whole number from 0 to 255")
+        table[native] = (
+            IGNORE_LABEL if label == _IGNORE_NAME else _class_number(label, numbers, f"{where}, id {native}")
+        )
+    return IdTable.from_ids(name, table)
+
+
+def _class_number(name: Any, numbers: Mapping[str, int], where: str) -> int:
+    if name in numbers:
+        return numbers[name]
+    near = difflib.get_close_matches(str(name), numbers, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(numbers)}"
+    raise LabelSpaceError(f"{where}: '{name}' is not one of the classes; {hint}")

@@ -50,6 +50,7 @@ class TrainOutput:
         detail: (B, C, h/4, w/4), logits of the detail crop alone.
         box: the detail crop, in image pixels.
         context_features: the four encoder maps of the context image.
+        attention: (B, C or 1, H * s / 4, W * s / 4), weight of the detail branch, 0 outside the detail crop.
         detail_features: the four encoder maps of the detail crop.
     """
 
@@ -58,6 +59,7 @@ class TrainOutput:
     detail: Tensor
     box: CropBox
     context_features: list[Tensor]
+    attention: Tensor
     detail_features: list[Tensor] = field(default_factory=list)
 
 
@@ -205,7 +207,7 @@ class HRDA(nn.Module):
         margins = (corner.x1, width - corner.x1 - detail.shape[3], corner.y1, height - corner.y1 - detail.shape[2])
         fused = self.fuse(masked, F.pad(detail, margins))
         context_logits = (1 - masked.attention) * context.logits
-        return TrainOutput(fused, context_logits, detail, box, context.features, detail_features)
+        return TrainOutput(fused, context_logits, detail, box, context.features, masked.attention, detail_features)
 
     def forward(self, image: Tensor, grid: tuple[int, int] = (2, 2)) -> Tensor:
         """Window plan `tiles`: context plus `grid` disjoint detail tiles in one batch.

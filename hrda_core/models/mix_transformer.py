@@ -69,12 +69,16 @@ class MixTransformer(nn.Module):
         variant: as given.
         channels: channels of the four maps, finest first.
         strides: image pixels per cell of the four maps.
+        style_hallucination: applied to the map of stage 1 (for domain generalization: a `StyleHallucination`, see
+            `hrda_core/uda/style_hallucination.py`, which doubles the batch while a training step asks for it); None =
+            nothing.
 
     Raises:
         RecipeError: unknown variant (the nearest is proposed), or a drop_path outside 0..1.
     """
 
     strides = (4, 8, 16, 32)
+    style_hallucination: nn.Module | None
 
     def __init__(self, variant: str = "b5", *, drop_path: float = 0.1, checkpoint_blocks: bool = False) -> None:
         super().__init__()
@@ -97,6 +101,7 @@ class MixTransformer(nn.Module):
             self.add_module(f"block{stage}", nn.ModuleList(blocks))
             self.add_module(f"norm{stage}", nn.LayerNorm(channels, eps=_EPS_BLOCK))
         self.apply(_initialise)
+        self.register_module("style_hallucination", None)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Normalised image (B, 3, H, W) -> contiguous maps (B, Ci, ceil(H/si), ceil(W/si)), si = 4, 8, 16, 32.
@@ -110,6 +115,8 @@ class MixTransformer(nn.Module):
         features = image
         for stage in range(1, 5):
             features = self.forward_stage(stage, features)
+            if stage == 1 and self.style_hallucination is not None:
+                features = self.style_hallucination(features)
             maps.append(features)
         return maps
 

@@ -52,11 +52,15 @@ class TimmEncoder(nn.Module):
         name: as given.
         channels: channels of the four maps, finest first.
         strides: strides of the four maps: (4, 8, 16, 32), (4, 8, 16, 16) or (4, 8, 8, 8).
+        style_hallucination: applied inside the network where the map at stride 4 leaves its stage; as in
+            `MixTransformer`. None = nothing.
 
     Raises:
         RecipeError: timm does not know the name, or the network has no map at one of the strides, cannot be dilated, or
             takes images of one size only.
     """
+
+    style_hallucination: nn.Module | None
 
     def __init__(self, name: str, *, output_stride: int = 32) -> None:
         super().__init__()
@@ -67,6 +71,7 @@ class TimmEncoder(nn.Module):
         self.body = _build(name, out_indices=anatomy.indices, **anatomy.options)
         self._pads = anatomy.pads
         self._channels_last = anatomy.channels_last
+        self.register_module("style_hallucination", None)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Normalised image (B, 3, H, W) -> maps (B, Ci, ceil(H/si), ceil(W/si)) for si in `strides`."""
@@ -75,7 +80,7 @@ class TimmEncoder(nn.Module):
         height, width = image.shape[2], image.shape[3]
         if self._pads:
             image = F.pad(image, (0, -width % STRIDES[-1], 0, -height % STRIDES[-1]))
-        features: list[Tensor] = self.body(image)
+        features: list[Tensor] = self.body(image) if self.style_hallucination is None else self._run_stylised(image)
         if self._channels_last:
             features = [feature.permute(0, 3, 1, 2).contiguous() for feature in features]
         if self._pads:
@@ -84,6 +89,40 @@ class TimmEncoder(nn.Module):
                 for feature, stride in zip(features, self.strides, strict=True)
             ]
         return features
+
+    def _run_stylised(self, image: Tensor) -> list[Tensor]:
+        """As `body`, with `style_hallucination` on the way from the stage at stride 4 to the next."""
+        style = self.style_hallucination
+        assert style is not None
+
+        def change(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+            features = output.permute(0, 3, 1, 2) if self._channels_last else output
+            changed: Tensor = style(features)
+            return changed.permute(0, 2, 3, 1) if self._channels_last else changed
+
+        if getattr(self.body, "grad_checkpointing", False):
+            raise RecipeError(
+                "style hallucination and runtime.gradient_checkpointing do not go together on timm encoders"
+            )
+        handle = self._first_stage().register_forward_hook(change)
+        try:
+            features: list[Tensor] = self.body(image)
+        finally:
+            handle.remove()
+        return features
+
+    def _first_stage(self) -> nn.Module:
+        """The module inside `body` whose output is the map at stride 4."""
+        info: Any = self.body.feature_info
+        name: str = info.module_name()[0]
+        modules: dict[str, nn.Module] = dict(self.body.named_modules())
+        # timm's three ways to cut a network to its maps keep the names, flatten them, or put them one level deeper.
+        for spelt in (name, name.replace(".", "_"), f"model.{name}"):
+            if spelt in modules:
+                return modules[spelt]
+        raise RecipeError(
+            f"encoder '{self.name}' cannot take style hallucination: its stage '{name}' is no single module"
+        )
 
 
 def can_dilate(name: str, output_stride: int) -> bool:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
+from golden import golden_scalars
 
 from hrda_core.errors import LabelSpaceError
 from hrda_core.labels import CAMVID11, CITYSCAPES19, IGNORE_LABEL, LabelSpace
@@ -22,8 +20,8 @@ def test_cityscapes_has_19_named_and_coloured_classes() -> None:
     ]
 
 
-def test_names_and_palette_equal_the_reference(shared_dir: Path) -> None:
-    golden = json.loads((shared_dir / "golden" / "scalars.json").read_text())
+def test_names_and_palette_equal_the_reference() -> None:
+    golden = golden_scalars()
     assert list(CITYSCAPES19.classes) == golden["classes"]
     assert [list(colour) for colour in CITYSCAPES19.palette] == golden["palette_rgb"]
 

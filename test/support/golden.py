@@ -24,6 +24,7 @@ The weights that belong to them come from `golden_weights.py`. `make_reduced_gol
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,6 +40,7 @@ __all__ = [
     "golden",
     "golden_fixture",
     "golden_full",
+    "golden_scalars",
     "relative_error",
 ]
 
@@ -78,6 +80,22 @@ SAMPLING: Mapping[str, Mapping[str, Any]] = {
     },
     "hrda_mitb0_train_bneval": {"fused": _THIRD},
     "hrda_mitb0_train_bntrain": {"fused": _THIRD},
+    "augment": {
+        **{f"jit{i}_out": _THIRD for i in range(4)},
+        **{f"blur_sigma{sigma}": _THIRD for sigma in (0.15, 0.6, 1.15)},
+    },
+    "classmix": {"mixed_img": _THIRD},
+    "dg_style": {},
+    "feature_distance": {},
+    "mic_mask": {},
+    "miou": {},
+    "pipeline": {"normalized_rgb_chw": _THIRD},
+    "pseudo_label": {"pl_prob": _THIRD, "pl_weight_top15_bottom20": _THIRD},
+    "uda_mitb0": {
+        **{f"it{i}/mixed_img": _THIRD for i in range(3)},
+        **{f"it{i}/mixed_weight": _HALF for i in range(3)},
+        **{f"it{i}/pseudo_label": _HALF for i in range(3)},
+    },
 }
 """Reduced file -> array -> index applied to the full array. Its keys are the files of the reduced set."""
 
@@ -129,6 +147,12 @@ def golden(name: str) -> Golden:
 def golden_full(shared_dir: Path, name: str) -> Golden:
     """The full set's file `name` (without `.npz`), from the folder `shared_dir`."""
     return Golden(_load(shared_dir / "golden" / f"{name}.npz"), {})
+
+
+def golden_scalars() -> dict[str, Any]:
+    """`scalars.json`, complete: schedules, parameter groups, sampling probabilities, grids, label tables."""
+    scalars: dict[str, Any] = json.loads((FOLDER / "scalars.json").read_text("utf-8"))
+    return scalars
 
 
 def golden_fixture() -> Any:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
+from golden import golden_scalars
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,8 +12,8 @@ from hrda_core.errors import RecipeError
 from hrda_core.uda.detail_crop import draw_detail_crop
 
 
-def test_boxes_equal_the_reference_for_the_same_seed(shared_dir: Path) -> None:
-    for case in json.loads((shared_dir / "golden" / "scalars.json").read_text())["hr_crop_boxes"]:
+def test_boxes_equal_the_reference_for_the_same_seed() -> None:
+    for case in golden_scalars()["hr_crop_boxes"]:
         rng = np.random.RandomState(case["np_seed"])
         size, crop = (case["h"], case["w"]), tuple(case["crop"])
         for box in case["boxes"]:

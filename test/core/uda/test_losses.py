@@ -44,7 +44,7 @@ def test_all_pixels_ignored_gives_zero_and_finite_gradients() -> None:
 
 
 def _output() -> TrainOutput:
-    return TrainOutput(_logits(), _logits(2, 3), _logits(2, 2), CropBox(0, 8, 8, 16), [])
+    return TrainOutput(_logits(), _logits(2, 3), _logits(2, 2), CropBox(0, 8, 8, 16), [], _logits(2, 3))
 
 
 def test_terms_are_weighted_and_sum_to_the_total() -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
+from golden import golden_scalars
 
 from hrda_core.errors import DataError
 from hrda_core.uda.rare_class_sampling import RareClassSampler, class_probabilities
 
 
-def test_probabilities_equal_the_reference(shared_dir: Path) -> None:
-    golden = json.loads((shared_dir / "golden" / "scalars.json").read_text())["rcs"]
+def test_probabilities_equal_the_reference() -> None:
+    golden = golden_scalars()["rcs"]
     counts = np.zeros(19, np.int64)
     for record in golden["sample_class_stats"]:
         for label, pixels in record.items():

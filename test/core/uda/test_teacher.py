@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 import torch
+from golden import golden_scalars
 from torch import nn
 
 from hrda_core.uda.teacher import ema_decay, update_teacher
 
 
-def test_decay_equals_the_reference(shared_dir: Path) -> None:
-    for alpha, values in json.loads((shared_dir / "golden" / "scalars.json").read_text())["ema_alpha"].items():
+def test_decay_equals_the_reference() -> None:
+    for alpha, values in golden_scalars()["ema_alpha"].items():
         for iteration, expected in values.items():
             assert ema_decay(int(iteration), float(alpha)) == pytest.approx(expected, rel=1e-12)
 

@@ -1,0 +1,55 @@
+"""Pseudo-labels of the teacher and their quality weight (paper section 3.1, eq. for q_T).
+
+Every pixel gets its most probable class. One number for the whole batch, the share of pixels whose probability reaches
+the threshold, weighs the loss of all of them: the more certain the teacher, the more it is listened to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hrda_core.uda.step import StepContext
+
+__all__ = ["PseudoLabels", "pseudo_labels"]
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """What the teacher says of target images.
+
+    Attributes:
+        labels: int64 (B, H, W), the most probable class of every pixel.
+        probability: float (B, H, W) of that class, 0..1.
+        quality: scalar in 0..1, share of pixels of the whole batch at or above the threshold.
+        weight: float (B, H, W): `quality`, and 0 where the image is not trusted.
+    """
+
+    labels: Tensor
+    probability: Tensor
+    quality: Tensor
+    weight: Tensor
+
+
+@torch.no_grad()
+def pseudo_labels(
+    logits: Tensor, threshold: float, trust: Tensor | None = None, context: StepContext | None = None
+) -> PseudoLabels:
+    """Turn the teacher's logits (B, C, H, W), at image resolution, into labels and weights.
+
+    Args:
+        threshold: tau, 0.968 in the paper.
+        trust: bool (B, H, W); the weight is 0 where False, which does not change the quality of the rest.
+        context: with several processes the quality is that of all images.
+    """
+    context = context or StepContext()
+    top, labels = logits.float().max(dim=1)
+    probability = 1 / torch.exp(logits.float() - top[:, None]).sum(dim=1)  # softmax of the winner alone
+    sure = context.reduce((probability >= threshold).sum().double())
+    quality = (sure / (context.processes * probability.numel())).float()
+    weight = quality.expand_as(probability)
+    if trust is not None:
+        weight = weight * trust
+    return PseudoLabels(labels, probability, quality, weight)

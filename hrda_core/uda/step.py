@@ -1,0 +1,146 @@
+"""What a training step takes and gives. Every method (`self_training.py`, `domain_generalization.py`, ...) shares it.
+
+A step is a function of (batch, networks, iteration, random, options) that calls `backward` on each loss as soon as it
+is whole, so that no two graphs are in memory at once, and returns a record. It neither steps an optimiser nor logs,
+plots or saves.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hrda_core.models.hrda import HRDA
+from hrda_core.models.segmenter import Segmenter
+
+__all__ = ["Batch", "Networks", "Reduce", "StepContext", "StepRandom", "StepResult", "alone"]
+
+Backward = Callable[[Tensor], None]
+Reduce = Callable[[Tensor], Tensor]
+
+
+def alone(value: Tensor) -> Tensor:
+    """The sum over all processes when there is one process only: `value` itself."""
+    return value
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Training samples of one iteration on one process.
+
+    Attributes:
+        source_images: float (B, 3, H, W), normalised.
+        source_labels: int64 (B, H, W), `IGNORE_LABEL` where unknown.
+        target_images: float (B, 3, H, W), normalised; None for methods without a target.
+        target_trust: bool (B, H, W), False where pseudo-labels must not be trusted (own bonnet, image border,
+            padding); None = trusted everywhere.
+    """
+
+    source_images: Tensor
+    source_labels: Tensor
+    target_images: Tensor | None = None
+    target_trust: Tensor | None = None
+
+    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Batch:
+        """The batch on a device, its images as `dtype`."""
+
+        def moved(value: Tensor | None) -> Tensor | None:
+            if value is None:
+                return None
+            return value.to(device, dtype if value.is_floating_point() else None, non_blocking=True)
+
+        return Batch(**{name: moved(value) for name, value in vars(self).items()})  # type: ignore[arg-type]
+
+    def pin_memory(self) -> Batch:
+        """The batch in page-locked memory, from which copies to a GPU need no waiting."""
+        pinned = {name: None if value is None else value.pin_memory() for name, value in vars(self).items()}
+        return Batch(**pinned)  # type: ignore[arg-type]
+
+
+@dataclass
+class Networks:
+    """The networks of a run. Only the student (and a discriminator) is trained by gradients.
+
+    Attributes:
+        student: what is trained, evaluated and shipped.
+        teacher: moving average of the student, for self-training.
+        imagenet: encoder with its ImageNet weights, frozen, in eval mode, for the feature distance.
+        discriminator: of the adversarial baseline.
+    """
+
+    student: HRDA | Segmenter
+    teacher: HRDA | Segmenter | None = None
+    imagenet: nn.Module | None = None
+    discriminator: nn.Module | None = None
+
+
+@dataclass(frozen=True)
+class StepRandom:
+    """All randomness of one step, outside dropout: independent generators by purpose and place.
+
+    They depend on nothing but seed, iteration, purpose and an image's place in the global batch, so a resumed run, and
+    a run on another number of processes, draws the same.
+
+    Attributes:
+        seed: of the run.
+        iteration: from 0.
+        first: place of this process's first image in the global batch.
+    """
+
+    seed: int
+    iteration: int
+    first: int = 0
+
+    def shared(self, purpose: str) -> np.random.RandomState:
+        """One generator for the whole batch, equal on all processes."""
+        return self._generator(purpose, 0)
+
+    def image(self, index: int, purpose: str) -> np.random.RandomState:
+        """The generator of image `index` of this process's batch."""
+        return self._generator(purpose, 1 + self.first + index)
+
+    def _generator(self, purpose: str, place: int) -> np.random.RandomState:
+        key = (self.seed, self.iteration, zlib.crc32(purpose.encode()), place)
+        return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(key)))
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """How a step reaches the world around it.
+
+    Attributes:
+        backward: called once on each loss, in order; gradients accumulate in the student.
+        reduce: sum of a tensor over all processes (identity on one).
+        processes: number of processes; losses that are means over pixels of the whole batch are scaled by it, since
+            gradients are averaged over processes.
+        metrics: also compute what only the log wants (accuracies).
+        pictures: also return what to draw.
+    """
+
+    backward: Backward = torch.Tensor.backward
+    reduce: Reduce = alone
+    processes: int = 1
+    metrics: bool = True
+    pictures: bool = False
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step reports.
+
+    Attributes:
+        losses: detached scalars by name, already weighted; their sum is what was minimised.
+        metrics: other detached scalars, for the log.
+        pictures: tensors on the CPU by name, only if asked for: `source_image`, `target_image`, `mixed_image`
+            (normalised, (B, 3, H, W)), `source_labels`, `pseudo_labels`, `mixed_labels` (int64 (B, H, W)),
+            `pseudo_weight`, `attention` (float (B, h, w), 0..1); a method gives those that it has.
+    """
+
+    losses: Mapping[str, Tensor]
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
+    pictures: Mapping[str, Tensor] = field(default_factory=dict)

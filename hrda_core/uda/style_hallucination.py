@@ -1,0 +1,248 @@
+"""Style hallucination (SHADE, arXiv 2204.02548): the same image in another style, made between encoder stages 1 and 2.
+
+A style is the mean and standard deviation of each channel of the stage-1 map. Styles of the training images spread
+between 64 prototypes, chosen by farthest point sampling; a new one is a random mixture of them:
+
+    x' = (x - mean(x)) / std(x) * (w . S) + w . M          w ~ Dirichlet(0.0156, ..., 0.0156)
+
+From there on the batch is [x; x'], 2B images. Each pass through the encoder (HRDA: context, then detail) has its own w.
+
+    styles = attach_styles(network, 64)
+    styles.set_prototypes(*collect_style_prototypes(network.backbone, batches, 64, rng, scale=0.5))
+    with styles.drawn(weights):                    # one (B, 64) a pass
+        maps = network.backbone(images)            # in train mode: (2B, ...)
+
+Outside `drawn`, and in eval mode, nothing changes. Prototypes are no part of the state dict: `style_tensors` gives them
+to whoever wants to keep them. Reference: spec section 13.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hrda_core.errors import RecipeError
+from hrda_core.models.hrda import HRDA
+from hrda_core.models.mix_transformer import MixTransformer
+from hrda_core.models.segmenter import Segmenter
+from hrda_core.models.timm_encoder import TimmEncoder
+
+__all__ = [
+    "StyleHallucination",
+    "attach_styles",
+    "attached_styles",
+    "collect_style_prototypes",
+    "draw_style_weights",
+    "farthest_point_sampling",
+    "load_style_tensors",
+    "style_statistics",
+    "style_tensors",
+]
+
+_EPS = 1e-7
+_PREFIX = "backbone.style_hallucination."
+"""Where released checkpoints keep `proto_mean` and `proto_std`."""
+
+
+class StyleHallucination(nn.Module):
+    """Prototypes of styles, and the doubling of a batch by a mixture of them.
+
+    Args:
+        channels: of the map.
+        count: prototypes.
+
+    Attributes:
+        proto_mean, proto_std: (count, channels), zero until `set_prototypes`; not in the state dict.
+    """
+
+    proto_mean: Tensor
+    proto_std: Tensor
+
+    def __init__(self, channels: int, count: int) -> None:
+        super().__init__()
+        for name in ("proto_mean", "proto_std"):
+            self.register_buffer(name, torch.zeros(count, channels), persistent=False)
+        self._waiting: list[Tensor] | None = None
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether there are prototypes."""
+        return bool(self.proto_std.any())
+
+    def set_prototypes(self, mean: Tensor, std: Tensor) -> None:
+        """Take prototypes (count, channels), of `collect_style_prototypes`.
+
+        Raises:
+            RecipeError: another count or number of channels.
+        """
+        if mean.shape != self.proto_mean.shape or std.shape != self.proto_std.shape:
+            raise RecipeError(
+                f"style prototypes are two tensors {tuple(self.proto_mean.shape)}, not {tuple(mean.shape)} and "
+                f"{tuple(std.shape)}"
+            )
+        self.proto_mean.copy_(mean)
+        self.proto_std.copy_(std)
+
+    @contextmanager
+    def drawn(self, weights: Sequence[Tensor]) -> Iterator[None]:
+        """Double the batch of the next passes through the encoder in train mode: one (B, count) of weights a pass.
+
+        Raises:
+            RecipeError: there are no prototypes yet, or another count than that of the weights.
+        """
+        if not self.is_filled:
+            raise RecipeError("style hallucination has no prototypes yet; collect them from training images first")
+        count = len(self.proto_mean)
+        if any(row.shape[1] != count for row in weights):
+            raise RecipeError(
+                f"style weights are for {[row.shape[1] for row in weights]} prototypes; there are {count}"
+            )
+        self._waiting = list(weights)
+        try:
+            yield
+        finally:
+            self._waiting = None
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, H, W) -> [x; x'] (2B, C, H, W) inside `drawn` and in train mode, else the same map."""
+        if not self.training or self._waiting is None:
+            return features
+        if not self._waiting:
+            raise RuntimeError("more passes through the encoder than style weights were drawn for")
+        return torch.cat([features, self.stylised(features, self._waiting.pop(0))])
+
+    def stylised(self, features: Tensor, weights: Tensor) -> Tensor:
+        """The map x' (B, C, H, W) in the styles that weights (B, count) mix. No gradient through statistics."""
+        mean, std = style_statistics(features)
+        # Sums of products, since autocast would round those of a matrix product.
+        shares = weights.to(self.proto_mean)[..., None]
+        new_mean, new_std = (shares * self.proto_mean).sum(1), (shares * self.proto_std).sum(1)
+        plain = (features.float() - mean[..., None, None]) / std[..., None, None]
+        return (plain * new_std[..., None, None] + new_mean[..., None, None]).to(features.dtype)
+
+
+def style_statistics(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (unbiased, + 1e-7) of channels: (B, C, H, W) -> two float32 (B, C), no gradient."""
+    values = features.detach().float().flatten(2)
+    return values.mean(2), values.std(2) + _EPS
+
+
+def draw_style_weights(
+    generators: Sequence[np.random.RandomState], count: int, concentration: float = 0.0156
+) -> Tensor:
+    """Mixture weights, one generator an image: float32 (B, count), rows sum to 1.
+
+    Args:
+        concentration: of the Dirichlet distribution. 1 / 64 and the like gives mostly a single style.
+    """
+    rows = [rng.dirichlet(np.full(count, concentration)) for rng in generators]
+    return torch.from_numpy(np.stack(rows).astype(np.float32))
+
+
+def farthest_point_sampling(points: Tensor, count: int, start: int) -> Tensor:
+    """Indices int64 (count,) of points that lie far apart: each next one is farthest from those before it.
+
+    Args:
+        points: (N, D), N at least `count`. Distances are Euclidean.
+        start: index of the first.
+    """
+    chosen = [start]
+    nearest = (points - points[start]).square().sum(1)
+    while len(chosen) < count:
+        chosen.append(int(nearest.argmax()))
+        nearest = torch.minimum(nearest, (points - points[chosen[-1]]).square().sum(1))
+    return torch.tensor(chosen, device=points.device)
+
+
+@torch.no_grad()
+def collect_style_prototypes(
+    encoder: MixTransformer | TimmEncoder,
+    batches: Iterable[Tensor],
+    count: int,
+    rng: np.random.RandomState,
+    *,
+    scale: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """Prototypes from the styles of training images, found in eval mode; the encoder returns to its modes.
+
+    Args:
+        batches: normalised images (B, 3, H, W), augmented as in training. The paper takes the whole source set.
+        count: prototypes to choose.
+        rng: draws the first of them.
+        scale: images are resized by it; HRDA: `context_scale`.
+
+    Returns:
+        means and standard deviations, float32 (count, C) each.
+
+    Raises:
+        RecipeError: fewer images than prototypes.
+    """
+    modes = [(module, module.training) for module in encoder.modules()]
+    device = next(encoder.parameters()).device
+    encoder.eval()
+    try:
+        styles = [
+            torch.cat(style_statistics(_first_map(encoder, images.to(device), scale)), dim=1) for images in batches
+        ]
+    finally:
+        for module, training in modes:
+            module.training = training
+    found = sum(map(len, styles))
+    if found < count:
+        raise RecipeError(
+            f"{count} style prototypes need as many training images, not {found}; ask for fewer prototypes"
+        )
+    points = torch.cat(styles)
+    chosen = points[farthest_point_sampling(points, count, int(rng.randint(found)))]
+    mean, std = chosen.chunk(2, dim=1)
+    return mean, std
+
+
+def attach_styles(network: HRDA | Segmenter, count: int) -> StyleHallucination:
+    """Give the network's encoder `count` (empty) prototypes; returns them. Weights and their names do not change."""
+    encoder = _encoder(network)
+    styles = StyleHallucination(encoder.channels[0], count).to(next(encoder.parameters()).device)
+    encoder.style_hallucination = styles.train(encoder.training)
+    return styles
+
+
+def attached_styles(network: HRDA | Segmenter) -> StyleHallucination | None:
+    """What `attach_styles` gave the network's encoder, if it did."""
+    styles = _encoder(network).style_hallucination
+    return styles if isinstance(styles, StyleHallucination) else None
+
+
+def style_tensors(network: HRDA | Segmenter) -> dict[str, Tensor]:
+    """The prototypes under the names of released checkpoints; empty without `attach_styles`."""
+    styles = attached_styles(network)
+    return {} if styles is None else {_PREFIX + name: value for name, value in styles.named_buffers()}
+
+
+def load_style_tensors(network: HRDA | Segmenter, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `style_tensors` gave; attaches prototypes where there are none. No such tensors: does nothing.
+
+    Raises:
+        RecipeError: the network has another count of prototypes, or its encoder other channels.
+    """
+    if not tensors:
+        return
+    mean, std = (tensors[f"{_PREFIX}proto_{name}"] for name in ("mean", "std"))
+    (attached_styles(network) or attach_styles(network, len(mean))).set_prototypes(mean, std)
+
+
+def _encoder(network: HRDA | Segmenter) -> MixTransformer | TimmEncoder:
+    encoder = network.backbone
+    if not isinstance(encoder, MixTransformer | TimmEncoder):
+        raise RecipeError(f"style hallucination needs a MiT or timm encoder, not {type(encoder).__name__}")
+    return encoder
+
+
+def _first_map(encoder: MixTransformer | TimmEncoder, images: Tensor, scale: float) -> Tensor:
+    """The map at stride 4."""
+    if scale != 1:
+        images = nn.functional.interpolate(images, scale_factor=scale, mode="bilinear", align_corners=False)
+    return encoder.forward_stage(1, images) if isinstance(encoder, MixTransformer) else encoder(images)[0]

@@ -1,0 +1,173 @@
+"""The self-training step: three whole iterations of the reference, and what the step promises around them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from golden import Golden, argmax_agreement, golden_fixture, relative_error
+from golden_weights import golden_weights
+from torch import Tensor, nn
+
+from hrda_core.inference import predict_logits
+from hrda_core.labels import CITYSCAPES19
+from hrda_core.models import create_model
+from hrda_core.trainer.optim import OptimConfig, build_optimizer
+from hrda_core.uda.augment import JitterDraw
+from hrda_core.uda.feature_distance import FeatureDistanceConfig
+from hrda_core.uda.self_training import (
+    Draws,
+    ImageSpace,
+    SelfTrainingConfig,
+    Strong,
+    self_training_step,
+    set_teacher_mode,
+)
+from hrda_core.uda.step import Batch, Networks, StepContext
+from hrda_core.uda.supervised import LossConfig
+from hrda_core.uda.teacher import update_teacher
+from hrda_core.window_plan import CropBox
+
+load = golden_fixture()
+
+SPACE = ImageSpace(19, CITYSCAPES19.things, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+CONFIG = SelfTrainingConfig(threshold=0.4)
+
+OUTPUTS, LOSSES, DISTANCE, GRADIENTS = 1e-4, 3e-4, 5e-4, 5e-3
+"""Bars of the golden README; losses of the first iteration are held to 1e-5."""
+
+
+def _networks(dtype: torch.dtype = torch.float32) -> Networks:
+    def build() -> nn.Module:
+        network = create_model("hrda_mitb0", 19, detail_crop=(64, 64))
+        network.load_state_dict(golden_weights())
+        for module in network.modules():
+            if hasattr(module, "drop_path"):
+                module.drop_path = 0.0
+            if isinstance(module, nn.Dropout2d):
+                module.p = 0.0
+        return network
+
+    imagenet = build().backbone
+    with torch.no_grad():
+        for parameter in imagenet.parameters():  # type: ignore[union-attr]
+            if parameter.ndim >= 2:
+                parameter.mul_(0.95)
+    teacher = build().requires_grad_(False)
+    frozen = imagenet.eval().requires_grad_(False)  # type: ignore[union-attr]
+    return Networks(build().train().to(dtype), teacher.to(dtype), frozen.to(dtype))  # type: ignore[arg-type]
+
+
+def _batch(expected: Golden, iteration: int, dtype: torch.dtype = torch.float32) -> Batch:
+    def tensor(name: str) -> Tensor:
+        return torch.from_numpy(expected[f"it{iteration}/{name}"].astype(np.float32)).to(dtype)
+
+    trust = torch.from_numpy(expected["valid_pseudo_mask"][:, 0].astype(bool))
+    return Batch(tensor("src_img"), tensor("src_label")[:, 0].long(), tensor("trg_img"), trust)
+
+
+def _draws(expected: Golden, iteration: int, batch: Batch) -> Draws:
+    def recorded(name: str) -> np.ndarray:
+        return expected[f"it{iteration}/{name}"]
+
+    candidates = np.unique(batch.source_labels.numpy())
+    source, mixed = (CropBox(*box) for box in recorded("hr_boxes_src_then_mix").tolist())
+    jitter = tuple(
+        JitterDraw(tuple(int(o) for o in row[:4]), *row[4:]) for row in recorded("jitter_order4_b_c_s_h").tolist()
+    )
+    classes = tuple(candidates[recorded(f"classmix_choice_idx{image}")] for image in range(2))
+    return Draws(source, mixed, classes, Strong(jitter, tuple(recorded("blur_sigmas").tolist())))
+
+
+def test_three_iterations_equal_the_reference(load: Any) -> None:
+    # In double precision: AdamW turns the round-off of gradients that are 0 in exact arithmetic (biases before a
+    # BatchNorm) into whole steps, so that two single-precision runs drift apart by as much as the bars allow.
+    expected = load("uda_mitb0")
+    names = expected["param_names"].tolist()
+    networks = _networks(torch.float64)
+    optimizer = build_optimizer(networks.student, OptimConfig(lr=float(expected["lr"])))
+    for iteration in range(3):
+        update_teacher(networks.teacher, networks.student, iteration, CONFIG.alpha)
+        batch = _batch(expected, iteration, torch.float64)
+        draws = _draws(expected, iteration, batch)
+        optimizer.zero_grad()
+        context = StepContext(pictures=True)
+        result = self_training_step(
+            batch, networks, draws, SPACE, CONFIG, LossConfig(), FeatureDistanceConfig(), context
+        )
+        _check_log(expected, iteration, result)
+        _check_pictures(expected, iteration, result.pictures)
+        _check_gradients(expected, iteration, networks.student, names)
+        optimizer.step()
+        _check_state(expected, iteration, networks, names)
+
+
+def _check_log(expected: Golden, iteration: int, result: Any) -> None:
+    log = {name: float(value) for name, value in expected.starting_with(f"it{iteration}/log/").items()}
+    bar = 1e-5 if iteration == 0 else LOSSES
+    for ours, theirs in {
+        "source.fused": "decode.loss_seg",
+        "source.detail": "decode.hr.loss_seg",
+        "mixed.fused": "mix.decode.loss_seg",
+        "mixed.detail": "mix.decode.hr.loss_seg",
+    }.items():
+        assert float(result.losses[ours]) == pytest.approx(log[theirs], rel=bar), ours
+    distance = float(result.losses["feature_distance"])
+    assert distance == pytest.approx(log["src.loss_imnet_feat_dist"], rel=1e-5 if iteration == 0 else DISTANCE)
+    for ours, theirs in {
+        "source.accuracy": "decode.acc_seg",
+        "source.detail_accuracy": "decode.hr.acc_seg",
+        "mixed.accuracy": "mix.decode.acc_seg",
+        "mixed.detail_accuracy": "mix.decode.hr.acc_seg",
+    }.items():
+        assert 100 * float(result.metrics[ours]) == pytest.approx(log[theirs], abs=0.05), ours
+
+
+def _check_gradients(expected: Golden, iteration: int, student: nn.Module, names: list[str]) -> None:
+    parameters = dict(student.named_parameters())
+    norms = np.array([float(parameters[name].grad.norm()) for name in names])  # type: ignore[union-attr]
+    golden = expected[f"it{iteration}/grad_norms"]
+    assert relative_error(norms, golden) <= (1e-4 if iteration == 0 else GRADIENTS)
+    if iteration == 0:  # before the first step nothing has been amplified: each tensor on its own
+        large = golden > 1e-6
+        assert np.abs(norms[large] / golden[large] - 1).max() <= 1e-3
+
+
+def _check_pictures(expected: Golden, iteration: int, pictures: Any) -> None:
+    def golden(name: str) -> tuple[str, np.ndarray]:
+        return f"it{iteration}/{name}", expected[f"it{iteration}/{name}"]
+
+    name, values = golden("pseudo_label")
+    assert argmax_agreement(expected.sample(name, pictures["pseudo_labels"]), values) >= 0.999
+    name, values = golden("mixed_img")
+    assert relative_error(expected.sample(name, pictures["mixed_image"]), values) <= OUTPUTS
+    _, values = golden("mixed_label")
+    assert argmax_agreement(pictures["mixed_labels"], values[:, 0]) >= 0.999
+    name, values = golden("mixed_weight")
+    # One pixel on the other side of the threshold moves the weight by 1 / 32768.
+    assert relative_error(expected.sample(name, pictures["mixed_weight"]), values) <= 1e-3
+    name, values = golden("pseudo_prob_sample")
+    assert relative_error(pictures["pseudo_probability"][:, ::8, ::8], values) <= (OUTPUTS if iteration == 0 else 1e-3)
+
+
+def _check_state(expected: Golden, iteration: int, networks: Networks, names: list[str]) -> None:
+    student, teacher = dict(networks.student.named_parameters()), dict(networks.teacher.named_parameters())  # type: ignore[union-attr]
+    for own, prefix in ((student, "param_norms_after"), (teacher, "ema_param_norms")):
+        norms = np.array([float(own[name].detach().norm()) for name in names])
+        # Norms of zero-gradient biases move by round-off (spec section 18.24), hence the absolute part.
+        np.testing.assert_allclose(norms, expected[f"it{iteration}/{prefix}"], atol=2e-4, rtol=OUTPUTS)
+    for own, prefix in ((networks.student, "model_buf"), (networks.teacher, "ema_buf")):
+        buffers = dict(own.named_buffers())  # type: ignore[union-attr]
+        for name, values in expected.starting_with(f"it{iteration}/{prefix}/").items():
+            assert relative_error(buffers[name], values) <= 1e-3, name
+
+
+def test_the_teachers_logits_equal_the_reference(load: Any) -> None:
+    expected = load("uda_mitb0")
+    networks = _networks()
+    assert networks.teacher is not None
+    set_teacher_mode(networks.teacher, networks.student)
+    logits = predict_logits(networks.teacher, _batch(expected, 0).target_images, "overlap")  # type: ignore[arg-type]
+    assert relative_error(logits[:, :, 3::16, 5::16], expected["it0/teacher_logits_sample"]) <= OUTPUTS
