@@ -1,22 +1,43 @@
-"""Training transforms: scale, random crop, flip, appearance. uint8 RGB images in and out; OpenCV and numpy.
+"""The geometry of training samples: keep-ratio resize, random scale, random crop, flip; then normalise and pad.
 
-Every random decision is drawn first, from a passed generator, and applied by a function without randomness.
+The papers' order: load, resize, crop, flip, appearance (`appearance.py`), normalise, pad with zeros AFTER
+normalisation and label 255. Images are uint8 RGB until they are normalised. All randomness comes from a passed
+generator.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from hrda_core.errors import RecipeError
+from hrda_core.data.appearance import AppearanceConfig, augment_appearance, photometric_distortion
+from hrda_core.data.image_files import UInt8Array
+from hrda_core.data.unlabelled import UnlabelledFrames
+from hrda_core.errors import DataError, RecipeError
 from hrda_core.labels import IGNORE_LABEL
 
-__all__ = ["AppearanceConfig", "CropConfig", "augment_appearance", "normalise", "random_crop"]
+__all__ = [
+    "AppearanceConfig",
+    "CropConfig",
+    "MarginConfig",
+    "augment_appearance",
+    "check_target_size",
+    "keep_ratio_size",
+    "normalise",
+    "pad_to_crop",
+    "photometric_distortion",
+    "random_crop",
+    "resize_image",
+    "resize_map",
+    "target_crop",
+]
 
-UInt8Array = npt.NDArray[np.uint8]
+BoolArray = npt.NDArray[np.bool_]
+Map = TypeVar("Map", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -25,14 +46,18 @@ class CropConfig:
 
     Attributes:
         height, width: size of the crop, pixels, multiples of 32.
-        scale_min, scale_max: the image is resized by a random factor in this range before cropping.
+        resize: before all else an image is resized, its ratio kept, to fit this width and height (longer and shorter
+            side, whichever way it lies); None = native size. The papers' for HRDA: GTA5 2560 x 1440, SYNTHIA
+            2560 x 1520, Cityscapes 2048 x 1024, ACDC and Dark Zurich 1920 x 1080; for DAFormer half of each.
+        scale_min, scale_max: then it is resized by a random factor in this range; 1 in the papers.
         max_class_share: a crop with one class above this share of its labelled pixels is drawn again, up to ten
-            times (`cat_max_ratio` of the reference, 0.75 for labelled data).
+            times (0.75 in the papers for labelled data; target crops have no such rule).
         flip: probability of a horizontal flip.
     """
 
     height: int = 320
     width: int = 448
+    resize: tuple[int, int] | None = None
     scale_min: float = 1.0
     scale_max: float = 1.0
     max_class_share: float = 0.75
@@ -43,111 +68,133 @@ class CropConfig:
             raise RecipeError(f"a training crop must be multiples of 32 pixels, not {self.height} x {self.width}")
         if not 0 < self.scale_min <= self.scale_max:
             raise RecipeError(f"crop scales must be 0 < scale_min <= scale_max: {self.scale_min}, {self.scale_max}")
+        if self.resize is not None and (len(self.resize) != 2 or min(self.resize) < 1):
+            raise RecipeError(f"crop resize is a largest width and height in pixels, or null, not {self.resize}")
+        if not 0 < self.max_class_share <= 1 or not 0 <= self.flip <= 1:
+            raise RecipeError(f"max_class_share and flip lie in 0..1: {self.max_class_share}, {self.flip}")
 
 
 @dataclass(frozen=True)
-class AppearanceConfig:
-    """How far a rendered image is pushed towards other cameras, weathers and lights.
+class MarginConfig:
+    """Borders of a target image whose pseudo-labels are not trusted: rectification artefacts and the own car.
 
-    Attributes:
-        photometric: brightness, contrast, saturation and hue as PhotoMetricDistortion of the reference.
-        gamma: exponent drawn log-uniformly in 1/gamma..gamma; 1 = off.
-        darken: factor drawn uniformly in darken..1, with probability 0.5; 1 = off.
-        colour_cast: each channel times a factor in 1-c..1+c; 0 = off.
-        grey: probability that all colour is removed.
-        blur: Gaussian blur with sigma up to this, pixels, with probability 0.5; 0 = off.
-        noise: standard deviation of additive noise up to this, 0..255 scale, with probability 0.5; 0 = off.
+    Pixels of the image after `CropConfig.resize`. HRDA on Cityscapes (2048 x 1024): 30, 240, 30, 30; DAFormer
+    (1024 x 512): 15, 120, 0, 0; ACDC and Dark Zurich: none.
     """
 
-    photometric: bool = True
-    gamma: float = 1.0
-    darken: float = 1.0
-    colour_cast: float = 0.0
-    grey: float = 0.0
-    blur: float = 0.0
-    noise: float = 0.0
+    top: int = 0
+    bottom: int = 0
+    left: int = 0
+    right: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.top, self.bottom, self.left, self.right) < 0:
+            raise RecipeError(f"margins are 0 or more pixels: {self}")
+
+    def trust(self, height: int, width: int) -> BoolArray:
+        """False in the margins, bool (height, width)."""
+        trust = np.zeros((height, width), np.bool_)
+        trust[self.top : max(height - self.bottom, 0), self.left : max(width - self.right, 0)] = True
+        return trust
+
+
+def keep_ratio_size(height: int, width: int, limit: tuple[int, int] | None) -> tuple[int, int]:
+    """Height and width of an image resized to fit `limit`, its ratio kept; None = unchanged.
+
+    1052 x 1914 within (1280, 720) becomes 704 x 1280: the tighter of the two limits counts.
+    """
+    if limit is None:
+        return height, width
+    factor = min(max(limit) / max(height, width), min(limit) / min(height, width))
+    return _scaled(height, width, factor)
+
+
+def resize_image(image: UInt8Array, height: int, width: int) -> UInt8Array:
+    """Bilinear without antialiasing, as the papers; uint8 (H, W, 3) -> (height, width, 3)."""
+    if image.shape[:2] == (height, width):
+        return image
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def resize_map(labels: UInt8Array, height: int, width: int) -> UInt8Array:
+    """Nearest neighbour, for label maps and masks; uint8 (H, W) -> (height, width)."""
+    if labels.shape == (height, width):
+        return labels
+    return np.asarray(cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 def random_crop(
     image: UInt8Array, labels: UInt8Array, config: CropConfig, rng: np.random.RandomState
 ) -> tuple[UInt8Array, UInt8Array]:
-    """Resize by a random factor, crop, flip. Image areas outside are 0 and their labels `IGNORE_LABEL`.
+    """A labelled crop: resize, random scale, a box that shows several classes, flip.
 
     Args:
         image: uint8 (H, W, 3).
         labels: uint8 (H, W).
 
     Returns:
-        crop of (config.height, config.width).
+        image and labels of at most (config.height, config.width): less where the image is smaller. `pad_to_crop` fills
+        up after normalisation.
     """
-    factor = rng.uniform(config.scale_min, config.scale_max)
-    size = (int(labels.shape[1] * factor + 0.5), int(labels.shape[0] * factor + 0.5))
-    image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
-    labels = np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST), np.uint8)
-    rows, columns = _draw_box(labels, config, rng)
-    image, labels = image[rows, columns], labels[rows, columns]
+    size = keep_ratio_size(labels.shape[0], labels.shape[1], config.resize)
+    return _crop(image, labels, size, config, rng, check_classes=True)
+
+
+def target_crop(
+    image: UInt8Array, margins: MarginConfig, config: CropConfig, rng: np.random.RandomState
+) -> tuple[UInt8Array, BoolArray]:
+    """An unlabelled crop and where its pseudo-labels may be trusted: resize, random scale, any box, flip.
+
+    Args:
+        image: uint8 (H, W, 3).
+        margins: False in the mask; they move with the image.
+
+    Returns:
+        image uint8 and trust bool (H, W) of at most (config.height, config.width), as of `random_crop`. Pad the mask
+        with False.
+    """
+    size = keep_ratio_size(image.shape[0], image.shape[1], config.resize)
+    trust = margins.trust(*size).astype(np.uint8)
+    image, trust = _crop(image, trust, size, config, rng, check_classes=False)
+    return image, trust.astype(np.bool_)
+
+
+def _crop(
+    image: UInt8Array,
+    labels: UInt8Array,
+    size: tuple[int, int],
+    config: CropConfig,
+    rng: np.random.RandomState,
+    *,
+    check_classes: bool,
+) -> tuple[UInt8Array, UInt8Array]:
+    """`labels` is any map that moves with the image. A fixed scale takes no draw."""
+    if config.scale_min < config.scale_max:
+        size = _scaled(*size, rng.uniform(config.scale_min, config.scale_max))
+    else:
+        size = _scaled(*size, config.scale_min)
+    image, labels = resize_image(image, *size), resize_map(labels, *size)
+    box = _draw_box(labels, config, rng, check_classes)
+    image, labels = image[box], labels[box]
     if rng.rand() < config.flip:
         image, labels = image[:, ::-1], labels[:, ::-1]
-    below, right = config.height - labels.shape[0], config.width - labels.shape[1]
-    if below or right:
-        image = np.pad(image, ((0, below), (0, right), (0, 0)))
-        labels = np.pad(labels, ((0, below), (0, right)), constant_values=IGNORE_LABEL)
     return np.ascontiguousarray(image), np.ascontiguousarray(labels)
 
 
-def _draw_box(labels: UInt8Array, config: CropConfig, rng: np.random.RandomState) -> tuple[slice, slice]:
+def _draw_box(
+    labels: UInt8Array, config: CropConfig, rng: np.random.RandomState, check_classes: bool
+) -> tuple[slice, slice]:
     for _ in range(11):  # one draw and up to ten more; the last is taken unchecked
         y = rng.randint(0, max(labels.shape[0] - config.height, 0) + 1)
         x = rng.randint(0, max(labels.shape[1] - config.width, 0) + 1)
         box = (slice(y, y + config.height), slice(x, x + config.width))
+        if not check_classes:
+            break
         counts = np.bincount(labels[box].reshape(-1), minlength=256)[:IGNORE_LABEL]
         present = counts[counts > 0]
         if len(present) > 1 and present.max() / present.sum() < config.max_class_share:
             break
     return box
-
-
-def augment_appearance(image: UInt8Array, config: AppearanceConfig, rng: np.random.RandomState) -> UInt8Array:
-    """Change colours, light, sharpness and noise of a uint8 (H, W, 3) RGB image; the geometry stays."""
-    if config.photometric:
-        image = _photometric_distortion(image, rng)
-    image = _light(image, config, rng)
-    if rng.rand() < config.grey:
-        image = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
-    if config.blur and rng.rand() < 0.5:
-        image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.1, config.blur)), np.uint8)
-    if config.noise and rng.rand() < 0.5:
-        noise = rng.standard_normal(image.shape).astype(np.float32) * rng.uniform(0, config.noise)
-        image = _to_uint8(image + noise)
-    return image
-
-
-def _light(image: UInt8Array, config: AppearanceConfig, rng: np.random.RandomState) -> UInt8Array:
-    """Gamma, darkening and colour cast as one lookup table for each channel."""
-    ramp = np.linspace(0, 1, 256, dtype=np.float32) ** np.float32(np.exp(rng.uniform(-1, 1) * np.log(config.gamma)))
-    if rng.rand() < 0.5:
-        ramp = ramp * rng.uniform(config.darken, 1)
-    cast = 1 + rng.uniform(-config.colour_cast, config.colour_cast, size=3)
-    table = _to_uint8(255 * ramp[:, None] * cast)
-    return np.asarray(cv2.LUT(image, table[None]), np.uint8)
-
-
-def _photometric_distortion(image: UInt8Array, rng: np.random.RandomState) -> UInt8Array:
-    """Brightness +-32, contrast 0.5..1.5, saturation 0.5..1.5, hue +-18 of 180, each with probability 1/2."""
-    contrast_first = rng.randint(2)
-    if rng.randint(2):
-        image = _to_uint8(image + np.float32(rng.uniform(-32, 32)))
-    if contrast_first and rng.randint(2):
-        image = _to_uint8(image * np.float32(rng.uniform(0.5, 1.5)))
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-    if rng.randint(2):
-        hsv[..., 1] = _to_uint8(hsv[..., 1] * np.float32(rng.uniform(0.5, 1.5)))
-    if rng.randint(2):
-        hsv[..., 0] = (hsv[..., 0].astype(np.int32) + rng.randint(-18, 18)) % 180
-    image = np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), np.uint8)
-    if not contrast_first and rng.randint(2):
-        image = _to_uint8(image * np.float32(rng.uniform(0.5, 1.5)))
-    return image
 
 
 def normalise(
@@ -158,5 +205,49 @@ def normalise(
     return np.ascontiguousarray(scaled.transpose(2, 0, 1))
 
 
-def _to_uint8(values: npt.NDArray[np.floating]) -> UInt8Array:
-    return np.asarray(np.clip(values, 0, 255), np.uint8)
+def pad_to_crop(
+    image: npt.NDArray[np.float32], labels: npt.NDArray[Map], config: CropConfig, fill: int | bool
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[Map]]:
+    """Fill a normalised crop up at its bottom and right: image with zeros, map with `fill`.
+
+    Args:
+        image: float32 (3, h, w) with h <= config.height and w <= config.width.
+        labels: label map (h, w) and `IGNORE_LABEL`, or trust mask and False.
+
+    Returns:
+        float32 (3, config.height, config.width) and (config.height, config.width).
+    """
+    below, right = config.height - labels.shape[0], config.width - labels.shape[1]
+    if not below and not right:
+        return image, labels
+    padded = np.pad(image, ((0, 0), (0, below), (0, right)))
+    return padded, np.pad(labels, ((0, below), (0, right)), constant_values=fill)
+
+
+def check_target_size(frames: UnlabelledFrames, config: CropConfig, margins: MarginConfig | None = None) -> None:
+    """Refuse target images that are smaller than the crop after resizing, or that the margins cover.
+
+    Source images may be smaller: their padding is ignored by label. A target's padding would enter ClassMix.
+
+    Raises:
+        DataError: the first such image is named, with its size and the smallest one that fits.
+    """
+    margins = margins or MarginConfig()
+    for name, height, width in frames.sizes():
+        resized = keep_ratio_size(height, width, config.resize)
+        rows, columns = _scaled(*resized, config.scale_min)
+        if rows < config.height or columns < config.width:
+            raise DataError(
+                f"target image '{name}' is {width}x{height} pixels, {columns}x{rows} after resizing (resize "
+                f"{config.resize}, smallest scale {config.scale_min:g}), smaller than the crop of "
+                f"{config.width}x{config.height}; lower crop.height and crop.width, or raise the target's resize"
+            )
+        if not margins.trust(*resized).any():
+            raise DataError(
+                f"the margins {margins} cover all of target image '{name}' ({resized[1]}x{resized[0]} pixels after "
+                f"resizing); lower them"
+            )
+
+
+def _scaled(height: int, width: int, factor: float) -> tuple[int, int]:
+    return int(height * factor + 0.5), int(width * factor + 0.5)
