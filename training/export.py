@@ -40,7 +40,8 @@ def _export(run: Path, out: Path, sample: Path | None, plan: str, long_side: int
     from hrda_core.labels import CITYSCAPES19
     from hrda_core.models import create_model
     from hrda_core.models.presets import resolve_preset
-    from hrda_core.trainer.loop import RECIPE_NAME, WEIGHTS_NAME
+    from hrda_core.trainer.loop import RECIPE_NAME
+    from hrda_core.trainer.state import WEIGHTS_NAME
 
     recipe = _read_recipe(run / RECIPE_NAME)
     if not (run / WEIGHTS_NAME).is_file():

@@ -1,21 +1,31 @@
-"""`hrda train RECIPE --run FOLDER`: train a network on labelled images.
+"""`hrda train RECIPE --run FOLDER`: train a network, with or without unlabelled images of the target domain.
 
-hrda train config/recipes/synth_streets_hrda_lite.yaml --run runs/hrda_lite
-hrda train RECIPE --run FOLDER --resume true            # go on after an interruption
+hrda train config/recipes/NAME.yaml --run runs/NAME
+hrda train RECIPE --check                               # open the data, take three steps, estimate time and memory
+hrda train RECIPE --run FOLDER --resume auto            # start, or go on after an interruption
 hrda train RECIPE --run FOLDER --iterations 50          # any recipe value can be given as an option
+torchrun --nproc_per_node 2 -m hrda_training train RECIPE --run FOLDER
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-from hrda_core.errors import require
-from hrda_core.trainer.loop import RECIPE_NAME, Progress, fit
-from hrda_core.trainer.recipe import Recipe
+import yaml
+
+from hrda_core.errors import RecipeError, require
+from hrda_core.trainer.check import estimate
+from hrda_core.trainer.journal import Progress
+from hrda_core.trainer.loop import RECIPE_NAME, Watch, fit
+from hrda_core.trainer.recipe import Recipe, check_keys
 
 __all__ = ["main"]
 
@@ -25,29 +35,90 @@ def main(argv: list[str]) -> int:
     jsonargparse = require("jsonargparse", "train")
     parser = jsonargparse.ArgumentParser(prog="hrda train", description=__doc__.splitlines()[0])
     parser.add_argument("--config", action="config", help="recipe, a YAML file; also as the first plain argument")
-    parser.add_argument("--run", type=Path, required=True, help="folder for checkpoint, log and weights")
-    parser.add_argument("--resume", type=bool, default=False, help="go on from the checkpoint in the run folder")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = PyTorch's choice")
+    parser.add_argument("--run", type=Path, default=None, help="folder for checkpoint, logs, scores, weights, report")
+    parser.add_argument("--resume", type=str, default="false", help="auto: go on from the checkpoint if there is one")
+    parser.add_argument("--check", action="store_true", help="try everything once, estimate the cost, write nothing")
     parser.add_argument(
         "--allow-random-backbone", action="store_true", help="let the encoder start from random weights"
     )
     parser.add_class_arguments(Recipe)
     if argv and not argv[0].startswith("-"):
         argv = ["--config", *argv]
+    _check_recipe_files(argv)
     options = parser.parse_args(argv)
-    recipe = parser.instantiate(options)
-    values = {key: value for key, value in vars(recipe).items() if key in Recipe.__dataclass_fields__}
+    recipe = _recipe(parser.instantiate(options), options.allow_random_backbone)
+    if options.check:
+        print(estimate(recipe, _say))
+        return 0
+    if options.run is None:
+        raise RecipeError("give the folder of the run with --run FOLDER (or --check to try without one)")
+    if options.resume.lower() not in ("auto", "true", "false"):
+        raise RecipeError(f"--resume is auto, true or false, not '{options.resume}'")
+    return _train(recipe, options.run, resume=options.resume.lower() != "false")
+
+
+def _train(recipe: Recipe, run: Path, resume: bool) -> int:
     stop = _StopRequest()
-    if options.allow_random_backbone:
-        values["model"] = replace(values["model"], imagenet=False, allow_random_backbone=True)
-    if options.threads:
-        require("torch", "train").set_num_threads(options.threads)
-    weights = fit(Recipe(**values), options.run, resume=options.resume, report=_Printer(), should_stop=stop)
+    main_process = int(os.environ.get("RANK", 0)) == 0
+    watch = Watch(should_stop=stop)
+    if main_process:
+        watch = Watch(progress=_Printer(), say=_say, should_stop=stop, draw=_draw)
+    try:
+        weights = fit(recipe, run, resume=resume, watch=watch)
+    finally:
+        if main_process and (run / RECIPE_NAME).exists():
+            _write_report(run)
+    if not main_process:
+        return 0
     if weights is None:
-        print(f"\nstopped; go on with: hrda train {options.run / RECIPE_NAME} --run {options.run} --resume true")
+        print(f"\nstopped; go on with: hrda train {run / RECIPE_NAME} --run {run} --resume auto")
         return 130
-    print(f"\nweights: {weights}\nnext: hrda export {options.run} --out models/{recipe.name}")
+    print(f"\nweights: {weights}\nreport: {run / 'report.html'}\nnext: hrda export {run} --out models/{recipe.name}")
     return 0
+
+
+def _recipe(instantiated: Any, allow_random_backbone: bool) -> Recipe:
+    values = {key: value for key, value in vars(instantiated).items() if key in Recipe.__dataclass_fields__}
+    if allow_random_backbone:
+        values["model"] = replace(values["model"], imagenet=False, allow_random_backbone=True)
+    return Recipe(**values)
+
+
+def _check_recipe_files(argv: list[str]) -> None:
+    """Refuse unknown keys with a proposal, before the parser does it without one."""
+    for flag, path in pairwise(argv):
+        if flag == "--config" and Path(path).is_file():
+            try:
+                values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+                raise RecipeError(f"recipe '{path}' cannot be read ({str(error).splitlines()[0]})") from None
+            if not isinstance(values, Mapping):
+                raise RecipeError(f"recipe '{path}' holds no keys; expected YAML like config/recipes/*.yaml")
+            check_keys(values)
+
+
+def _draw(pictures: Mapping[str, Any], recipe: Recipe) -> Any:
+    from hrda_core.labels import CITYSCAPES19
+    from hrda_core.report.panels import draw_panel
+    from hrda_core.trainer.methods import image_space
+
+    space = image_space(recipe)
+    arrays = {name: value.float().numpy() for name, value in pictures.items()}
+    return draw_panel(arrays, CITYSCAPES19, space.mean, space.std)
+
+
+def _write_report(run: Path) -> None:
+    from hrda_core.errors import HrdaError
+    from hrda_core.report.html import write_report
+
+    try:
+        write_report(run)
+    except (HrdaError, OSError) as error:
+        _say(f"no report was written: {error}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 class _StopRequest:
@@ -77,9 +148,11 @@ class _Printer:
         first = self._first = progress.iteration - 1 if self._first is None else self._first
         pace = (time.monotonic() - self._begin) / (progress.iteration - first)
         left = pace * (progress.iterations - progress.iteration)
+        weight = progress.metrics.get("pseudo_weight")
+        quality = "" if weight is None else f"  pseudo-label weight {weight:.2f}"
         text = (
-            f"iteration {progress.iteration}/{progress.iterations}  loss {sum(progress.losses.values()):.3f}  "
-            f"accuracy {100 * progress.accuracy:.1f} %  {pace:.2f} s/iteration  {left / 60:.0f} min left"
+            f"iteration {progress.iteration}/{progress.iterations}  loss {progress.loss:.3f}{quality}  "
+            f"{pace:.2f} s/iteration  {left / 60:.0f} min left"
         )
         if sys.stderr.isatty():
             print(f"\r{text}   ", end="", file=sys.stderr, flush=True)

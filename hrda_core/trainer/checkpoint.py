@@ -1,40 +1,128 @@
-"""Checkpoints: one file, written whole or not at all, read without running code."""
+"""Checkpoints: one safetensors file, written whole or not at all, read without running code.
+
+Tensors are named by what they belong to: `student/...`, `teacher/...`, `optimizer/PARAMETER/exp_avg`,
+`generator/torch`.
+What is not a tensor (recipe, iteration) is JSON in the file's metadata.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from hrda_core.errors import DataError
 
-__all__ = ["CHECKPOINT_NAME", "load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "CHECKPOINT_NAME",
+    "Checkpoint",
+    "load_checkpoint",
+    "optimizer_tensors",
+    "restore_optimizer",
+    "save_checkpoint",
+    "write_whole",
+]
 
-CHECKPOINT_NAME = "checkpoint.pt"
+CHECKPOINT_NAME = "checkpoint.safetensors"
+
+_FORMAT = "hrda_ros training checkpoint 1"
 
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values; a kill at any moment leaves the old file or the new one, whole."""
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds.
+
+    Attributes:
+        tensors: by name, on the CPU.
+        values: plain values.
+    """
+
+    tensors: Mapping[str, Tensor]
+    values: Mapping[str, Any]
+
+    def below(self, prefix: str) -> dict[str, Tensor]:
+        """Tensors whose name starts with `prefix/`, without it."""
+        return {
+            name.removeprefix(f"{prefix}/"): value
+            for name, value in self.tensors.items()
+            if name.startswith(f"{prefix}/")
+        }
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read what `save_checkpoint` wrote; anything but tensors and plain values is refused.
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write it; a kill at any moment, or a full disk, leaves the old file or the new one, whole.
+
+    Raises:
+        DataError: the disk is full or the folder not writable; the old file is kept.
+    """
+    metadata = {"format": _FORMAT, "values": json.dumps(checkpoint.values)}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()}
+    write_whole(path, lambda part: save_file(tensors, part, metadata))
+
+
+def write_whole(path: Path, write: Any) -> None:
+    """Let `write(part)` fill a file beside `path`, then put it in its place.
+
+    Raises:
+        DataError: as `save_checkpoint`.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        write(part)
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        kept = "the previous one is kept" if path.exists() else "nothing was written"
+        raise DataError(f"'{path}' cannot be written ({error}); {kept}: free space or choose another folder") from error
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read what `save_checkpoint` wrote.
 
     Raises:
         DataError: the file is missing, cut off, or holds something else.
     """
+    if not path.exists():
+        raise DataError(f"checkpoint '{path}' does not exist; give the folder of a training run")
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise DataError(f"checkpoint '{path}' does not exist; give the folder of a training run") from None
-    except Exception as error:  # torch raises RuntimeError, UnpicklingError, EOFError ... for damaged files
-        raise DataError(f"checkpoint '{path}' cannot be read ({str(error).splitlines()[0][:120]})") from error
-    return state
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != _FORMAT:
+                raise DataError(f"'{path}' is no checkpoint of this version; start a new run")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            return Checkpoint(tensors, json.loads(metadata["values"]))
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise DataError(f"checkpoint '{path}' cannot be read ({reason}); it is damaged: start a new run") from error
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, network: nn.Module, prefix: str) -> dict[str, Tensor]:
+    """State of an optimiser as tensors named by the network's parameters: `PREFIX/NAME/exp_avg`."""
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    return {
+        f"{prefix}/{names[id(parameter)]}/{key}": torch.as_tensor(value)
+        for parameter, state in optimizer.state.items()
+        for key, value in state.items()
+        if value is not None
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` took, with the prefix removed."""
+    parameters = dict(network.named_parameters())
+    for name, value in tensors.items():
+        parameter, key = parameters[name.rpartition("/")[0]], name.rpartition("/")[2]
+        # Counters stay on the CPU, as the optimiser keeps them; moments go where the parameter is.
+        optimizer.state[parameter][key] = value if value.ndim == 0 else value.to(parameter.device)

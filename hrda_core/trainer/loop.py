@@ -1,263 +1,239 @@
-"""The training loop of a labelled source: draw, step, average, log, checkpoint. Resumes bit-exactly on a CPU."""
+"""The training loop: draw, step, average, log, score, checkpoint. Resumes bit-exactly on a CPU."""
 
 from __future__ import annotations
 
-import copy
-import json
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from safetensors.torch import save_file
+from torch import Tensor
 
-from hrda_core.data.datasets import count_classes, pair_folders
-from hrda_core.errors import DataError, RecipeError
-from hrda_core.interop import load_backbone
-from hrda_core.labels import CITYSCAPES19
-from hrda_core.models import HRDA, create_model
-from hrda_core.models.presets import NetworkConfig, resolve_preset
-from hrda_core.models.timm_encoder import TimmEncoder, load_imagenet_weights
-from hrda_core.trainer.checkpoint import CHECKPOINT_NAME, load_checkpoint, save_checkpoint
-from hrda_core.trainer.optim import build_optimizer, learning_rate_factor, set_learning_rate
-from hrda_core.trainer.recipe import ModelConfig, Recipe
-from hrda_core.trainer.source_samples import SourceSamples, sample_generator
-from hrda_core.uda.detail_crop import draw_detail_crop
-from hrda_core.uda.losses import hrda_loss, pixel_accuracy
-from hrda_core.uda.rare_class_sampling import RareClassSampler
-from hrda_core.uda.teacher import update_teacher
+from hrda_core.errors import RecipeError, TrainingError
+from hrda_core.trainer.checkpoint import CHECKPOINT_NAME, load_checkpoint, save_checkpoint, write_whole
+from hrda_core.trainer.journal import Journal, Progress, environment, write_environment
+from hrda_core.trainer.loader import Loaded, load_batches
+from hrda_core.trainer.loading import RECIPE_NAME
+from hrda_core.trainer.methods import finish_step, prepare_networks, take_step
+from hrda_core.trainer.optim import learning_rate_factor, set_learning_rate
+from hrda_core.trainer.prototypes import renew_prototypes
+from hrda_core.trainer.recipe import Recipe
+from hrda_core.trainer.runtime import Runtime
+from hrda_core.trainer.sources import Sources, open_sources
+from hrda_core.trainer.state import State, save_weights, start_state
+from hrda_core.trainer.validation import validate
+from hrda_core.uda.adversarial import DiscriminatorConfig
+from hrda_core.uda.step import Batch, StepRandom, StepResult
 
-__all__ = ["LOG_NAME", "RECIPE_NAME", "WEIGHTS_NAME", "Progress", "fit"]
+__all__ = ["RECIPE_NAME", "Watch", "fit"]
 
-RECIPE_NAME = "recipe.yaml"
-LOG_NAME = "log.jsonl"
-WEIGHTS_NAME = "model.safetensors"
-
-_DETAIL_CROP_STREAM = 1 << 20
-"""Position in `sample_generator` of the detail crop, beyond any batch size."""
+BAD_BATCH_NAME = "bad_batch.safetensors"
 
 
 @dataclass(frozen=True)
-class Progress:
-    """One line of the log.
+class Watch:
+    """What the caller sees of a run, and how it ends one.
 
     Attributes:
-        iteration: steps done so far.
-        iterations: steps in all.
-        losses: weighted terms by name.
-        accuracy: share of pixels whose top class is right, 0..1.
-        seconds: wall time of the step.
+        progress: called after each step.
+        say: takes a line of text: what is opened, counted, scored.
+        should_stop: asked after each step; True writes a checkpoint and ends early.
+        draw: turns what a step saw into a picture, uint8 (H, W, 3) RGB; None = no pictures.
     """
 
-    iteration: int
-    iterations: int
-    losses: dict[str, float]
-    accuracy: float
-    seconds: float
+    progress: Callable[[Progress], None] = lambda _: None
+    say: Callable[[str], None] = lambda _: None
+    should_stop: Callable[[], bool] = lambda: False
+    draw: Callable[[Mapping[str, Tensor], Recipe], Any] | None = None
 
 
 @dataclass
-class _State:
-    model: HRDA
-    averaged: HRDA
-    optimizer: torch.optim.AdamW
-    iteration: int = 0
+class _Run:
+    """The parts of a run that the functions below share."""
+
+    recipe: Recipe
+    folder: Path
+    runtime: Runtime
+    sources: Sources
+    state: State
+    watch: Watch
+    journal: Journal | None = None
+    scored: list[int] = field(default_factory=list)
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes."""
+        return self.runtime.rank == 0
 
 
-def fit(
-    recipe: Recipe,
-    run: Path,
-    *,
-    resume: bool = False,
-    report: Callable[[Progress], None] = lambda _: None,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> Path | None:
-    """Train as `recipe` says and leave weights, recipe and log in `run`.
+def fit(recipe: Recipe, run: Path, *, resume: bool | str = False, watch: Watch | None = None) -> Path | None:
+    """Train as `recipe` says and leave weights, recipe, logs and scores in `run`.
 
     Args:
         run: folder of the run, created.
-        resume: go on from the checkpoint in `run` if there is one. Without it a folder with a checkpoint is refused.
-        report: called after each step.
-        should_stop: asked after each step; True writes a checkpoint and ends early.
+        resume: True or `"auto"`: go on from the checkpoint in `run` if there is one. Without it a folder with a
+            checkpoint is refused.
 
     Returns:
         path of the exported weights, `run/model.safetensors`; None if stopped early.
 
     Raises:
         RecipeError: `run` holds a run already, or one of another recipe.
-        DataError: the data or the checkpoint cannot be used.
+        DataError: the data or the checkpoint cannot be used, or the disk is full.
+        TrainingError: a loss is not finite.
     """
+    watch = watch or Watch()
     checkpoint = run / CHECKPOINT_NAME
     if checkpoint.exists() and not resume:
-        raise RecipeError(f"run folder '{run}' holds a run already; give --resume true to go on, or another folder")
-    network = resolve_preset(recipe.model.preset, **recipe.model.overrides)
-    samples = _source_samples(recipe, network)
+        raise RecipeError(f"run folder '{run}' holds a run already; give --resume auto to go on, or another folder")
+    runtime = Runtime.open(recipe.runtime)
+    sources = open_sources(recipe, runtime.rank, runtime.processes, watch.say)
     torch.manual_seed(recipe.seed)
-    state = _initial_state(recipe)
-    run.mkdir(parents=True, exist_ok=True)
+    state = start_state(recipe, runtime)
     if checkpoint.exists():
-        _restore(state, load_checkpoint(checkpoint), recipe)
-    (run / RECIPE_NAME).write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8")
-    _train(state, recipe, samples, run, report, should_stop)
-    return _save_weights(state, recipe, run) if state.iteration == recipe.iterations else None
+        state.restore(load_checkpoint(checkpoint), recipe)
+        watch.say(f"going on after iteration {state.iteration}")
+    elif runtime.rank:
+        torch.manual_seed(recipe.seed + runtime.rank)  # dropout differs between processes, the start does not
+    part = _Run(recipe, run, runtime, sources, state, watch)
+    if not part.main:
+        _train(part)
+        return None
+    with Journal(run, state.iteration) as part.journal:
+        _describe(part)
+        _train(part)
+        finished = state.iteration == recipe.iterations
+        return save_weights(state, recipe, run) if finished else None
 
 
-def _train(
-    state: _State,
-    recipe: Recipe,
-    samples: SourceSamples,
-    run: Path,
-    report: Callable[[Progress], None],
-    should_stop: Callable[[], bool],
-) -> None:
-    with (run / LOG_NAME).open("a", encoding="utf-8") as log:
-        for images, labels in _batches(samples, recipe, start=state.iteration):
-            begin = time.perf_counter()
-            losses, accuracy = _step(state, recipe, images, labels)
-            state.iteration += 1
-            progress = Progress(state.iteration, recipe.iterations, losses, accuracy, time.perf_counter() - begin)
-            log.write(json.dumps(progress.__dict__) + "\n")
-            log.flush()
-            report(progress)
-            stopping = should_stop()
-            if stopping or state.iteration % recipe.checkpoint_every == 0 or state.iteration == recipe.iterations:
-                save_checkpoint(run / CHECKPOINT_NAME, _snapshot(state, recipe))
-            if stopping:
-                return
-
-
-def _step(state: _State, recipe: Recipe, images: Tensor, labels: Tensor) -> tuple[dict[str, float], float]:
-    """One optimiser step on source images (B, 3, H, W) and labels (B, H, W)."""
-    model, iteration = state.model, state.iteration
-    set_learning_rate(state.optimizer, learning_rate_factor(iteration, recipe.iterations, recipe.optim))
-    _set_train_mode(model, recipe)
-    rng = sample_generator(recipe.seed, iteration, _DETAIL_CROP_STREAM)
-    box = draw_detail_crop((images.shape[2], images.shape[3]), model.detail_crop, rng)
-    output = model.forward_train(images, box)
-    losses = hrda_loss(output, labels, detail_weight=recipe.model.detail_weight)
-    state.optimizer.zero_grad(set_to_none=True)
-    losses.total.backward()  # type: ignore[no-untyped-call]
-    state.optimizer.step()
-    update_teacher(state.averaged, model, iteration, recipe.average)
-    terms = {"fused": losses.fused, "detail": losses.detail, "context": losses.context}
-    return {k: float(v.detach()) for k, v in terms.items() if v is not None}, pixel_accuracy(output.fused, labels)
-
-
-def _batches(samples: SourceSamples, recipe: Recipe, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of iterations `start`..end; the next one is drawn while the current one is used."""
-
-    def draw(iteration: int) -> tuple[Tensor, Tensor]:
-        drawn = [samples.draw(sample_generator(recipe.seed, iteration, k)) for k in range(recipe.batch_size)]
-        images = torch.from_numpy(np.stack([sample.image for sample in drawn]))
-        return images, torch.from_numpy(np.stack([sample.labels for sample in drawn]))
-
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        pending = pool.submit(draw, start) if start < recipe.iterations else None
-        for iteration in range(start, recipe.iterations):
-            assert pending is not None
-            batch = pending.result()
-            if iteration + 1 < recipe.iterations:
-                pending = pool.submit(draw, iteration + 1)
-            yield batch
-
-
-def _source_samples(recipe: Recipe, network: NetworkConfig) -> SourceSamples:
-    source = recipe.source
-    pairs = pair_folders(source.images, source.labels)
-    sampler = None
-    if source.rcs_temperature > 0:
-        counts = count_classes(pairs, len(CITYSCAPES19))
-        sampler = RareClassSampler.from_counts(counts, source.rcs_temperature, source.rcs_min_pixels)
-    min_crop_pixels = int(source.rcs_min_pixels * source.rcs_min_crop_ratio)
-    return SourceSamples(pairs, sampler, min_crop_pixels, recipe.crop, recipe.appearance, network.mean, network.std)
-
-
-def _initial_state(recipe: Recipe) -> _State:
-    model = create_model(recipe.model.preset, num_classes=len(CITYSCAPES19), **recipe.model.overrides)
-    if not isinstance(model, HRDA):
-        raise RecipeError(f"preset '{recipe.model.preset}' is not an HRDA network; this trainer needs one")
-    _load_start(model, recipe.model)
-    if recipe.model.freeze_encoder_norm:
-        for module in _norm_layers(model.backbone):
-            module.requires_grad_(False)
-    averaged = copy.deepcopy(model).requires_grad_(False)
-    return _State(model, averaged, build_optimizer(model, recipe.optim))
-
-
-def _load_start(model: HRDA, config: ModelConfig) -> None:
-    """Fill the network with what the recipe says it starts from."""
-    if config.weights is not None:
-        _load_weights(model, config.weights)
-    elif config.backbone is not None:
-        load_backbone(model.backbone, config.backbone, allow_random_backbone=config.allow_random_backbone)
-    elif config.imagenet:
-        if not isinstance(model.backbone, TimmEncoder):
-            raise RecipeError("MiT encoders start from a file: give model.backbone, or allow_random_backbone")
-        load_imagenet_weights(model.backbone)
-    elif not config.allow_random_backbone:
-        raise RecipeError(
-            "the encoder would start from random weights and learn far worse; give model.backbone or model.weights, "
-            "or allow it with --allow-random-backbone"
-        )
-
-
-def _load_weights(model: HRDA, path: Path) -> None:
-    try:
-        model.load_state_dict(load_file(path))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(
-            f"weights '{path}' cannot start this network ({reason}); give {WEIGHTS_NAME} of a run"
-        ) from error
-
-
-def _set_train_mode(model: HRDA, recipe: Recipe) -> None:
-    model.train()
-    if recipe.model.freeze_encoder_norm:
-        for module in _norm_layers(model.backbone):
-            module.eval()
-
-
-def _norm_layers(module: nn.Module) -> Iterator[nn.Module]:
-    return (child for child in module.modules() if isinstance(child, nn.modules.batchnorm._BatchNorm))
-
-
-def _snapshot(state: _State, recipe: Recipe) -> dict[str, Any]:
-    return {
-        "recipe": recipe.to_dict(),
-        "iteration": state.iteration,
-        "model": state.model.state_dict(),
-        "averaged": state.averaged.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
-        "torch_rng": torch.get_rng_state(),
+def _describe(part: _Run) -> None:
+    """Write the resolved recipe and the environment."""
+    text = yaml.safe_dump(part.recipe.to_dict(), sort_keys=False)
+    (part.folder / RECIPE_NAME).write_text(text, encoding="utf-8")
+    extra = {
+        "precision": part.recipe.runtime.precision,
+        "processes": part.runtime.processes,
+        "weights": part.state.weights_loaded,
+        "deviations": list(part.recipe.paper),
+        "audit": part.sources.audit.table(),
     }
+    write_environment(part.folder, environment(part.runtime.describe(), torch.get_num_threads(), extra))
 
 
-def _restore(state: _State, saved: dict[str, Any], recipe: Recipe) -> None:
-    ours, theirs = recipe.to_dict(), saved["recipe"]
-    changed = sorted(key for key in ours if ours[key] != theirs.get(key))
-    if changed:
-        raise RecipeError(f"the run to resume has another recipe (differs in {', '.join(changed)}); use another folder")
-    state.model.load_state_dict(saved["model"])
-    state.averaged.load_state_dict(saved["averaged"])
-    state.optimizer.load_state_dict(saved["optimizer"])
-    state.iteration = int(saved["iteration"])
-    torch.set_rng_state(saved["torch_rng"])
+def _train(part: _Run) -> None:
+    recipe, state = part.recipe, part.state
+    config = recipe.runtime
+    batches = load_batches(
+        part.sources.samples,
+        state.iteration,
+        recipe.iterations,
+        config.workers,
+        pin=part.runtime.device.type == "cuda",
+    )
+    for loaded in batches:
+        renew_prototypes(state, recipe, part.sources.samples.source, part.runtime)
+        result, progress = _step(part, loaded)
+        if part.journal is not None:
+            part.journal.step(progress)
+            if result.pictures and part.watch.draw is not None:
+                part.journal.panel(state.iteration, part.watch.draw(result.pictures, recipe))
+            part.watch.progress(progress)
+        stopping = part.runtime.any(part.watch.should_stop())
+        last = stopping or state.iteration == recipe.iterations
+        if part.main and (last or _due(recipe.checkpoint_every, state.iteration)):
+            save_checkpoint(part.folder / CHECKPOINT_NAME, state.checkpoint(recipe))
+        if stopping:
+            return
+        if part.journal is not None and (last or _due(recipe.evaluate_every, state.iteration)):
+            validate(state, recipe, part.journal, part.watch.say, both=last)
 
 
-def _save_weights(state: _State, recipe: Recipe, run: Path) -> Path:
-    """The averaged weights with the student's BatchNorm statistics: the average itself never ran in train mode."""
-    weights = dict(state.model.state_dict())
-    if recipe.average:
-        weights |= dict(state.averaged.named_parameters())
-    part = run / (WEIGHTS_NAME + ".part")
-    part.write_bytes(save({name: value.detach().contiguous() for name, value in weights.items()}))
-    part.replace(run / WEIGHTS_NAME)
-    return run / WEIGHTS_NAME
+def _step(part: _Run, loaded: Loaded) -> tuple[StepResult, Progress]:
+    """One optimiser step."""
+    recipe, state, runtime = part.recipe, part.state, part.runtime
+    begin = time.perf_counter()
+    _set_rates(state, recipe)
+    prepare_networks(state, recipe)
+    buffers = [value.clone() for value in _buffers(state)]
+    batch = loaded.batch.to(runtime.device, runtime.dtype)
+    random = StepRandom(recipe.seed, state.iteration, part.sources.samples.first)
+    done = state.iteration + 1
+    pictures = part.main and part.watch.draw is not None
+    context = runtime.step_context(
+        metrics=done % _METRICS_EVERY == 0 or done == 1,
+        pictures=pictures and (_due(recipe.pictures_every, done) or done == recipe.iterations),
+    )
+    with runtime.autocast():
+        result = take_step(state, recipe, batch, random, context)
+    names = [*result.losses, *result.metrics]
+    values = torch.stack([value.detach().double() for value in (*result.losses.values(), *result.metrics.values())])
+    values = (runtime.sum(values) / runtime.processes).cpu()
+    if not torch.isfinite(values[: len(result.losses)]).all():
+        for value, kept in zip(_buffers(state), buffers, strict=True):
+            value.copy_(kept)
+        _stop_on_bad_loss(part, loaded.batch, dict(zip(names, values.tolist(), strict=True)))
+    runtime.average_gradients(state.trained())
+    for optimizer in (state.optimizer, state.discriminator_optimizer):
+        if optimizer is not None:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+    state.iteration += 1
+    finish_step(state, recipe)
+    by_name = dict(zip(names, values.tolist(), strict=True))
+    return result, Progress(
+        iteration=state.iteration,
+        iterations=recipe.iterations,
+        losses={name: by_name[name] for name in result.losses},
+        metrics={name: by_name[name] for name in result.metrics},
+        learning_rate=float(state.optimizer.param_groups[0]["lr"]),
+        seconds=time.perf_counter() - begin,
+        wait_seconds=loaded.wait_s,
+    )
+
+
+def _set_rates(state: State, recipe: Recipe) -> None:
+    factor = learning_rate_factor(state.iteration, recipe.iterations, recipe.optim)
+    set_learning_rate(state.optimizer, factor, recipe.optim.min_lr)
+    if state.discriminator_optimizer is not None:
+        left = 1 - state.iteration / recipe.iterations
+        set_learning_rate(state.discriminator_optimizer, left ** DiscriminatorConfig().power)
+
+
+_METRICS_EVERY = 10
+"""Iterations between measurements of the training accuracy, which cost a few per cent of a step."""
+
+
+def _stop_on_bad_loss(part: _Run, batch: Batch, values: Mapping[str, float]) -> None:
+    """Keep the batch and the last good state, then end the run.
+
+    Raises:
+        TrainingError: always.
+    """
+    if part.main:
+        tensors = {name: value.contiguous() for name, value in vars(batch).items() if value is not None}
+        write_whole(part.folder / BAD_BATCH_NAME, lambda path: save_file(tensors, path))
+        save_checkpoint(part.folder / CHECKPOINT_NAME, part.state.checkpoint(part.recipe))
+    bad = ", ".join(f"{name} {value}" for name, value in values.items() if not -float("inf") < value < float("inf"))
+    raise TrainingError(
+        f"a loss of iteration {part.state.iteration + 1} is not finite ({bad}); no step was taken. The batch is in "
+        f"'{part.folder / BAD_BATCH_NAME}', the state before it in '{part.folder / CHECKPOINT_NAME}': look for broken "
+        f"images or labels, lower optim.lr, or use precision bf16 or fp32"
+    )
+
+
+def _buffers(state: State) -> list[Tensor]:
+    networks = state.networks
+    return [
+        buffer
+        for network in (networks.student, networks.teacher)
+        if network is not None
+        for buffer in network.buffers()
+    ]
+
+
+def _due(every: int, iteration: int) -> bool:
+    return every > 0 and iteration % every == 0

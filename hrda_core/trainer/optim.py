@@ -1,11 +1,14 @@
-"""AdamW with the paper's parameter groups, and linear warm-up times polynomial decay (paper section 4.1)."""
+"""AdamW or SGD with the paper's parameter groups, and linear warm-up times polynomial decay (paper section 4.1)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
+
+from hrda_core.errors import RecipeError
 
 __all__ = ["OptimConfig", "build_optimizer", "learning_rate_factor", "set_learning_rate"]
 
@@ -17,21 +20,31 @@ class OptimConfig:
     """Optimiser and schedule.
 
     Attributes:
+        kind: `adamw`; `sgd` (momentum 0.9) for the DeepLabV2 baselines.
         lr: learning rate of the encoder (6e-5 in the paper).
         head_lr_factor: everything outside the encoder learns this much faster (10 in the paper).
         weight_decay: 0.01 in the paper; encoder norms do not decay, decoder norms do.
         warmup: iterations of linear warm-up (1500 in the paper).
-        power: exponent of the polynomial decay to 0 (1 in the paper).
+        power: exponent of the polynomial decay (1 in the paper).
+        min_lr: the decay ends at this rate, for every group (0 in the paper).
     """
 
+    kind: str = "adamw"
     lr: float = 6e-5
     head_lr_factor: float = 10.0
     weight_decay: float = 0.01
     warmup: int = 1500
     power: float = 1.0
+    min_lr: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("adamw", "sgd"):
+            raise RecipeError(f"optim.kind is 'adamw' or 'sgd', not '{self.kind}'")
+        if self.lr < 0 or self.warmup < 0 or self.min_lr < 0 or self.head_lr_factor <= 0:
+            raise RecipeError("optim: lr, warmup and min_lr must be 0 or more, head_lr_factor above 0")
 
 
-def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
+def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     """Three groups: encoder, encoder norms (no decay), head (lr times `head_lr_factor`); frozen parameters in none.
 
     A parameter belongs to the head if its name contains `head`, else to the norms if it is part of a
@@ -52,13 +65,12 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
         "norm": {"lr": config.lr, "weight_decay": 0.0},
         "head": {"lr": config.lr * config.head_lr_factor, "weight_decay": config.weight_decay},
     }
-    return torch.optim.AdamW(
-        [
-            {"params": parameters, "name": name, "base_lr": settings[name]["lr"], **settings[name]}
-            for name, parameters in groups.items()
-            if parameters
-        ]
-    )
+    rows: list[dict[str, Any]] = [
+        {"params": parameters, "name": name, "base_lr": settings[name]["lr"], **settings[name]}
+        for name, parameters in groups.items()
+        if parameters
+    ]
+    return torch.optim.SGD(rows, momentum=0.9) if config.kind == "sgd" else torch.optim.AdamW(rows)
 
 
 def learning_rate_factor(iteration: int, iterations: int, config: OptimConfig) -> float:
@@ -69,7 +81,7 @@ def learning_rate_factor(iteration: int, iterations: int, config: OptimConfig) -
     return factor
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Set each group to its base rate times `factor`."""
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float, min_lr: float = 0.0) -> None:
+    """Set each group to its base rate times `factor`; the decay runs from the base rate to `min_lr`."""
     for group in optimizer.param_groups:
-        group["lr"] = group["base_lr"] * factor
+        group["lr"] = (group["base_lr"] - min_lr) * factor + min_lr

@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import difflib
+import types
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from hrda_core.data.transforms import AppearanceConfig, CropConfig
+from hrda_core.data.transforms import AppearanceConfig, CropConfig, MarginConfig
 from hrda_core.errors import RecipeError
 from hrda_core.trainer.optim import OptimConfig
+from hrda_core.uda.domain_generalization import DgConfig
+from hrda_core.uda.feature_distance import FeatureDistanceConfig
+from hrda_core.uda.self_training import SelfTrainingConfig
+from hrda_core.uda.supervised import LossConfig
 
-__all__ = ["ModelConfig", "Recipe", "SourceConfig"]
+__all__ = [
+    "METHODS",
+    "LabelledConfig",
+    "ModelConfig",
+    "Recipe",
+    "RuntimeConfig",
+    "SourceConfig",
+    "TargetConfig",
+    "ValidationConfig",
+    "check_keys",
+]
+
+Method = Literal["supervised", "self_training", "domain_generalization", "entropy", "adversarial"]
+
+METHODS: Mapping[str, str] = {
+    "supervised": "labelled images only: source-only, or the upper bound with target labels",
+    "self_training": "DAFormer, HRDA, MIC: EMA teacher, pseudo-labels, ClassMix",
+    "domain_generalization": "labelled images only, styles hallucinated",
+    "entropy": "baseline: entropy of the target prediction is minimised",
+    "adversarial": "baseline: a discriminator tells source from target predictions",
+}
+"""Method -> what it is."""
+
+NEEDS_TARGET = ("self_training", "entropy", "adversarial")
 
 
 @dataclass(frozen=True)
@@ -23,9 +53,9 @@ class ModelConfig:
         imagenet: start the encoder from the ImageNet weights that an installed package brings.
         backbone: start the encoder from this file instead (ImageNet files of NVlabs, mmsegmentation, Hugging Face).
         allow_random_backbone: let an encoder start from random weights, wholly or in part; else that is an error.
-        weights: start the whole network from this `model.safetensors` of an earlier run instead.
-        freeze_encoder_norm: keep the encoder's BatchNorm layers (statistics, scale, shift) as ImageNet left them.
-        detail_weight: weight of the detail crop's own loss (lambda_d of the paper).
+        weights: start the whole network from this `model.safetensors` (of a run or a bundle) instead; the encoder of
+            the feature distance still starts from `backbone` or `imagenet`.
+        freeze_encoder_norm: keep the encoder's BatchNorm layers (statistics, scale, shift) as they start.
     """
 
     preset: str = "hrda_lite"
@@ -35,29 +65,130 @@ class ModelConfig:
     allow_random_backbone: bool = False
     weights: Path | None = None
     freeze_encoder_norm: bool = False
-    detail_weight: float = 0.1
 
 
 @dataclass(frozen=True)
-class SourceConfig:
-    """A labelled data set and how it is sampled.
+class LabelledConfig:
+    """Where labelled images are.
 
     Attributes:
-        name: for the model card.
-        images, labels: folders; labels are PNGs of train ids with the images' relative names.
+        name: for logs and model cards.
+        layout: a row of `hrda_core.data.layouts`; `folders` = `images` and `labels` below.
+        root, split: of a data set as downloaded.
+        images, labels: folders; labels are PNGs of the images' relative names.
+        label_space: YAML that translates the label files' ids; None = train ids.
+        names: text file that lists the images to use, one a line, relative to `images`.
         licence: of the data, for the model card.
-        rcs_temperature: T of Rare Class Sampling; 0 = uniform sampling.
-        rcs_min_pixels: an image counts for a class with more than this many of its pixels, at native size.
-        rcs_min_crop_ratio: a crop must show more than this share of `rcs_min_pixels`.
     """
 
     name: str
-    images: Path
-    labels: Path
+    layout: str = "folders"
+    root: Path | None = None
+    split: str = "train"
+    images: Path | None = None
+    labels: Path | None = None
+    label_space: Path | None = None
+    names: Path | None = None
     licence: str = "unknown"
+
+
+@dataclass(frozen=True)
+class SourceConfig(LabelledConfig):
+    """A labelled data set and how it is sampled.
+
+    Attributes:
+        rcs_temperature: T of Rare Class Sampling; 0 = uniform sampling.
+        rcs_min_pixels: an image counts for a class with more than this many of its pixels, at native size.
+        rcs_min_crop_ratio: a crop must show more than this share of `rcs_min_pixels`; 0.5 for DAFormer's crops of
+            512, 2 for HRDA's of 1024 in the paper.
+    """
+
     rcs_temperature: float = 0.01
     rcs_min_pixels: int = 3000
     rcs_min_crop_ratio: float = 0.5
+
+
+@dataclass(frozen=True)
+class TargetConfig:
+    """Images without labels.
+
+    Attributes:
+        name: for logs and model cards.
+        path: folder of images, video file, or recording (rosbag2, ROS 1).
+        layout, root, split: instead of `path`, a data set as downloaded; its labels are not opened.
+        topic: image topic of a recording; empty = the only one.
+        names: text file that lists the images of a folder to use.
+        resize: largest width and height of an image before cropping, ratio kept; None = native size.
+        scale_min, scale_max: random factor before cropping.
+        margins: borders whose pseudo-labels are not trusted, pixels after `resize`.
+        licence: of the data, for the model card.
+    """
+
+    name: str
+    path: Path | None = None
+    layout: str = ""
+    root: Path | None = None
+    split: str = "train"
+    topic: str = ""
+    names: Path | None = None
+    resize: tuple[int, int] | None = None
+    scale_min: float = 1.0
+    scale_max: float = 1.0
+    margins: MarginConfig = field(default_factory=MarginConfig)
+    licence: str = "unknown"
+
+
+@dataclass(frozen=True)
+class ValidationConfig(LabelledConfig):
+    """Labelled images that scores are taken on. They are never trained on.
+
+    Attributes:
+        groups: score in these groups of classes; empty = every class.
+        plan: window plan; empty = `overlap` for HRDA, `whole` for others.
+        window: height and width of the outer window of `nested` and `slide`, pixels; None = twice the network's detail
+            crop, or 512 x 512.
+        resize: largest width and height of an image before prediction, ratio kept; None = native size. Labels keep
+            their size.
+        limit: at most this many images, evenly spaced; 0 = all.
+    """
+
+    split: str = "val"
+    groups: str = ""
+    plan: str = ""
+    window: tuple[int, int] | None = None
+    resize: tuple[int, int] | None = None
+    limit: int = 0
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """How the run is carried out; with `fp32` nothing here changes a result beyond round-off.
+
+    Attributes:
+        device: `auto`, `cpu` or `cuda`.
+        precision: `fp32`; `bf16` or `fp16`: matrix products and convolutions in half precision, weights and losses
+            single; `fp64` for checks.
+        threads: CPU threads of PyTorch; 0 = its choice.
+        workers: processes that load data; 0 = one thread of this process.
+        compile: `torch.compile` the encoder; the first iterations take minutes.
+        channels_last: memory format of the encoder's convolutions. Helps on GPUs with tensor cores; the dilated
+            depth-wise convolutions of the decoder become several times slower on a CPU.
+        gradient_checkpointing: compute encoder blocks again in the backward pass: less memory, a third more time.
+        sync_norm: BatchNorm statistics over all processes, so that their number does not change a result.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["fp32", "bf16", "fp16", "fp64"] = "fp32"
+    threads: int = 0
+    workers: int = 0
+    compile: bool = False
+    channels_last: bool = False
+    gradient_checkpointing: bool = False
+    sync_norm: bool = True
+
+    def __post_init__(self) -> None:
+        if self.workers < 0 or self.threads < 0:
+            raise RecipeError(f"runtime: workers and threads are 0 or more, not {self.workers} and {self.threads}")
 
 
 @dataclass(frozen=True)
@@ -66,39 +197,101 @@ class Recipe:
 
     Attributes:
         name: of the run and of the exported model.
-        limits: what the model is not good for, for the model card.
+        method: what is done, see `METHODS`.
         source: labelled data.
-        model, crop, appearance, optim: see there.
+        target: unlabelled data, for methods that adapt.
+        validation: data sets to score on.
+        model, crop, appearance, optim, runtime: see there. `crop` and `appearance` are those of source images.
+        loss: weights of HRDA's loss terms.
+        feature_distance: for `self_training` and `domain_generalization`; off in the others.
+        self_training, generalization: options of these methods.
+        entropy_weight: of `entropy`; adversarial_weight: of `adversarial`.
         iterations: optimiser steps.
-        batch_size: source images a step.
-        average: the exported weights are an exponential moving average with this decay; 0 = the last weights.
+        batch_size: source images a step, over all processes; as many target images.
+        average: `supervised`: the exported weights are an exponential moving average with this decay; 0 = the last.
         seed: all randomness derives from it.
-        checkpoint_every: iterations between checkpoints.
+        checkpoint_every, evaluate_every, pictures_every: iterations; 0 = at the end only.
+        limits: what the model is not good for, for the model card.
+        paper: in what the recipe departs from the paper's, sentences for the report.
     """
 
     name: str
     source: SourceConfig
+    method: Method = "supervised"
+    target: TargetConfig | None = None
+    validation: list[ValidationConfig] = field(default_factory=list)
     model: ModelConfig = field(default_factory=ModelConfig)
     crop: CropConfig = field(default_factory=CropConfig)
     appearance: AppearanceConfig = field(default_factory=AppearanceConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    feature_distance: FeatureDistanceConfig = field(default_factory=FeatureDistanceConfig)
+    self_training: SelfTrainingConfig = field(default_factory=SelfTrainingConfig)
+    generalization: DgConfig = field(default_factory=DgConfig)
+    entropy_weight: float = 0.001
+    adversarial_weight: float = 0.001
     optim: OptimConfig = field(default_factory=OptimConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     iterations: int = 40000
     batch_size: int = 2
     average: float = 0.999
     seed: int = 0
     checkpoint_every: int = 100
+    evaluate_every: int = 0
+    pictures_every: int = 0
     limits: str = ""
+    paper: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if self.iterations < 1 or self.batch_size < 1 or self.checkpoint_every < 1:
-            raise RecipeError("iterations, batch_size and checkpoint_every must be at least 1")
+        if self.iterations < 1 or self.batch_size < 1:
+            raise RecipeError("iterations and batch_size must be at least 1")
+        if min(self.checkpoint_every, self.evaluate_every, self.pictures_every) < 0:
+            raise RecipeError("checkpoint_every, evaluate_every and pictures_every are 0 (at the end only) or more")
         if not 0 <= self.average < 1:
             raise RecipeError(f"average is a decay in 0..1 (1 excluded), not {self.average}")
+        if self.method not in METHODS:
+            raise RecipeError(f"method '{self.method}' is not known; choose one of {', '.join(METHODS)}")
+        if self.method in NEEDS_TARGET and self.target is None:
+            raise RecipeError(f"method '{self.method}' adapts to unlabelled images: give target.path, or target.layout")
+
+    @property
+    def needs_imagenet_encoder(self) -> bool:
+        """Whether the feature distance takes part."""
+        return self.method in ("self_training", "domain_generalization") and self.feature_distance.weight > 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for YAML and checkpoints."""
         values: dict[str, Any] = _plain(asdict(self))
         return values
+
+
+def check_keys(values: Mapping[str, Any], known: type = Recipe, where: str = "") -> None:
+    """Refuse keys of a recipe file that mean nothing, before anything else reads it.
+
+    Raises:
+        RecipeError: an unknown key; the nearest known one is proposed.
+    """
+    hints = get_type_hints(known)
+    names = [entry.name for entry in fields(known)]
+    for key, value in values.items():
+        if key not in names:
+            near = difflib.get_close_matches(key, names, n=1)
+            hint = f"did you mean '{where}{near[0]}'?" if near else f"known: {', '.join(names)}"
+            raise RecipeError(f"recipe key '{where}{key}' is not known; {hint}")
+        inner = _dataclass_in(hints[key])
+        if inner is None:
+            continue
+        for entry in value if isinstance(value, list) else [value]:
+            if isinstance(entry, Mapping):
+                check_keys(entry, inner, f"{where}{key}.")
+
+
+def _dataclass_in(hint: Any) -> type | None:
+    """The dataclass of a field that is one, an optional one, or a list of them."""
+    if isinstance(hint, type) and is_dataclass(hint):
+        return hint
+    if get_origin(hint) in (Union, types.UnionType, list):
+        return next((found for part in get_args(hint) if (found := _dataclass_in(part))), None)
+    return None
 
 
 def _plain(value: Any) -> Any:

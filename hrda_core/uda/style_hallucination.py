@@ -137,7 +137,7 @@ def draw_style_weights(
     """Mixture weights, one generator an image: float32 (B, count), rows sum to 1.
 
     Args:
-        concentration: of the Dirichlet distribution. 1 / 64 and the like gives mostly a single style.
+        concentration: of the Dirichlet distribution. 1 / count mixes a few styles: the largest has 0.62 on average.
     """
     rows = [rng.dirichlet(np.full(count, concentration)) for rng in generators]
     return torch.from_numpy(np.stack(rows).astype(np.float32))
@@ -197,8 +197,7 @@ def collect_style_prototypes(
             f"{count} style prototypes need as many training images, not {found}; ask for fewer prototypes"
         )
     points = torch.cat(styles)
-    chosen = points[farthest_point_sampling(points, count, int(rng.randint(found)))]
-    mean, std = chosen.chunk(2, dim=1)
+    mean, std = points[farthest_point_sampling(points, count, int(rng.randint(found)))].chunk(2, dim=1)
     return mean, std
 
 

@@ -1,24 +1,37 @@
-"""The training loop: it learns, resumes bit-exactly, and never leaves half a file."""
+"""The training loop: it learns, resumes bit-exactly, stops cleanly, and never leaves half a file."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 from street_images import write_street_images
 from tiny_network import TINY
 
 from hrda_core.data.transforms import CropConfig
-from hrda_core.errors import CheckpointError, DataError, RecipeError
+from hrda_core.errors import CheckpointError, DataError, RecipeError, TrainingError
 from hrda_core.models import create_model
-from hrda_core.trainer.checkpoint import load_checkpoint, save_checkpoint
-from hrda_core.trainer.loop import Progress, fit
+from hrda_core.trainer.checkpoint import CHECKPOINT_NAME, load_checkpoint
+from hrda_core.trainer.loading import load_network
+from hrda_core.trainer.loop import Progress, Watch, fit
 from hrda_core.trainer.optim import OptimConfig
-from hrda_core.trainer.recipe import ModelConfig, Recipe, SourceConfig
+from hrda_core.trainer.recipe import ModelConfig, Recipe, RuntimeConfig, SourceConfig, TargetConfig, ValidationConfig
+from hrda_core.uda.domain_generalization import DgConfig
+from hrda_core.uda.feature_distance import FeatureDistanceConfig
+from hrda_core.uda.masked_consistency import MicConfig
+from hrda_core.uda.self_training import SelfTrainingConfig
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HRDA_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -26,7 +39,7 @@ def recipe(tmp_path: Path) -> Recipe:
     images, labels = write_street_images(tmp_path / "data", count=4)
     return Recipe(
         name="tiny",
-        source=SourceConfig("made up", images, labels, rcs_min_pixels=100),
+        source=SourceConfig("made up", images=images, labels=labels, rcs_min_pixels=100),
         model=ModelConfig(overrides=TINY, imagenet=False, allow_random_backbone=True),
         crop=CropConfig(64, 64),
         optim=OptimConfig(lr=1e-3, warmup=2),
@@ -36,52 +49,117 @@ def recipe(tmp_path: Path) -> Recipe:
     )
 
 
-def _logged_losses(run: Path) -> list[dict[str, float]]:
-    return [json.loads(line)["losses"] for line in (run / "log.jsonl").read_text().splitlines()]
+def _adapting(recipe: Recipe, method: str = "self_training") -> Recipe:
+    mic = MicConfig(block=16)
+    return replace(
+        recipe,
+        method=method,  # type: ignore[arg-type]
+        target=TargetConfig("made up too", path=recipe.source.images),
+        self_training=SelfTrainingConfig(threshold=0.05, mic=mic),
+        feature_distance=FeatureDistanceConfig(weight=0.005),
+        generalization=DgConfig(prototypes=3, prototype_every=4),
+    )
 
 
-def _stop_after(steps: int) -> object:
+METHODS: dict[str, Callable[[Recipe], Recipe]] = {
+    "supervised": lambda recipe: recipe,
+    "self_training": _adapting,
+    "domain_generalization": lambda recipe: _adapting(recipe, "domain_generalization"),
+    "entropy": lambda recipe: _adapting(recipe, "entropy"),
+    "adversarial": lambda recipe: _adapting(recipe, "adversarial"),
+}
+
+
+def _logged(run: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [line["losses"] | line["metrics"] for line in lines]
+
+
+def _stop_after(steps: int) -> Watch:
     calls = iter(range(1000))
-    return lambda: next(calls) + 1 >= steps
+    return Watch(should_stop=lambda: next(calls) + 1 >= steps)
 
 
 def test_the_loss_goes_down(recipe: Recipe, tmp_path: Path) -> None:
     seen: list[Progress] = []
-    fit(replace(recipe, iterations=25), tmp_path / "run", report=seen.append)
-    first, last = (sum(sum(p.losses.values()) for p in part) for part in (seen[:5], seen[-5:]))
+    fit(replace(recipe, iterations=25), tmp_path / "run", watch=Watch(progress=seen.append))
+    first, last = (sum(p.loss for p in part) for part in (seen[:5], seen[-5:]))
     assert last < 0.8 * first
 
 
-def test_resume_continues_bit_exact(recipe: Recipe, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("method", "workers"), [*((method, 0) for method in METHODS), ("self_training", 2)])
+def test_resume_continues_bit_exact(recipe: Recipe, tmp_path: Path, method: str, workers: int) -> None:
+    recipe = METHODS[method](recipe)
     whole = fit(recipe, tmp_path / "whole")
-    assert fit(recipe, tmp_path / "parts", should_stop=_stop_after(3)) is None  # type: ignore[arg-type]
-    resumed = fit(recipe, tmp_path / "parts", resume=True)
+    resumed = replace(recipe, runtime=RuntimeConfig(workers=workers))
+    assert fit(resumed, tmp_path / "parts", watch=_stop_after(3)) is None
+    again = fit(resumed, tmp_path / "parts", resume=True)
     assert whole is not None
-    assert resumed is not None
-    one, two = load_file(whole), load_file(resumed)
-    assert all(torch.equal(one[name], two[name]) for name in one)
-    assert _logged_losses(tmp_path / "whole") == _logged_losses(tmp_path / "parts")
+    assert again is not None
+    one, two = (load_checkpoint(tmp_path / run / CHECKPOINT_NAME).tensors for run in ("whole", "parts"))
+    assert one.keys() == two.keys()
+    different = [name for name in one if not torch.equal(one[name], two[name])]
+    assert different == []
+    assert _logged(tmp_path / "whole") == _logged(tmp_path / "parts")
+
+
+def test_a_killed_run_forgets_the_steps_after_its_last_checkpoint(recipe: Recipe, tmp_path: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(progress: Progress) -> None:
+        if progress.iteration == 5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit(recipe, tmp_path / "run", watch=Watch(progress=kill))
+    assert len(_logged(tmp_path / "run")) == 5
+    fit(recipe, tmp_path / "run", resume="auto")
+    iterations = [json.loads(line)["iteration"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert iterations == [1, 2, 3, 4, 5, 6]
+    fit(recipe, tmp_path / "whole")
+    assert _logged(tmp_path / "run") == _logged(tmp_path / "whole")
 
 
 def test_a_run_folder_is_not_overwritten_or_mixed(recipe: Recipe, tmp_path: Path) -> None:
-    fit(recipe, tmp_path / "run", should_stop=_stop_after(1))  # type: ignore[arg-type]
+    fit(recipe, tmp_path / "run", watch=_stop_after(1))
     with pytest.raises(RecipeError, match="holds a run already"):
         fit(recipe, tmp_path / "run")
     with pytest.raises(RecipeError, match="differs in seed"):
         fit(replace(recipe, seed=1), tmp_path / "run", resume=True)
 
 
+def test_how_a_run_is_carried_out_may_change_between_its_parts(recipe: Recipe, tmp_path: Path) -> None:
+    fit(recipe, tmp_path / "run", watch=_stop_after(1))
+    other = replace(recipe, runtime=RuntimeConfig(threads=1), checkpoint_every=5)
+    assert fit(other, tmp_path / "run", resume="auto") is not None
+
+
+def test_a_checkpoint_of_another_network_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+    fit(recipe, tmp_path / "run", watch=_stop_after(1))
+    other = replace(recipe, model=replace(recipe.model, overrides={**TINY, "decoder_channels": 16}))
+    with pytest.raises(RecipeError, match="differs in model"):
+        fit(other, tmp_path / "run", resume=True)
+
+
 def test_frozen_encoder_norms_do_not_move(recipe: Recipe, tmp_path: Path) -> None:
-    frozen = replace(
-        recipe, model=ModelConfig(overrides=TINY, imagenet=False, allow_random_backbone=True, freeze_encoder_norm=True)
-    )
-    weights = fit(frozen, tmp_path / "run")
-    assert weights is not None
-    saved = load_file(weights)
-    norms = [name for name in saved if name.startswith("backbone") and name.endswith("running_mean")]
-    assert norms
-    assert not any(saved[name].any() for name in norms)
-    assert saved["decode_head.head.fuse_layer.bottleneck.bn.running_mean"].any()
+    for name, one in (("source", recipe), ("adapted", _adapting(recipe))):
+        run = fit(replace(one, model=replace(one.model, freeze_encoder_norm=True)), tmp_path / name)
+        assert run is not None
+        for network in ("student", "teacher"):
+            saved = load_network(tmp_path / name, network).state_dict()
+            norms = [key for key in saved if key.startswith("backbone") and key.endswith("running_mean")]
+            assert norms
+            assert not any(saved[key].any() for key in norms)
+        assert load_file(run)["decode_head.head.fuse_layer.bottleneck.bn.running_mean"].any()
+
+
+def test_the_teacher_moves_with_its_own_statistics(recipe: Recipe, tmp_path: Path) -> None:
+    fit(_adapting(recipe), tmp_path / "run")
+    student, teacher = (load_network(tmp_path / "run", name).state_dict() for name in ("student", "teacher"))
+    weight, mean = "decode_head.head.conv_seg.weight", "decode_head.head.fuse_layer.bottleneck.bn.running_mean"
+    assert not torch.equal(student[weight], teacher[weight])
+    assert not torch.equal(student[mean], teacher[mean])
 
 
 def test_a_run_can_start_from_the_weights_of_another(recipe: Recipe, tmp_path: Path) -> None:
@@ -92,6 +170,51 @@ def test_a_run_can_start_from_the_weights_of_another(recipe: Recipe, tmp_path: P
     assert second is not None
     one, two = load_file(first), load_file(second)
     assert all(torch.equal(one[name], two[name]) for name in one if name.endswith(".weight"))
+
+
+def test_a_single_scale_network_can_start_from_an_hrda(recipe: Recipe, tmp_path: Path) -> None:
+    first = fit(recipe, tmp_path / "first")
+    single = replace(recipe.model, weights=first, overrides={**TINY, "hrda": False})
+    second = fit(replace(recipe, model=single, optim=OptimConfig(lr=0), iterations=1), tmp_path / "second")
+    assert first is not None
+    assert second is not None
+    one, two = load_file(first), load_file(second)
+    assert torch.equal(one["decode_head.head.conv_seg.weight"], two["decode_head.conv_seg.weight"])
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step_and_keeps_the_batch(recipe: Recipe, tmp_path: Path) -> None:
+    # A learning rate beyond all measure: the second step meets weights that overflow.
+    broken = replace(recipe, optim=OptimConfig(lr=1e25, warmup=0))
+    with pytest.raises(TrainingError, match="not finite"):
+        fit(broken, tmp_path / "run")
+    batch = load_file(tmp_path / "run" / "bad_batch.safetensors")
+    assert batch["source_images"].shape == (2, 3, 64, 64)
+    saved = load_checkpoint(tmp_path / "run" / CHECKPOINT_NAME)
+    assert saved.values["iteration"] == len(_logged(tmp_path / "run"))
+    assert torch.isfinite(saved.tensors["student/decode_head.head.fuse_layer.bottleneck.bn.running_mean"]).all()
+
+
+def test_scores_and_pictures_are_kept(recipe: Recipe, tmp_path: Path) -> None:
+    validation = ValidationConfig(
+        "made up", images=recipe.source.images, labels=recipe.source.labels, split="", groups="camvid11", limit=2
+    )
+    adapting = replace(_adapting(recipe), validation=[validation], evaluate_every=3, pictures_every=2)
+    drawn: list[Any] = []
+
+    def draw(pictures: Any, _: Recipe) -> Any:
+        drawn.append(sorted(pictures))
+        return torch.zeros(8, 8, 3, dtype=torch.uint8).numpy()
+
+    fit(adapting, tmp_path / "run", watch=Watch(draw=draw))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "evaluations.jsonl").read_text().splitlines()]
+    assert [(line["iteration"], line["network"]) for line in lines] == [(3, "student"), (6, "student"), (6, "teacher")]
+    assert all(line["images"] == 2 and 0 <= line["mean_iou"] <= 1 for line in lines)
+    assert len(drawn) == 3
+    assert {"mixed_image", "pseudo_labels", "attention"} <= set(drawn[0])
+    assert len(list((tmp_path / "run" / "panels").iterdir())) == 3
+    values = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
+    assert values["method"] == "self_training"
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["weights"]["loaded"] == 0
 
 
 @pytest.mark.parametrize("content", [None, b"no tensors"])
@@ -127,24 +250,9 @@ def test_missing_data_is_named_before_anything_is_written(recipe: Recipe, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-def test_a_damaged_checkpoint_is_refused_and_kept(tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint.pt"
-    save_checkpoint(path, {"iteration": 3, "weights": torch.ones(2)})
-    assert load_checkpoint(path)["iteration"] == 3
-    path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(DataError, match="cannot be read"):
-        load_checkpoint(path)
-    assert path.exists()
-    with pytest.raises(DataError, match="does not exist"):
-        load_checkpoint(tmp_path / "absent.pt")
-
-
-def test_a_checkpoint_that_would_run_code_is_refused_and_the_code_does_not_run(tmp_path: Path) -> None:
-    class Trap:
-        def __reduce__(self) -> tuple[object, tuple[str]]:
-            return (open, (str(tmp_path / "ran"), "w"))  # type: ignore[return-value]
-
-    torch.save({"iteration": Trap()}, tmp_path / "trap.pt")
-    with pytest.raises(DataError):
-        load_checkpoint(tmp_path / "trap.pt")
-    assert not (tmp_path / "ran").exists()
+def test_a_target_smaller_than_the_crop_is_named(recipe: Recipe, tmp_path: Path) -> None:
+    images, _ = write_street_images(tmp_path / "small", count=2, size=(48, 128))
+    small = replace(_adapting(recipe), target=TargetConfig("small", path=images))
+    with pytest.raises(DataError, match="crop"):
+        fit(small, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

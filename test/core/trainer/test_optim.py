@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
+from golden import golden_scalars
 from tiny_network import TINY
 
 from hrda_core.models import create_model
 from hrda_core.trainer.optim import OptimConfig, build_optimizer, learning_rate_factor, set_learning_rate
 
+SCHEDULES = {
+    "poly10warm_adamw": OptimConfig(),
+    "poly10_nowarm_minlr1e-4_adamw": OptimConfig(warmup=0, min_lr=1e-4),
+    "poly10warm_sgd": OptimConfig("sgd", lr=0.0025, head_lr_factor=1),
+}
 
-def test_schedule_equals_the_reference(shared_dir: Path) -> None:
-    golden = json.loads((shared_dir / "golden" / "scalars.json").read_text())["lr"]["poly10warm_adamw"]
-    config = OptimConfig()
+
+@pytest.mark.parametrize("name", list(SCHEDULES))
+def test_schedules_equal_the_reference(name: str) -> None:
+    golden, config = golden_scalars()["lr"][name], SCHEDULES[name]
+    optimizer = build_optimizer(create_model("hrda_lite", **TINY), config)
+    bases = {round(group["base_lr"], 9): group for group in optimizer.param_groups}
+    assert sorted(bases) == golden["base_lrs"]
     for iteration, expected in golden["lr"].items():
         factor = learning_rate_factor(int(iteration), golden["max_iters"], config)
+        set_learning_rate(optimizer, factor, config.min_lr)
         for base, rate in zip(golden["base_lrs"], expected, strict=True):
-            assert base * factor == pytest.approx(rate, rel=1e-6)
+            assert bases[base]["lr"] == pytest.approx(rate, rel=1e-6)
 
 
 def test_head_learns_ten_times_faster_and_encoder_norms_do_not_decay() -> None:

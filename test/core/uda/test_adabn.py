@@ -72,7 +72,7 @@ def test_statistics_become_the_plain_average_over_the_images() -> None:
     per_batch = everything.transpose(1, 2).flatten(2).var(2)
     torch.testing.assert_close(layer.running_var, per_batch.mean(0))
     # Normalised by the new statistics, the target is centred.
-    assert float(network.backbone(images[0])[0].mean().abs()) < 0.1
+    assert network.backbone(images[0])[0].mean().abs() < 0.1
 
 
 @pytest.mark.parametrize("hrda", [True, False])

@@ -55,6 +55,18 @@ def test_it_is_five_halvings_that_double_their_channels() -> None:
     assert all((conv.kernel_size, conv.stride) == ((4, 4), (2, 2)) for conv in convs)
 
 
+def test_layers_leak_a_fifth_of_what_is_negative() -> None:
+    discriminator = Discriminator(1, channels=1)
+    with torch.no_grad():
+        for conv in discriminator.convs:
+            conv.weight.zero_()  # type: ignore[operator,union-attr]
+            conv.weight[:, 0, 1, 1] = 1  # type: ignore[index]
+            conv.bias.zero_()  # type: ignore[operator,union-attr]
+        positive, negative = (discriminator(torch.full((1, 1, 32, 32), sign)) for sign in (1.0, -1.0))
+    assert float(positive[0, 0, 0, 0]) == pytest.approx(1)
+    assert float(negative[0, 0, 0, 0]) == pytest.approx(-(0.2**4))
+
+
 def test_losses_are_least_squares_to_one_and_zero() -> None:
     class Constant(nn.Module):
         def forward(self, probs: Tensor) -> Tensor:

@@ -64,8 +64,11 @@ def test_the_share_of_hidden_pixels_is_the_ratio() -> None:
     assert bool(patch_mask(field, 0.0, (3200, 3200)).all())
 
 
-def test_images_smaller_than_a_patch_have_one() -> None:
-    assert draw_patch_field(np.random.RandomState(0), 20, 90, 64).shape == (1, 1)
+@pytest.mark.parametrize(
+    ("size", "grid"), [((20, 90), (1, 1)), ((100, 90), (2, 1)), ((90, 100), (1, 2)), ((640, 1024), (10, 16))]
+)
+def test_the_number_of_patches_is_rounded_but_never_zero(size: tuple[int, int], grid: tuple[int, int]) -> None:
+    assert draw_patch_field(np.random.RandomState(0), *size, 64).shape == grid
 
 
 @pytest.mark.parametrize("values", [{"block": 0}, {"ratio": 1.0}, {"ratio": -0.1}, {"weight": -1.0}])

@@ -12,7 +12,7 @@ from tiny_network import TINY
 from torch import Tensor, nn
 
 from hrda_core.errors import RecipeError
-from hrda_core.models import HRDA, MixTransformer, Segmenter, TimmEncoder, create_model
+from hrda_core.models import HRDA, MixTransformer, Segmenter, create_model
 from hrda_core.uda.style_hallucination import (
     StyleHallucination,
     attach_styles,
@@ -33,7 +33,11 @@ COUNT = 4
 
 def _network(encoder: str = "mit_b0", hrda: bool = False) -> HRDA | Segmenter:
     torch.manual_seed(0)
-    return create_model("hrda_lite", 5, **TINY | {"encoder": encoder}, hrda=hrda)
+    network = create_model("hrda_lite", 5, **TINY | {"encoder": encoder}, hrda=hrda)
+    for module in network.modules():
+        if isinstance(getattr(module, "drop_path", None), float):
+            module.drop_path = 0.0
+    return network
 
 
 def _with_styles(network: HRDA | Segmenter) -> StyleHallucination:
@@ -108,17 +112,13 @@ def test_from_the_first_map_on_the_batch_is_doubled(encoder: str) -> None:
     for module in network.backbone.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
-        if hasattr(module, "drop_path"):
-            module.drop_path = 0.0 if isinstance(network.backbone, MixTransformer) else nn.Identity()
     plain, weights = network.backbone(images), _weights(7)
     with styles.drawn([weights]):
         maps = network.backbone(images)
     assert [m.shape[0] for m in maps] == [4] * 4
-    # Networks of timm may draw as they drop paths; its first map needs no draw in these.
-    torch.testing.assert_close(maps[0][:2], plain[0], rtol=1e-5, atol=1e-5)
+    for level in range(4):
+        torch.testing.assert_close(maps[level][:2], plain[level], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(maps[0][2:], styles.stylised(plain[0], weights), rtol=1e-4, atol=1e-4)
-    if not isinstance(network.backbone, TimmEncoder):
-        torch.testing.assert_close(maps[3][:2], plain[3], rtol=1e-4, atol=1e-5)
     assert not torch.allclose(maps[3][2:], plain[3], rtol=1e-2)
 
 
@@ -195,9 +195,6 @@ def test_mit_with_checkpointed_blocks_gives_the_same_gradients() -> None:
         encoder = network.backbone
         assert isinstance(encoder, MixTransformer)
         encoder.checkpoint_blocks = checkpointed
-        for module in encoder.modules():
-            if hasattr(module, "drop_path"):
-                module.drop_path = 0.0
         with _with_styles(network).drawn([_weights(7)]):
             encoder(_images())[3].square().mean().backward()
         gradients.append([p.grad.clone() for p in encoder.parameters() if p.grad is not None])
@@ -206,7 +203,7 @@ def test_mit_with_checkpointed_blocks_gives_the_same_gradients() -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
 
 
-def test_weights_follow_the_generators_and_mostly_take_one_style() -> None:
+def test_weights_follow_the_generators_and_mix_a_few_styles() -> None:
     def generators() -> list[np.random.RandomState]:
         return [np.random.RandomState(seed) for seed in range(500)]
 
@@ -214,7 +211,7 @@ def test_weights_follow_the_generators_and_mostly_take_one_style() -> None:
     assert weights.shape == (500, 64)
     torch.testing.assert_close(weights.sum(1), torch.ones(500))
     assert torch.equal(weights, draw_style_weights(generators(), 64))
-    assert float((weights.amax(1) > 0.9).float().mean()) > 0.4
+    assert float(weights.amax(1).mean()) == pytest.approx(0.624, abs=0.03)  # Golomb-Dickman constant
     assert len(weights.argmax(1).unique()) > 60
     even = draw_style_weights(generators(), 64, concentration=100.0)
     assert float(even.amax()) < 0.05
@@ -223,7 +220,7 @@ def test_weights_follow_the_generators_and_mostly_take_one_style() -> None:
 @pytest.mark.parametrize("encoder", ["mit_b0", "test_efficientnet"])
 def test_prototypes_are_styles_of_training_images(encoder: str) -> None:
     network = _network(encoder).train()
-    resting = next(iter(network.backbone.children())).eval()
+    resting = list(network.backbone.modules())[-1].eval()
     modes = [module.training for module in network.modules()]
     before = {name: value.clone() for name, value in network.state_dict().items()}
     batches = [_images() * (1 + step) + step for step in range(4)]

@@ -1,0 +1,204 @@
+"""What a run writes down while it goes: a line a step, scores, pictures, and the same for TensorBoard.
+
+| file | what |
+|---|---|
+| `log.jsonl` | one line a step |
+| `evaluations.jsonl` | one line a scored data set and network |
+| `panels/iteration_000100.jpg` | what a step saw |
+| `environment.json` | versions, machine, weights, what deviates |
+| `events.out.tfevents...` | TensorBoard, if installed |
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["EVALUATIONS_NAME", "LOG_NAME", "Journal", "Progress", "environment", "read_evaluations", "trim_lines"]
+
+LOG_NAME = "log.jsonl"
+EVALUATIONS_NAME = "evaluations.jsonl"
+ENVIRONMENT_NAME = "environment.json"
+PANELS_NAME = "panels"
+
+_PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "opencv-python-headless", "safetensors")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One line of the log.
+
+    Attributes:
+        iteration: steps done so far.
+        iterations: steps in all.
+        losses: weighted terms by name; their sum was minimised.
+        metrics: other numbers by name: `pseudo_weight`, accuracies in 0..1.
+        learning_rate: of the encoder.
+        seconds: wall time of the step, without waiting for data.
+        wait_seconds: waited for data.
+    """
+
+    iteration: int
+    iterations: int
+    losses: dict[str, float]
+    metrics: dict[str, float]
+    learning_rate: float
+    seconds: float
+    wait_seconds: float
+
+    @property
+    def loss(self) -> float:
+        """Sum of the terms."""
+        return sum(self.losses.values())
+
+
+class Journal:
+    """Writes the files of a run folder; a context manager."""
+
+    def __init__(self, run: Path, start: int) -> None:
+        run.mkdir(parents=True, exist_ok=True)
+        # A killed run may have logged steps after its last checkpoint; they are done again.
+        for name in (LOG_NAME, EVALUATIONS_NAME):
+            trim_lines(run / name, start)
+        self._run = run
+        self._log = (run / LOG_NAME).open("a", encoding="utf-8")
+        self._board = _tensorboard(run, start)
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._log.close()
+        if self._board is not None:
+            self._board.close()
+
+    def step(self, progress: Progress) -> None:
+        """Log a step."""
+        self._log.write(json.dumps(asdict(progress)) + "\n")
+        self._log.flush()
+        if self._board is None:
+            return
+        for group, values in (("loss", progress.losses), ("metric", progress.metrics)):
+            for name, value in values.items():
+                self._board.add_scalar(f"{group}/{name}", value, progress.iteration)
+        self._board.add_scalar("learning_rate", progress.learning_rate, progress.iteration)
+
+    def evaluation(self, iteration: int, network: str, name: str, result: Mapping[str, Any]) -> None:
+        """Log the scores of one network on one data set."""
+        line = {"iteration": iteration, "network": network, "name": name, **result}
+        with (self._run / EVALUATIONS_NAME).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if self._board is not None and line["mean_iou"] is not None:
+            self._board.add_scalar(f"mean_iou/{name}/{network}", line["mean_iou"], iteration)
+
+    def panel(self, iteration: int, picture: npt.NDArray[np.uint8]) -> None:
+        """Keep a picture, uint8 (H, W, 3) RGB."""
+        folder = self._run / PANELS_NAME
+        folder.mkdir(exist_ok=True)
+        path = folder / f"iteration_{iteration:06d}.jpg"
+        cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
+        if self._board is not None:
+            self._board.add_image("panel", picture, iteration, dataformats="HWC")
+
+
+def trim_lines(path: Path, iteration: int) -> None:
+    """Drop the lines of a JSON-lines file that lie after `iteration`, and a last line that was cut off."""
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if (place := _iteration(line)) is not None and place <= iteration]
+    part = path.with_name(path.name + ".part")
+    part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    part.replace(path)
+
+
+def read_evaluations(run: Path) -> list[dict[str, Any]]:
+    """The scored lines of a run, oldest first; none if it has none."""
+    path = run / EVALUATIONS_NAME
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _iteration(line: str) -> int | None:
+    try:
+        return int(json.loads(line)["iteration"])
+    except (ValueError, KeyError):
+        return None
+
+
+def environment(device: str, threads: int, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Versions, machine, command and commit, for `environment.json`."""
+    return {
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": " ".join(["hrda", *sys.argv[1:]]),
+        "commit": _commit(),
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+        "machine": {
+            "system": platform.system(),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "load": os.getloadavg()[0],
+        },
+        "device": device,
+        "threads": threads,
+        **extra,
+    }
+
+
+def write_environment(run: Path, values: Mapping[str, Any]) -> None:
+    """Write `environment.json`."""
+    (run / ENVIRONMENT_NAME).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+def _tensorboard(run: Path, start: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    # `purge_step` hides what a killed run wrote beyond its checkpoint.
+    return SummaryWriter(str(run), purge_step=start + 1)
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def _commit() -> str:
+    """Commit of the source tree, with `+` if it has changes; empty outside one."""
+    folder = Path(__file__).resolve().parents[2]
+    try:
+        found = [
+            subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=10).stdout
+            for words in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return found[0].strip() + ("+" if found[1].strip() else "")

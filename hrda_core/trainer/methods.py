@@ -1,0 +1,62 @@
+"""Which step of `hrda_core.uda` a recipe's method takes, and what is done before it."""
+
+from __future__ import annotations
+
+from hrda_core.labels import CITYSCAPES19
+from hrda_core.models.presets import resolve_preset
+from hrda_core.trainer.recipe import Recipe
+from hrda_core.trainer.state import State, norm_layers
+from hrda_core.uda.baselines import adversarial_step, entropy_step
+from hrda_core.uda.domain_generalization import domain_generalization_step
+from hrda_core.uda.self_training import ImageSpace, draw_step, self_training_step
+from hrda_core.uda.step import Batch, StepContext, StepRandom, StepResult
+from hrda_core.uda.supervised import supervised_step
+from hrda_core.uda.teacher import update_teacher
+
+__all__ = ["finish_step", "image_space", "prepare_networks", "take_step"]
+
+
+def image_space(recipe: Recipe) -> ImageSpace:
+    """Classes and normalisation of the recipe's network."""
+    network = resolve_preset(recipe.model.preset, **recipe.model.overrides)
+    return ImageSpace(len(CITYSCAPES19), CITYSCAPES19.things, network.mean, network.std)
+
+
+def prepare_networks(state: State, recipe: Recipe) -> None:
+    """Train mode for the student (resting encoder norms excepted); the teacher becomes the average up to now.
+
+    As in the reference the average is taken before the step: it holds the student after the previous one.
+    """
+    student = state.networks.student
+    student.train()
+    if recipe.model.freeze_encoder_norm:
+        for module in norm_layers(student.backbone):
+            module.eval()
+    if recipe.method == "self_training":
+        assert state.networks.teacher is not None
+        update_teacher(state.networks.teacher, student, state.iteration, recipe.self_training.alpha)
+
+
+def take_step(state: State, recipe: Recipe, batch: Batch, random: StepRandom, context: StepContext) -> StepResult:
+    """Losses and gradients of one iteration; no optimiser step."""
+    networks, space = state.networks, image_space(recipe)
+    if recipe.method == "supervised":
+        return supervised_step(batch, networks, random, recipe.loss, context)
+    if recipe.method == "self_training":
+        draws = draw_step(batch, networks.student, random, recipe.self_training, context)
+        return self_training_step(
+            batch, networks, draws, space, recipe.self_training, recipe.loss, recipe.feature_distance, context
+        )
+    if recipe.method == "domain_generalization":
+        return domain_generalization_step(
+            batch, networks, random, space, recipe.generalization, recipe.loss, recipe.feature_distance, context
+        )
+    if recipe.method == "entropy":
+        return entropy_step(batch, networks, random, recipe.loss, recipe.entropy_weight, context)
+    return adversarial_step(batch, networks, random, recipe.loss, recipe.adversarial_weight, context)
+
+
+def finish_step(state: State, recipe: Recipe) -> None:
+    """After the optimiser's step: the moving average of a supervised run takes it in."""
+    if recipe.method == "supervised" and state.networks.teacher is not None:
+        update_teacher(state.networks.teacher, state.networks.student, state.iteration, recipe.average)

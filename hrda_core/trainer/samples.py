@@ -1,0 +1,148 @@
+"""Training samples: draw an image (rare classes first), crop it, change its appearance, normalise.
+
+A sample depends only on (seed, iteration, place in the global batch). Whoever resumes at iteration t gets the samples
+that an uninterrupted run would have had, whatever the number of workers and processes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hrda_core.data.datasets import ImageLabelPairs
+from hrda_core.data.transforms import (
+    AppearanceConfig,
+    CropConfig,
+    MarginConfig,
+    augment_appearance,
+    normalise,
+    pad_to_crop,
+    random_crop,
+    target_crop,
+)
+from hrda_core.data.unlabelled import UnlabelledFrames
+from hrda_core.labels import IGNORE_LABEL
+from hrda_core.uda.rare_class_sampling import RareClassSampler
+from hrda_core.uda.step import Batch, StepRandom
+
+__all__ = ["Samples", "SourceSample", "SourceSamples", "TargetSample", "TargetSamples"]
+
+_REDRAWS = 10
+
+
+@dataclass(frozen=True)
+class SourceSample:
+    """image: float32 (3, H, W), normalised; labels: int64 (H, W)."""
+
+    image: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TargetSample:
+    """image: float32 (3, H, W), normalised; trust: bool (H, W), where pseudo-labels may be trusted."""
+
+    image: npt.NDArray[np.float32]
+    trust: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class SourceSamples:
+    """Draws samples from labelled images.
+
+    Attributes:
+        pairs: the labelled images.
+        sampler: Rare Class Sampling, or None for uniform sampling.
+        min_crop_pixels: a crop must show MORE than this many pixels of the drawn rare class, else it is drawn
+            again, up to ten times (the last is taken unchecked).
+        crop, appearance: see there.
+        mean, std: normalisation, RGB on the 0..255 scale.
+    """
+
+    pairs: ImageLabelPairs
+    sampler: RareClassSampler | None
+    min_crop_pixels: int
+    crop: CropConfig
+    appearance: AppearanceConfig
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def draw(self, rng: np.random.RandomState) -> SourceSample:
+        """One sample; all randomness comes from `rng`."""
+        if self.sampler is None:
+            return self.draw_from(int(rng.randint(len(self.pairs))), rng)
+        label, index = self.sampler.draw(rng)
+        return self.draw_from(index, rng, label)
+
+    def draw_from(self, index: int, rng: np.random.RandomState, label: int | None = None) -> SourceSample:
+        """One sample of image `index`; a crop that shows too little of class `label` is drawn again."""
+        whole = self.pairs.load(index)
+        for _ in range(1 + _REDRAWS):
+            image, labels = random_crop(*whole, self.crop, rng)
+            if label is None or np.count_nonzero(labels == label) > self.min_crop_pixels:
+                break
+        image = augment_appearance(image, self.appearance, rng)
+        padded, labels = pad_to_crop(normalise(image, self.mean, self.std), labels, self.crop, IGNORE_LABEL)
+        return SourceSample(padded, labels.astype(np.int64))
+
+
+@dataclass(frozen=True)
+class TargetSamples:
+    """Draws samples from unlabelled images, each equally often.
+
+    Attributes:
+        frames: the images.
+        margins: borders that are not trusted.
+        crop, mean, std: as of `SourceSamples`.
+    """
+
+    frames: UnlabelledFrames
+    margins: MarginConfig
+    crop: CropConfig
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def draw(self, rng: np.random.RandomState) -> TargetSample:
+        """One sample; all randomness comes from `rng`."""
+        image = self.frames.load(int(rng.randint(len(self.frames))))
+        cropped, trust = target_crop(image, self.margins, self.crop, rng)
+        padded, trust = pad_to_crop(normalise(cropped, self.mean, self.std), trust, self.crop, False)
+        return TargetSample(padded, trust)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Batches by iteration, for one process of several. Picklable: worker processes hold copies.
+
+    Attributes:
+        source: labelled samples.
+        target: unlabelled samples, or None.
+        seed: of the run.
+        count: images of each domain on this process.
+        first: place of this process's first image in the global batch.
+    """
+
+    source: SourceSamples
+    target: TargetSamples | None
+    seed: int
+    count: int
+    first: int = 0
+
+    def batch(self, iteration: int) -> Batch:
+        """The batch of an iteration, always the same."""
+        random = StepRandom(self.seed, iteration, self.first)
+        source = [self.source.draw(random.image(place, "source sample")) for place in range(self.count)]
+        images = torch.from_numpy(np.stack([sample.image for sample in source]))
+        labels = torch.from_numpy(np.stack([sample.labels for sample in source]))
+        if self.target is None:
+            return Batch(images, labels)
+        target = [self.target.draw(random.image(place, "target sample")) for place in range(self.count)]
+        return Batch(
+            images,
+            labels,
+            torch.from_numpy(np.stack([sample.image for sample in target])),
+            torch.from_numpy(np.stack([sample.trust for sample in target])),
+        )

@@ -1,0 +1,163 @@
+"""From a recipe's data sections to samples: opens, counts, audits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hrda_core.data.audit import LabelAudit, audit
+from hrda_core.data.class_statistics import ClassStatistics, class_statistics
+from hrda_core.data.datasets import ImageLabelPairs, open_labelled, open_unlabelled_layout
+from hrda_core.data.image_files import read_names
+from hrda_core.data.transforms import CropConfig, check_target_size
+from hrda_core.data.unlabelled import UnlabelledFrames, open_unlabelled
+from hrda_core.errors import DataError, RecipeError
+from hrda_core.labels import CITYSCAPES19, EVALUATION_GROUPS, ClassGroups
+from hrda_core.models.presets import resolve_preset
+from hrda_core.trainer.recipe import LabelledConfig, Recipe, TargetConfig, ValidationConfig
+from hrda_core.trainer.samples import Samples, SourceSamples, TargetSamples
+from hrda_core.uda.rare_class_sampling import RareClassSampler
+
+__all__ = ["Sources", "open_pairs", "open_sources", "open_validation", "validation_groups"]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Opened data of a run.
+
+    Attributes:
+        samples: batches of this process by iteration.
+        audit: what the check of the source labels found.
+        description: lines for the log.
+    """
+
+    samples: Samples
+    audit: LabelAudit
+    description: tuple[str, ...]
+
+
+def open_sources(recipe: Recipe, rank: int, processes: int, say: Callable[[str], None]) -> Sources:
+    """Open source and target, count classes (once: the counts are cached), and audit the labels.
+
+    Raises:
+        DataError: folders or files that cannot be used, labels that the audit stops on, a target smaller than the crop.
+        RecipeError: the batch does not divide among the processes.
+    """
+    if recipe.batch_size % processes:
+        raise RecipeError(f"batch_size {recipe.batch_size} does not divide among {processes} processes")
+    network = resolve_preset(recipe.model.preset, **recipe.model.overrides)
+    pairs = open_pairs(recipe.source)
+    frames = None if recipe.target is None else open_target(recipe.target)
+    for validation in recipe.validation:  # a wrong folder shall not wait for the first scores to be found
+        open_validation(validation)
+        validation_groups(validation)
+    statistics = class_statistics(pairs, len(CITYSCAPES19), progress=_progress(say, f"{recipe.source.name}: labels"))
+    if statistics.warning:
+        say(statistics.warning)
+    checked = audit(pairs, statistics, CITYSCAPES19)
+    say(checked.table())
+    if checked.stop:
+        raise DataError(checked.stop[0])
+    source = SourceSamples(
+        pairs,
+        _sampler(recipe, statistics),
+        int(recipe.source.rcs_min_pixels * recipe.source.rcs_min_crop_ratio),
+        recipe.crop,
+        recipe.appearance,
+        network.mean,
+        network.std,
+    )
+    target, lines = None, [f"source: {recipe.source.name}, {len(pairs)} labelled images"]
+    if recipe.target is not None and frames is not None:
+        crop = _target_crop(recipe.crop, recipe.target)
+        check_target_size(frames, crop, recipe.target.margins)
+        target = TargetSamples(frames, recipe.target.margins, crop, network.mean, network.std)
+        lines.append(f"target: {recipe.target.name}, {frames.describe()}, no labels opened")
+    count = recipe.batch_size // processes
+    for line in lines:
+        say(line)
+    return Sources(Samples(source, target, recipe.seed, count, rank * count), checked, tuple(lines))
+
+
+def open_pairs(config: LabelledConfig) -> ImageLabelPairs:
+    """Open labelled images.
+
+    Raises:
+        DataError, RecipeError: see `open_labelled`.
+    """
+    return open_labelled(
+        config.layout,
+        config.root,
+        config.split,
+        label_space=config.label_space,
+        images=config.images,
+        labels=config.labels,
+        names=_names(config),
+    )
+
+
+def open_validation(config: ValidationConfig) -> ImageLabelPairs:
+    """Open a validation set, thinned evenly to its limit."""
+    pairs = open_pairs(config)
+    if not config.limit or len(pairs) <= config.limit:
+        return pairs
+    kept = np.linspace(0, len(pairs) - 1, config.limit).round().astype(int)
+    images, labels = (tuple(paths[index] for index in kept) for paths in (pairs.images, pairs.labels))
+    return replace(pairs, images=images, labels=labels)
+
+
+def validation_groups(config: ValidationConfig) -> ClassGroups:
+    """Groups of classes that a validation set is scored in.
+
+    Raises:
+        RecipeError: an unknown name.
+    """
+    name = config.groups or CITYSCAPES19.name
+    if name not in EVALUATION_GROUPS:
+        raise RecipeError(f"validation groups '{name}' are not known; choose one of {', '.join(EVALUATION_GROUPS)}")
+    return EVALUATION_GROUPS[name]
+
+
+def open_target(config: TargetConfig) -> UnlabelledFrames:
+    """Open unlabelled images.
+
+    Raises:
+        DataError, RecipeError: see `open_unlabelled`; or the recipe names no place.
+    """
+    if config.layout:
+        if config.root is None:
+            raise RecipeError(f"target.layout '{config.layout}' needs target.root, the data set's folder")
+        return open_unlabelled_layout(config.layout, config.root, config.split, names=_names(config))
+    if config.path is None:
+        raise RecipeError("target: give path (folder, video, recording), or layout and root")
+    return open_unlabelled(config.path, topic=config.topic, names=_names(config))
+
+
+def _names(config: LabelledConfig | TargetConfig) -> Sequence[str] | None:
+    return None if config.names is None else read_names(config.names)
+
+
+def _sampler(recipe: Recipe, statistics: ClassStatistics) -> RareClassSampler | None:
+    source = recipe.source
+    if source.rcs_temperature <= 0:
+        return None
+    return RareClassSampler.from_counts(statistics.counts, source.rcs_temperature, source.rcs_min_pixels)
+
+
+def _target_crop(crop: CropConfig, target: TargetConfig) -> CropConfig:
+    return replace(
+        crop, resize=target.resize, scale_min=target.scale_min, scale_max=target.scale_max, max_class_share=1.0
+    )
+
+
+def _progress(say: Callable[[str], None], what: str) -> Callable[[int, int], None]:
+    """A line at every tenth part; small sets are done before anybody looks."""
+
+    def report(done: int, total: int) -> None:
+        step = max(1, total // 10)
+        if total >= 1000 and (done % step == 0 or done == total):
+            say(f"{what}: {done}/{total}")
+
+    return report

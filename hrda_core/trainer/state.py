@@ -1,0 +1,246 @@
+"""The state of a run: networks, optimisers, iteration; how it starts, and how it passes through a checkpoint."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from hrda_core.errors import DataError, RecipeError
+from hrda_core.interop import load_backbone
+from hrda_core.labels import CITYSCAPES19
+from hrda_core.models import HRDA, Segmenter, create_model
+from hrda_core.models.mix_transformer import MixTransformer
+from hrda_core.models.timm_encoder import TimmEncoder, load_imagenet_weights
+from hrda_core.trainer.checkpoint import (
+    Checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    write_whole,
+)
+from hrda_core.trainer.optim import build_optimizer
+from hrda_core.trainer.recipe import ModelConfig, Recipe
+from hrda_core.trainer.runtime import Runtime
+from hrda_core.trainer.sync_norm import synchronise_norms
+from hrda_core.uda.adversarial import Discriminator, DiscriminatorConfig, build_discriminator_optimizer
+from hrda_core.uda.step import Networks
+from hrda_core.uda.style_hallucination import attach_styles, load_style_tensors, style_tensors
+
+__all__ = ["WEIGHTS_NAME", "State", "norm_layers", "shipped_weights", "start_state"]
+
+WEIGHTS_NAME = "model.safetensors"
+
+
+@dataclass
+class State:
+    """Everything that a step changes.
+
+    Attributes:
+        networks: student, teacher (self-training) or moving average (supervised), ImageNet encoder, discriminator.
+        optimizer: of the student. discriminator_optimizer: of the discriminator, if there is one.
+        iteration: steps done.
+        weights_loaded: where the start came from and how much of it fits, for the report.
+    """
+
+    networks: Networks
+    optimizer: Any
+    discriminator_optimizer: Any = None
+    iteration: int = 0
+    weights_loaded: dict[str, Any] = field(default_factory=dict)
+
+    def trained(self) -> Iterator[nn.Parameter]:
+        """Parameters that get gradients."""
+        for network in (self.networks.student, self.networks.discriminator):
+            if network is not None:
+                yield from (parameter for parameter in network.parameters() if parameter.requires_grad)
+
+    def checkpoint(self, recipe: Recipe) -> Checkpoint:
+        """All of it as tensors and plain values. The frozen ImageNet encoder is read from its file again."""
+        tensors: dict[str, Tensor] = {"generator/torch": torch.get_rng_state()}
+        networks = {"student": self.networks.student, "teacher": self.networks.teacher}
+        for name, network in (networks | {"discriminator": self.networks.discriminator}).items():
+            if network is not None:
+                tensors |= {f"{name}/{key}": value for key, value in network.state_dict().items()}
+        tensors |= {f"styles/{key}": value for key, value in style_tensors(self.networks.student).items()}
+        tensors |= optimizer_tensors(_plain(self.optimizer), self.networks.student, "optimizer")
+        if self.networks.discriminator is not None:
+            discriminator = optimizer_tensors(
+                _plain(self.discriminator_optimizer), self.networks.discriminator, "discriminator_optimizer"
+            )
+            tensors |= discriminator
+        return Checkpoint(tensors, {"recipe": recipe.to_dict(), "iteration": self.iteration})
+
+    def restore(self, saved: Checkpoint, recipe: Recipe) -> None:
+        """Put a checkpoint's values in place of these.
+
+        Raises:
+            RecipeError: the checkpoint belongs to another recipe.
+            DataError: its tensors do not fit the networks.
+        """
+        _check_recipe(recipe.to_dict(), saved.values["recipe"])
+        try:
+            for name in ("student", "teacher", "discriminator"):
+                network = getattr(self.networks, name)
+                if network is not None:
+                    network.load_state_dict(saved.below(name))
+        except RuntimeError as error:
+            reason = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()
+            raise DataError(f"the checkpoint is one of another network ({reason}); use another run folder") from error
+        load_style_tensors(self.networks.student, saved.below("styles"))
+        restore_optimizer(_plain(self.optimizer), self.networks.student, saved.below("optimizer"))
+        if self.networks.discriminator is not None:
+            tensors = saved.below("discriminator_optimizer")
+            restore_optimizer(_plain(self.discriminator_optimizer), self.networks.discriminator, tensors)
+        self.iteration = int(saved.values["iteration"])
+        torch.set_rng_state(saved.tensors["generator/torch"])
+
+
+def start_state(recipe: Recipe, runtime: Runtime) -> State:
+    """Build and fill the networks that the recipe's method needs, on the runtime's device.
+
+    Raises:
+        RecipeError: the recipe names no start for the encoder, or values that contradict each other.
+        DataError, CheckpointError: a weights file cannot be used.
+    """
+    student = create_model(recipe.model.preset, num_classes=len(CITYSCAPES19), **recipe.model.overrides)
+    loaded = _load_start(student, recipe.model)
+    if recipe.model.freeze_encoder_norm:
+        for module in norm_layers(student.backbone):
+            module.requires_grad_(False)
+    imagenet = _imagenet_encoder(student, recipe) if recipe.needs_imagenet_encoder else None
+    discriminator = Discriminator(len(CITYSCAPES19)) if recipe.method == "adversarial" else None
+    if runtime.processes > 1 and runtime.config.sync_norm:
+        synchronise_norms(student)
+    teacher = None
+    if recipe.method == "self_training" or (recipe.method == "supervised" and recipe.average):
+        teacher = copy.deepcopy(student).requires_grad_(False)
+    if recipe.method == "domain_generalization":
+        attach_styles(student, recipe.generalization.prototypes)
+    networks = Networks(student, teacher, imagenet, discriminator)
+    for network in (student, teacher, imagenet, discriminator):
+        if network is not None:
+            network.to(runtime.device, runtime.dtype)
+            if runtime.config.channels_last:
+                network.to(memory_format=torch.channels_last)
+    _prepare_encoder(student, runtime)
+    optimizer = runtime.optimizer(build_optimizer(student, recipe.optim))
+    second = None
+    if discriminator is not None:
+        second = runtime.optimizer(build_discriminator_optimizer(discriminator, DiscriminatorConfig()))
+    return State(networks, optimizer, second, weights_loaded=loaded)
+
+
+def norm_layers(module: nn.Module) -> Iterator[nn.Module]:
+    """The BatchNorm layers of a network."""
+    return (child for child in module.modules() if isinstance(child, nn.modules.batchnorm._BatchNorm))
+
+
+def shipped_weights(state: State, recipe: Recipe) -> dict[str, Tensor]:
+    """Weights that are exported: the student's, as in the paper; `supervised` with `average`: the moving average with
+    the student's BatchNorm statistics, since the average itself never ran in train mode."""
+    weights = dict(state.networks.student.state_dict())
+    if recipe.method == "supervised" and state.networks.teacher is not None:
+        weights |= dict(state.networks.teacher.named_parameters())
+    return {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+
+
+def save_weights(state: State, recipe: Recipe, run: Path) -> Path:
+    """Write `shipped_weights` to the run folder; returns the path."""
+    path = run / WEIGHTS_NAME
+    write_whole(path, lambda part: save_file(shipped_weights(state, recipe), part))
+    return path
+
+
+def _load_start(student: HRDA | Segmenter, config: ModelConfig) -> dict[str, Any]:
+    """Fill the network with what the recipe says it starts from; returns source, loaded, of."""
+    count = len(student.state_dict())
+    encoder = len(student.backbone.state_dict())
+    if config.weights is not None:
+        _load_weights(student, config.weights)
+        return {"source": str(config.weights), "loaded": count, "of": count}
+    if config.backbone is not None:
+        report = load_backbone(student.backbone, config.backbone, allow_random_backbone=config.allow_random_backbone)
+        return {"source": str(config.backbone), "loaded": len(report.used), "of": encoder}
+    if config.imagenet:
+        if not isinstance(student.backbone, TimmEncoder):
+            raise RecipeError("MiT encoders start from a file: give model.backbone, or allow_random_backbone")
+        return {"source": load_imagenet_weights(student.backbone), "loaded": encoder, "of": encoder}
+    if not config.allow_random_backbone:
+        raise RecipeError(
+            "the encoder would start from random weights and learn far worse; give model.backbone or model.weights, "
+            "or allow it with --allow-random-backbone"
+        )
+    return {"source": "random", "loaded": 0, "of": encoder}
+
+
+def _load_weights(student: HRDA | Segmenter, path: Path) -> None:
+    """Fill the whole network. A single-scale network also takes an HRDA's: its encoder and segmentation decoder."""
+    try:
+        weights = load_file(path)
+        if isinstance(student, Segmenter) and any(name.startswith("decode_head.head.") for name in weights):
+            weights = {
+                name.replace("decode_head.head.", "decode_head."): value
+                for name, value in weights.items()
+                if not name.startswith("decode_head.scale_attention.")
+            }
+        student.load_state_dict(weights)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"weights '{path}' cannot start this network ({reason}); give {WEIGHTS_NAME} of a run or bundle"
+        ) from error
+
+
+def _imagenet_encoder(student: HRDA | Segmenter, recipe: Recipe) -> nn.Module:
+    """The frozen encoder of the feature distance: always with ImageNet weights, whatever the student starts from."""
+    config = recipe.model
+    encoder = copy.deepcopy(student.backbone)
+    if config.weights is not None:
+        if config.backbone is not None:
+            load_backbone(encoder, config.backbone)
+        elif isinstance(encoder, TimmEncoder) and config.imagenet:
+            load_imagenet_weights(encoder)
+        else:
+            raise RecipeError(
+                "the feature distance compares with an ImageNet encoder: give model.backbone, or switch it off with "
+                "--feature_distance.weight 0"
+            )
+    return encoder.requires_grad_(False).eval()
+
+
+def _prepare_encoder(student: HRDA | Segmenter, runtime: Runtime) -> None:
+    encoder = student.backbone
+    if runtime.config.gradient_checkpointing:
+        if isinstance(encoder, MixTransformer):
+            encoder.checkpoint_blocks = True
+        elif isinstance(encoder, TimmEncoder) and hasattr(encoder.body, "set_grad_checkpointing"):
+            # Blocks run twice, so BatchNorm layers in train mode would move their statistics twice.
+            if any(layer.training and layer.weight.requires_grad for layer in norm_layers(encoder)):
+                raise RecipeError("runtime.gradient_checkpointing with BatchNorm needs model.freeze_encoder_norm")
+            switch: Callable[[bool], None] = encoder.body.set_grad_checkpointing  # type: ignore[assignment]
+            switch(True)
+        else:
+            raise RecipeError("runtime.gradient_checkpointing: this encoder cannot; switch it off")
+    if runtime.config.compile:
+        encoder.compile()
+
+
+def _check_recipe(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    # How a run is carried out may change between its parts; what it computes may not.
+    free = ("runtime", "checkpoint_every", "evaluate_every", "pictures_every", "validation", "limits", "paper")
+    changed = sorted(key for key in ours if key not in free and ours[key] != theirs.get(key))
+    if changed:
+        raise RecipeError(f"the run to resume has another recipe (differs in {', '.join(changed)}); use another folder")
+
+
+def _plain(optimizer: Any) -> torch.optim.Optimizer:
+    """The optimiser below Fabric's wrapper."""
+    inner: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
+    return inner

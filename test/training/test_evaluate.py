@@ -1,0 +1,235 @@
+"""`hrda evaluate` on bundles, runs and data set layouts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+from street_images import CAR, ROAD, SKY, write_street_images
+from tiny_bundle import write_tiny_bundle
+from tiny_network import TINY
+
+from hrda_core.data.datasets import pair_folders
+from hrda_core.data.transforms import normalise
+from hrda_core.inference.torch_windows import predict_logits
+from hrda_core.labels import CITYSCAPES19, EVALUATION_GROUPS, LabelSpace
+from hrda_core.metrics import score
+from hrda_core.models import create_model
+from hrda_core.models.presets import resolve_preset
+from hrda_core.trainer.checkpoint import CHECKPOINT_NAME, Checkpoint, save_checkpoint
+from hrda_core.trainer.loading import load_network
+from hrda_training.__main__ import main
+from hrda_training.run_predictor import RunPredictor
+
+SIZE = (64, 96)
+
+
+def _write_exact_data(folder: Path) -> list[str]:
+    """Two images whose red channel is what the tiny bundle reads class ids from; returns the options."""
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir(parents=True)
+    labels = np.full(SIZE, ROAD, np.uint8)
+    labels[:32] = SKY
+    labels[20:50, 30:60] = CAR
+    image = np.zeros((*SIZE, 3), np.uint8)
+    image[..., 2] = labels * 16 + 8  # OpenCV writes BGR
+    for name in ("a", "b"):
+        cv2.imwrite(str(folder / "images" / f"{name}.png"), image)
+        cv2.imwrite(str(folder / "labels" / f"{name}.png"), labels)
+    return ["--images", str(folder / "images"), "--labels", str(folder / "labels")]
+
+
+def _write_run(folder: Path, *, hrda: bool = True, finished: bool = True) -> Path:
+    """A run whose student, teacher and exported weights differ."""
+    folder.mkdir(parents=True)
+    overrides = TINY | {"hrda": hrda}
+    recipe = {"name": "tiny", "source": {"name": "made"}, "model": {"preset": "hrda_lite", "overrides": overrides}}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    tensors: dict[str, torch.Tensor] = {}
+    for seed, name in enumerate(("student", "teacher")):
+        torch.manual_seed(seed)
+        weights = create_model("hrda_lite", **overrides).state_dict()
+        tensors |= {f"{name}/{key}": value for key, value in weights.items()}
+        if name == "student" and finished:
+            save_file(dict(weights), folder / "model.safetensors")
+    save_checkpoint(folder / CHECKPOINT_NAME, Checkpoint(tensors, {"iteration": 3}))
+    return folder
+
+
+def _evaluate(tmp_path: Path, *arguments: str) -> dict[str, Any]:
+    out = tmp_path / "scores.json"
+    assert main(["evaluate", *arguments, "--json", str(out)]) == 0
+    values: dict[str, Any] = json.loads(out.read_text())
+    return values
+
+
+def test_a_bundle_that_is_right_everywhere_scores_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = _write_exact_data(tmp_path / "data")
+    scores = _evaluate(tmp_path, "--bundle", str(write_tiny_bundle(tmp_path / "bundle")), *data)
+    assert (scores["mean_iou"], scores["pixel_accuracy"], scores["boundary_f"]) == (1, 1, 1)
+    assert scores["groups"] == "cityscapes19"
+    assert scores["iou"] == {name: 1 if name in ("road", "sky", "car") else None for name in CITYSCAPES19.classes}
+    assert {"bundle", "plan", "backend", "images", "confusion"} <= set(scores)
+    assert np.array(scores["confusion"]).sum() == 2 * SIZE[0] * SIZE[1]
+    table = capsys.readouterr().out
+    assert "mIoU 100.0 %   pixel accuracy 100.0 %" in table
+    assert "boundary F" in table
+    assert [line.split()[1] for line in table.splitlines() if line.startswith("  pole")] == ["-"]
+
+
+@pytest.mark.parametrize(("groups", "count"), [("cityscapes19", 19), ("synthia16", 16), ("synthia13", 13)])
+def test_groups_choose_the_classes_that_are_scored(tmp_path: Path, groups: str, count: int) -> None:
+    data = _write_exact_data(tmp_path / "data")
+    bundle = str(write_tiny_bundle(tmp_path / "bundle"))
+    scores = _evaluate(tmp_path, "--bundle", bundle, *data, "--groups", groups)
+    assert scores["groups"] == groups
+    assert len(scores["iou"]) == count
+    assert len(scores["confusion"]) == 19
+
+
+def test_groups_of_cityscapes_are_refused_for_a_model_of_other_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = LabelSpace("two", ("ground", "else"), ((0, 0, 0), (9, 9, 9)))
+    bundle = str(write_tiny_bundle(tmp_path / "bundle", label_space=space.to_dict()))
+    data = _write_exact_data(tmp_path / "data")
+    assert main(["evaluate", "--bundle", bundle, *data, "--groups", "camvid11"]) == 2
+    assert "'two'" in capsys.readouterr().err
+
+
+def test_the_confusion_matrix_is_drawn_on_demand(tmp_path: Path) -> None:
+    data, picture = _write_exact_data(tmp_path / "data"), tmp_path / "confusion.png"
+    bundle = str(write_tiny_bundle(tmp_path / "bundle"))
+    assert main(["evaluate", "--bundle", bundle, *data, "--groups", "camvid11", "--confusion", str(picture)]) == 0
+    drawn = cv2.imread(str(picture))
+    assert drawn is not None
+    assert min(drawn.shape[:2]) > 300
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_data_set_as_downloaded_is_scored_in_train_ids(tmp_path: Path) -> None:
+    city = tmp_path / "cityscapes"
+    for kind in ("leftImg8bit", "gtFine"):
+        (city / kind / "val" / "ulm").mkdir(parents=True)
+    image = np.zeros((*SIZE, 3), np.uint8)
+    image[:, :48, 2] = CAR * 16
+    native = np.full(SIZE, 7, np.uint8)  # road
+    native[:, :48] = 26  # car
+    native[:8] = 3  # out of the region of interest: no class
+    cv2.imwrite(str(city / "leftImg8bit/val/ulm/ulm_0_0_leftImg8bit.png"), image)
+    cv2.imwrite(str(city / "gtFine/val/ulm/ulm_0_0_gtFine_labelIds.png"), native)
+    bundle = str(write_tiny_bundle(tmp_path / "bundle"))
+    scores = _evaluate(tmp_path, "--bundle", bundle, "--layout", "cityscapes", "--root", str(city))
+    assert scores["iou"]["car"] == scores["iou"]["road"] == 1
+    assert np.array(scores["confusion"]).sum() == (SIZE[0] - 8) * SIZE[1]
+
+
+@pytest.mark.parametrize(
+    ("hrda", "plan", "default"),
+    [(True, "nested", "overlap"), (True, "tiles", "overlap"), (False, "slide", "whole")],
+)
+def test_a_run_is_scored_under_any_window_plan_of_its_network(
+    tmp_path: Path, hrda: bool, plan: str, default: str
+) -> None:
+    run = str(_write_run(tmp_path / "run", hrda=hrda))
+    images, labels = write_street_images(tmp_path / "data", count=1, size=SIZE)
+    data = ["--images", str(images), "--labels", str(labels)]
+    scores = _evaluate(tmp_path, "--run", run, *data, "--plan", plan)
+    assert (scores["run"], scores["network"], scores["plan"]) == ("tiny", "student", plan)
+    assert scores["images"] == 1
+    assert _evaluate(tmp_path, "--run", run, *data)["plan"] == default
+
+
+def test_the_run_predictor_gives_what_the_network_says(tmp_path: Path) -> None:
+    run = _write_run(tmp_path / "run")
+    rgb = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+    config = resolve_preset("hrda_lite", **TINY)
+    image = torch.from_numpy(normalise(rgb, config.mean, config.std))[None]
+    for name in ("student", "teacher"):
+        expected = predict_logits(load_network(run, name), image, "overlap")[0].argmax(0).numpy()
+        np.testing.assert_array_equal(RunPredictor(run, name, device="cpu")(rgb), expected)
+
+
+def test_student_and_teacher_are_different_networks(tmp_path: Path) -> None:
+    run = _write_run(tmp_path / "run")
+    weights = {name: next(load_network(run, name).parameters()) for name in ("student", "teacher")}
+    assert not torch.equal(weights["student"], weights["teacher"])
+
+
+def test_an_unfinished_run_is_scored_by_the_student_of_its_checkpoint(tmp_path: Path) -> None:
+    finished, unfinished = (_write_run(tmp_path / str(done), finished=done) for done in (True, False))
+    for ours, theirs in zip(*(load_network(run).parameters() for run in (finished, unfinished)), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_resized_prediction_has_the_size_of_the_labels(tmp_path: Path) -> None:
+    run = _write_run(tmp_path / "run")
+    images, labels = write_street_images(tmp_path / "data", count=1, size=(96, 160))
+    predictor = RunPredictor(run, resize=(80, 48), device="cpu")
+    rgb, _ = pair_folders(images, labels).load(0)
+    assert predictor(rgb).shape == (96, 160)
+    direct = score(predictor, pair_folders(images, labels), EVALUATION_GROUPS["cityscapes19"])
+    data = ["--images", str(images), "--labels", str(labels)]
+    scores = _evaluate(tmp_path, "--run", str(run), *data, "--resize", "80", "48")
+    assert scores["confusion"] == direct.confusion
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "either --bundle"),
+        (["--bundle", "bundle", "--run", "run"], "either --bundle"),
+        (["--run", "run", "--record", "x"], "--record"),
+        (["--run", "run", "--plan", "whole"], "overlap"),
+        (["--run", "run", "--network", "pupil"], "student, teacher"),
+        (["--run", "run", "--device", "tpu"], "auto, cpu or cuda"),
+        (["--run", "absent"], "absent"),
+        (["--run", "data"], "recipe.yaml"),
+        (["--run", "fresh"], "checkpoint"),
+        (["--run", "lone", "--network", "teacher"], "no teacher; networks in it: student"),
+        (["--run", "other"], "do not fit"),
+        (["--bundle", "bundle", "--network", "teacher"], "--run"),
+        (["--bundle", "bundle", "--json", "absent/scores.json"], "absent/scores.json"),
+    ],
+)  # fmt: skip
+def test_a_mistake_gives_exit_code_2_and_a_sentence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    sentence: str,
+) -> None:
+    data = _write_exact_data(tmp_path / "data")
+    write_tiny_bundle(tmp_path / "bundle")
+    recipe = (_write_run(tmp_path / "run") / "recipe.yaml").read_text()
+    for name in ("fresh", "lone", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.yaml").write_text(recipe)
+    save_checkpoint(tmp_path / "lone" / CHECKPOINT_NAME, Checkpoint({"student/x": torch.zeros(1)}, {}))
+    save_file({"x": torch.zeros(1)}, tmp_path / "other" / "model.safetensors")
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", *arguments, *data]) == 2
+    message = capsys.readouterr().err
+    assert sentence in message
+    assert "Traceback" not in message
+
+
+def test_data_must_be_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = str(write_tiny_bundle(tmp_path / "bundle"))
+    assert main(["evaluate", "--bundle", bundle, "--images", str(tmp_path)]) == 2
+    assert "--labels FOLDER" in capsys.readouterr().err
+
+
+def test_scores_without_a_labelled_pixel_are_not_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, bundle = _write_exact_data(tmp_path / "data"), str(write_tiny_bundle(tmp_path / "bundle"))
+    for name in ("a", "b"):
+        cv2.imwrite(str(tmp_path / "data" / "labels" / f"{name}.png"), np.full(SIZE, 255, np.uint8))
+    assert main(["evaluate", "--bundle", bundle, *data, "--record", "nothing"]) == 2
+    assert "no pixel of any class" in capsys.readouterr().err

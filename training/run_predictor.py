@@ -1,0 +1,88 @@
+"""The network of a training run as a function from an image to class ids, in PyTorch.
+
+A bundle is scored by `hrda_core.inference.Predictor`; this is for runs that are not exported, and for the window plans
+that a bundle cannot carry (`nested`, `overlap`, `whole`, `slide`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from hrda_core.data.transforms import keep_ratio_size, normalise, resize_image
+from hrda_core.errors import RecipeError
+from hrda_core.inference.torch_windows import plan_for, predict_logits
+from hrda_core.models import HRDA
+from hrda_core.models.presets import resolve_preset
+from hrda_core.trainer.loading import load_network, load_recipe
+
+__all__ = ["RunPredictor"]
+
+UInt8Array = npt.NDArray[np.uint8]
+
+
+class RunPredictor:
+    """A run's network, ready to segment images; the result has the image's size.
+
+    Args:
+        run: folder of a training run.
+        network: `student` or `teacher`, see `hrda_core.trainer.loading.load_network`.
+        plan: window plan; empty = `overlap` for HRDA, `whole` for single-scale networks.
+        device: `auto`, `cpu` or `cuda`.
+        resize: largest width and height of an image before prediction, ratio kept; None = native size. Logits are
+            brought to the image's own size before the class is chosen.
+
+    Raises:
+        DataError: the run has no such network, or its files cannot be read.
+        RecipeError, BackendError: an unknown network, device or plan.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        network: str = "student",
+        plan: str = "",
+        *,
+        device: str = "auto",
+        resize: tuple[int, int] | None = None,
+    ) -> None:
+        recipe = load_recipe(run)
+        self._device = _device(device)
+        self._network = load_network(run, network).to(self._device)
+        self.name = recipe.name
+        self.plan = plan or ("overlap" if isinstance(self._network, HRDA) else "whole")
+        self._resize = resize
+        # An unknown plan is refused now, not after the data is opened.
+        plan_for(self._network, self.plan, 512, 512)
+        values = resolve_preset(recipe.model.preset, **recipe.model.overrides)
+        self._mean, self._std = values.mean, values.std
+
+    @property
+    def description(self) -> str:
+        """What runs where."""
+        place = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "CPU"
+        return f"PyTorch {torch.__version__} on {place}"
+
+    @torch.no_grad()
+    def __call__(self, rgb: UInt8Array) -> UInt8Array:
+        """Class ids of an RGB image: uint8 (H, W, 3) -> uint8 (H, W)."""
+        height, width = rgb.shape[:2]
+        resized = resize_image(rgb, *keep_ratio_size(height, width, self._resize))
+        image = torch.from_numpy(normalise(resized, self._mean, self._std))[None].to(self._device)
+        logits = predict_logits(self._network, image, self.plan)
+        if logits.shape[2:] != (height, width):
+            logits = nn.functional.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
+        labels: UInt8Array = logits[0].argmax(0).to(torch.uint8).cpu().numpy()
+        return labels
+
+
+def _device(name: str) -> torch.device:
+    if name not in ("auto", "cpu", "cuda"):
+        raise RecipeError(f"--device is auto, cpu or cuda, not '{name}'")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RecipeError("--device cuda: PyTorch finds no CUDA device here; use cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
