@@ -88,9 +88,10 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "adaptation")
     options = parser.parse_args()
     if options.action == "table":
-        from adaptation_table import markdown
+        from adaptation_table import draw_bars, markdown
 
         print(markdown(read_results()))
+        draw_bars(read_results(), ROOT / "docs" / "images" / "adaptation.png")
         return 0
     wanted = [(task, arm, seed) for seed in options.seed for task in options.task for arm in options.arm]
     trained, measured = ([run for run in wanted if (run[1] in ADABN) == later] for later in (False, True))

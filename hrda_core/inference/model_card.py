@@ -45,12 +45,17 @@ def model_card(manifest: Mapping[str, Any]) -> str:
 
 _TRAINING_KEYS = (
     "recipe",
+    "method",
     "source_data",
     "source_licence",
+    "target_data",
+    "target_licence",
     "encoder_weights",
     "started_from",
+    "exported_network",
     "iterations",
     "seed",
+    "deviations",
     "selection",
     "licence",
 )

@@ -1,0 +1,126 @@
+"""`hrda train` as a user runs it: signals, resuming, trying out, and mistakes in a recipe."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from street_images import write_street_images
+from tiny_network import TINY
+
+from hrda_core.trainer.checkpoint import CHECKPOINT_NAME, load_checkpoint
+from hrda_training.__main__ import main
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HRDA_CACHE", str(tmp_path / "cache"))
+
+
+def _recipe(folder: Path, **changes: Any) -> Path:
+    images, labels = write_street_images(folder / "data", count=4)
+    recipe = {
+        "name": "tiny",
+        "method": "self_training",
+        "source": {"name": "made up", "images": str(images), "labels": str(labels), "rcs_min_pixels": 100},
+        "target": {"name": "made up", "path": str(images)},
+        "validation": [{"name": "made up", "images": str(images), "labels": str(labels), "split": ""}],
+        "model": {"overrides": TINY, "imagenet": False, "allow_random_backbone": True},
+        "crop": {"height": 64, "width": 64},
+        "iterations": 3,
+    } | changes
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def test_a_run_leaves_weights_scores_pictures_and_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    assert main(["train", str(_recipe(tmp_path)), "--run", str(run)]) == 0
+    names = {entry.name for entry in run.iterdir()}
+    assert {"recipe.yaml", "environment.json", "log.jsonl", "evaluations.jsonl", "model.safetensors"} <= names
+    assert {"panels", "report.html", CHECKPOINT_NAME} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    page = (run / "report.html").read_text()
+    scores = [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
+    assert f"{100 * scores[-1]['mean_iou']:.1f}" in page
+    assert "made up" in page
+    assert "report.html" in capsys.readouterr().out
+
+
+def test_check_tries_everything_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = _recipe(tmp_path)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert main(["train", str(recipe), "--check"]) == 0
+    printed = capsys.readouterr()
+    assert "all iterations" in printed.out
+    assert "peak memory" in printed.out
+    assert "road" in printed.err
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "cache") == before
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_writes_a_checkpoint_and_auto_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+    recipe, run = _recipe(tmp_path, iterations=400, validation=[]), tmp_path / "run"
+    command = [sys.executable, "-m", "hrda_training", "train", str(recipe), "--run", str(run), "--resume", "auto"]
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while not (run / "log.jsonl").exists() or not (run / "log.jsonl").read_text():
+        assert child.poll() is None, child.communicate()
+        time.sleep(0.05)
+    child.send_signal(number)
+    out, _ = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "--resume auto" in out
+    reached = load_checkpoint(run / CHECKPOINT_NAME).values["iteration"]
+    assert 1 <= reached < 400
+    assert len((run / "log.jsonl").read_text().splitlines()) == reached
+
+
+def test_auto_starts_a_run_that_is_not_there_and_ends_one_that_is(tmp_path: Path) -> None:
+    command = ["train", str(_recipe(tmp_path)), "--run", str(tmp_path / "run"), "--resume", "auto"]
+    assert main(command) == 0
+    assert main(command) == 0
+    assert len((tmp_path / "run" / "log.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "sentence"),
+    [
+        ({"itterations": 3}, [], "did you mean 'iterations'"),
+        ({"optim": {"wramup": 1}}, [], "did you mean 'optim.warmup'"),
+        ({"validation": [{"name": "x", "group": "camvid11"}]}, [], "validation.groups"),
+        ({"target": None}, [], "target"),
+        ({"method": "selftraining"}, [], "method"),
+        ({"validation": [{"name": "x", "images": "absent", "labels": "absent"}]}, [], "absent"),
+        ({}, ["--resume", "perhaps"], "--resume"),
+        ({}, ["--runtime.device", "cuda"], "cuda"),
+        ({}, ["--runtime.precision", "fp16", "--runtime.device", "cpu"], "fp16"),
+        ({}, ["--self_training.threshold", "2"], "threshold"),
+        ({}, ["--batch_size", "0"], "batch_size"),
+    ],
+)
+def test_a_mistake_gives_exit_code_2_one_sentence_and_no_run(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, Any],
+    arguments: list[str],
+    sentence: str,
+) -> None:
+    recipe = _recipe(tmp_path, **changes)
+    try:
+        code = main(["train", str(recipe), "--run", str(tmp_path / "run"), *arguments])
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    message = capsys.readouterr().err
+    assert code == 2, message
+    assert sentence in message
+    assert "Traceback" not in message
+    assert not (tmp_path / "run").exists()
