@@ -65,6 +65,7 @@ def main() -> int:
     parser.add_argument("--crop", type=int, nargs=2, default=(192, 256), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--iterations", type=int, default=10)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=0, help="processes that load data for ours; 0 = a thread")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bf16", action="store_true", help="half precision for ours; the plain one stays in single")
     parser.add_argument("--name", default="uda_step", help="of the file below benchmarks/results")
@@ -73,7 +74,7 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         setup = _setup(options, _made_images(Path(folder)))
-        seconds = _measure(setup, options.iterations)
+        seconds = _measure(setup, options.iterations, options.workers)
     summary = {name: milliseconds(values) for name, values in seconds.items()}
     ratio = summary["plain"]["p50_ms"] / summary["ours"]["p50_ms"]
     wait = float(np.median(seconds["wait"]) / np.median(seconds["ours"]))
@@ -87,9 +88,9 @@ def main() -> int:
     return 0
 
 
-def _measure(setup: Setup, iterations: int) -> dict[str, list[float]]:
+def _measure(setup: Setup, iterations: int, workers: int) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {"plain": [], "ours": [], "wait": []}
-    ahead = load_batches(setup.samples, 0, iterations + 2, 0)
+    ahead = load_batches(setup.samples, 0, iterations + 2, workers)
     for iteration, loaded in enumerate(ahead):
         ours = _timed(setup, lambda b=loaded.batch, i=iteration: _our_step(setup, b, i)) + loaded.wait_s
         plain = _timed(setup, lambda i=iteration: _plain_step(setup, setup.samples.batch(i), i))

@@ -78,14 +78,18 @@ class CropConfig:
 class MarginConfig:
     """Borders of a target image whose pseudo-labels are not trusted: rectification artefacts and the own car.
 
-    Pixels of the image after `CropConfig.resize`. HRDA on Cityscapes (2048 x 1024): 30, 240, 30, 30; DAFormer
-    (1024 x 512): 15, 120, 0, 0; ACDC and Dark Zurich: none.
+    HRDA on Cityscapes (2048 x 1024): 30, 240, 30, 30; ACDC and Dark Zurich: none. DAFormer: 15, 120, 0, 0 of each crop.
+
+    Attributes:
+        top, bottom, left, right: pixels of the image after `CropConfig.resize`.
+        of_crop: pixels of the training crop instead, wherever it lies in the image.
     """
 
     top: int = 0
     bottom: int = 0
     left: int = 0
     right: int = 0
+    of_crop: bool = False
 
     def __post_init__(self) -> None:
         if min(self.top, self.bottom, self.left, self.right) < 0:
@@ -154,9 +158,9 @@ def target_crop(
         with False.
     """
     size = keep_ratio_size(image.shape[0], image.shape[1], config.resize)
-    trust = margins.trust(*size).astype(np.uint8)
+    trust = (np.ones(size, np.bool_) if margins.of_crop else margins.trust(*size)).astype(np.uint8)
     image, trust = _crop(image, trust, size, config, rng, check_classes=False)
-    return image, trust.astype(np.bool_)
+    return image, margins.trust(*trust.shape) if margins.of_crop else trust.astype(np.bool_)
 
 
 def _crop(
@@ -242,7 +246,7 @@ def check_target_size(frames: UnlabelledFrames, config: CropConfig, margins: Mar
                 f"{config.resize}, smallest scale {config.scale_min:g}), smaller than the crop of "
                 f"{config.width}x{config.height}; lower crop.height and crop.width, or raise the target's resize"
             )
-        if not margins.trust(*resized).any():
+        if not margins.trust(*((config.height, config.width) if margins.of_crop else resized)).any():
             raise DataError(
                 f"the margins {margins} cover all of target image '{name}' ({resized[1]}x{resized[0]} pixels after "
                 f"resizing); lower them"

@@ -97,8 +97,8 @@ def fit(recipe: Recipe, run: Path, *, resume: bool | str = False, watch: Watch |
     if checkpoint.exists():
         state.restore(load_checkpoint(checkpoint), recipe)
         watch.say(f"going on after iteration {state.iteration}")
-    elif runtime.rank:
-        torch.manual_seed(recipe.seed + runtime.rank)  # dropout differs between processes, the start does not
+    if runtime.rank:  # dropout differs between processes, the start does not
+        torch.manual_seed(recipe.seed + runtime.rank + (state.iteration << 16))
     part = _Run(recipe, run, runtime, sources, state, watch)
     if not part.main:
         _train(part)

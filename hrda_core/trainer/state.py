@@ -64,6 +64,8 @@ class State:
     def checkpoint(self, recipe: Recipe) -> Checkpoint:
         """All of it as tensors and plain values. The frozen ImageNet encoder is read from its file again."""
         tensors: dict[str, Tensor] = {"generator/torch": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            tensors["generator/cuda"] = torch.cuda.get_rng_state()
         networks = {"student": self.networks.student, "teacher": self.networks.teacher}
         for name, network in (networks | {"discriminator": self.networks.discriminator}).items():
             if network is not None:
@@ -100,6 +102,8 @@ class State:
             restore_optimizer(_plain(self.discriminator_optimizer), self.networks.discriminator, tensors)
         self.iteration = int(saved.values["iteration"])
         torch.set_rng_state(saved.tensors["generator/torch"])
+        if torch.cuda.is_available() and "generator/cuda" in saved.tensors:
+            torch.cuda.set_rng_state(saved.tensors["generator/cuda"])
 
 
 def start_state(recipe: Recipe, runtime: Runtime) -> State:

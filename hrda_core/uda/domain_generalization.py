@@ -18,8 +18,8 @@ from torch import Tensor
 
 from hrda_core.errors import RecipeError
 from hrda_core.models.hrda import HRDA
-from hrda_core.uda.feature_distance import FeatureDistanceConfig, imagenet_features, thing_feature_distance
-from hrda_core.uda.self_training import ImageSpace
+from hrda_core.uda.feature_distance import FeatureDistanceConfig
+from hrda_core.uda.self_training import ImageSpace, source_feature_distance
 from hrda_core.uda.step import Batch, Networks, StepContext, StepRandom, StepResult
 from hrda_core.uda.style_hallucination import attached_styles, draw_style_weights
 from hrda_core.uda.supervised import (
@@ -31,7 +31,6 @@ from hrda_core.uda.supervised import (
     on_cpu,
     predicted,
 )
-from hrda_core.window_plan import CropBox
 
 __all__ = ["DgConfig", "domain_generalization_step", "draw_styles", "style_consistency"]
 
@@ -128,7 +127,7 @@ def domain_generalization_step(
         found = forward_losses(student, images, labels, box, losses)
     extra = {}
     if feature_distance.weight > 0:
-        distance = _feature_distance(batch, networks, found, box, space, feature_distance, context)
+        distance = source_feature_distance(batch, networks, found, box, space, feature_distance, context, copies=2)
         extra["feature_distance"] = feature_distance.weight * distance
     if config.consistency_weight > 0:
         extra["style_consistency"] = config.consistency_weight * style_consistency(found.logits)
@@ -139,35 +138,6 @@ def domain_generalization_step(
         accuracies(found, labels, box, "source", context),
         on_cpu(_pictures(batch, found) if context.pictures else {}),
     )
-
-
-def _feature_distance(
-    batch: Batch,
-    networks: Networks,
-    found: ForwardLosses,
-    box: CropBox | None,
-    space: ImageSpace,
-    config: FeatureDistanceConfig,
-    context: StepContext,
-) -> Tensor:
-    """Distance of both halves to the ImageNet features of the one image, not weighted."""
-    assert networks.imagenet is not None, "the feature distance needs the ImageNet encoder"
-    scale = networks.student.context_scale if isinstance(networks.student, HRDA) else 1.0
-    views = [(found.features[-1], batch.source_images, batch.source_labels, scale)]
-    if config.both_scales and box is not None and found.detail_features is not None:
-        views.append((found.detail_features[-1], batch.source_images[box.index], batch.source_labels[box.index], 1.0))
-    total = found.logits.new_zeros(())
-    for features, images, labels, factor in views:
-        total = total + thing_feature_distance(
-            features,
-            imagenet_features(networks.imagenet, images, factor).repeat(2, 1, 1, 1),
-            labels.repeat(2, 1, 1),
-            space.things if config.things_only else (),
-            num_classes=space.num_classes,
-            min_share=config.min_share,
-            context=context,
-        )
-    return total
 
 
 def _pictures(batch: Batch, found: ForwardLosses) -> Mapping[str, Tensor]:

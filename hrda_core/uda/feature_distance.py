@@ -92,7 +92,9 @@ def thing_feature_distance(
         scalar with gradient.
     """
     context = context or StepContext()
-    distance = (student_map - imagenet_map).norm(dim=1)  # (B, h, w)
+    difference = student_map - imagenet_map
+    difference = difference.float() if difference.dtype.itemsize < 4 else difference
+    distance = difference.norm(dim=1)  # (B, h, w)
     if things:
         cells = downscale_labels(labels, labels.shape[2] // student_map.shape[3], min_share, num_classes)
         mask = torch.isin(cells, torch.as_tensor(things, device=cells.device))

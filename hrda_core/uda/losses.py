@@ -38,6 +38,8 @@ def segmentation_loss(logits: Tensor, labels: Tensor, weight: Tensor | None = No
         labels: int64 (B, H, W); `IGNORE_LABEL` pixels give 0.
         weight: float (B, H, W), multiplied into each pixel's loss.
     """
+    # Losses are single precision whatever the network computes in.
+    logits = logits.float() if logits.dtype.itemsize < 4 else logits
     upsampled = F.interpolate(logits, size=labels.shape[1:], mode="bilinear", align_corners=False)
     loss = F.cross_entropy(upsampled, labels, ignore_index=IGNORE_LABEL, reduction="none")
     return (loss if weight is None else loss * weight).mean()

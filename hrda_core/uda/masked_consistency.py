@@ -31,12 +31,15 @@ class MicConfig:
         weight: lambda of the masked loss.
         augment: jitter and blur masked images too, with a draw of their own. The paper does so for rendered sources
             and leaves masked images as they are for real ones (ACDC, Dark Zurich).
+        with_source: mask the first half of the source batch with its labels, beside the second half of the target
+            batch; else the whole target batch. The paper does so for real sources.
     """
 
     block: int = 64
     ratio: float = 0.7
     weight: float = 1.0
     augment: bool = True
+    with_source: bool = False
 
     def __post_init__(self) -> None:
         if self.block < 1 or not 0 <= self.ratio < 1 or self.weight < 0:

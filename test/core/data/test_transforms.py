@@ -229,3 +229,13 @@ def test_margins_that_cover_the_target_are_refused(tmp_path: Path) -> None:
     check_target_size(frames, CropConfig(32, 32), MarginConfig(top=30, bottom=33))
     with pytest.raises(DataError, match=r"cover all of target image 'a\.png'"):
         check_target_size(frames, CropConfig(32, 32), MarginConfig(top=31, bottom=33))
+
+
+def test_margins_of_the_crop_lie_at_its_border_wherever_it_is() -> None:
+    image = np.zeros((96, 128, 3), np.uint8)
+    margins = MarginConfig(top=4, bottom=10, of_crop=True)
+    for seed in range(5):
+        _, trust = target_crop(image, margins, CropConfig(64, 64), np.random.RandomState(seed))
+        assert not trust[:4].any()
+        assert not trust[-10:].any()
+        assert trust[4:-10].all()

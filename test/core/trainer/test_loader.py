@@ -85,7 +85,7 @@ class _Deadly(Samples):
 
 def test_a_killed_worker_ends_the_run_with_one_sentence(samples: Samples) -> None:
     deadly = _Deadly(samples.source, samples.target, 0, 2)
-    with pytest.raises(DataError, match="died.*--resume auto"):
+    with pytest.raises(DataError, match=r"died.*--resume auto"):
         list(load_batches(deadly, 0, 6, 2))
 
 

@@ -256,3 +256,16 @@ def test_a_target_smaller_than_the_crop_is_named(recipe: Recipe, tmp_path: Path)
     with pytest.raises(DataError, match="crop"):
         fit(small, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("method", ["supervised", "self_training", "domain_generalization"])
+def test_half_precision_trains_with_losses_near_those_of_single(recipe: Recipe, tmp_path: Path, method: str) -> None:
+    recipe = replace(METHODS[method](recipe), iterations=2)
+    for precision in ("fp32", "bf16"):
+        runtime = RuntimeConfig(precision=precision)  # type: ignore[arg-type]
+        assert fit(replace(recipe, runtime=runtime), tmp_path / precision) is not None
+    single, half = _logged(tmp_path / "fp32")[0], _logged(tmp_path / "bf16")[0]
+    assert single["source.fused"] == pytest.approx(half["source.fused"], rel=0.05)
+    assert single["source.fused"] != half["source.fused"]
+    weights = load_file(tmp_path / "bf16" / "model.safetensors")
+    assert weights["decode_head.head.conv_seg.weight"].dtype == torch.float32

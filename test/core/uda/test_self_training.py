@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from golden import Golden, argmax_agreement, golden_fixture, relative_error
 from golden_weights import golden_weights
+from tiny_network import TINY
 from torch import Tensor, nn
 
 from hrda_core.inference import predict_logits
@@ -17,15 +19,17 @@ from hrda_core.models import create_model
 from hrda_core.trainer.optim import OptimConfig, build_optimizer
 from hrda_core.uda.augment import JitterDraw
 from hrda_core.uda.feature_distance import FeatureDistanceConfig
+from hrda_core.uda.masked_consistency import MicConfig
 from hrda_core.uda.self_training import (
     Draws,
     ImageSpace,
     SelfTrainingConfig,
     Strong,
+    draw_step,
     self_training_step,
     set_teacher_mode,
 )
-from hrda_core.uda.step import Batch, Networks, StepContext
+from hrda_core.uda.step import Batch, Networks, StepContext, StepRandom
 from hrda_core.uda.supervised import LossConfig
 from hrda_core.uda.teacher import update_teacher
 from hrda_core.window_plan import CropBox
@@ -171,3 +175,83 @@ def test_the_teachers_logits_equal_the_reference(load: Any) -> None:
     set_teacher_mode(networks.teacher, networks.student)
     logits = predict_logits(networks.teacher, _batch(expected, 0).target_images, "overlap")  # type: ignore[arg-type]
     assert relative_error(logits[:, :, 3::16, 5::16], expected["it0/teacher_logits_sample"]) <= OUTPUTS
+
+
+def _made_batch() -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 19, (2, 4, 4), generator=generator).repeat_interleave(16, 1).repeat_interleave(16, 2)
+    source, target = torch.randn(2, 2, 3, 64, 64, generator=generator)
+    return Batch(source, labels, target)
+
+
+def _tiny_networks() -> Networks:
+    torch.manual_seed(0)
+    student = create_model("hrda_lite", **TINY)
+    return Networks(student.train(), copy.deepcopy(student).requires_grad_(False))
+
+
+def _step(config: SelfTrainingConfig, networks: Networks, seed: int = 0) -> tuple[Draws, Any, list[Tensor]]:
+    batch, seen = _made_batch(), []
+
+    def backward(loss: Tensor) -> None:
+        seen.append(loss.detach())
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    context = StepContext(backward=backward, pictures=True)
+    draws = draw_step(batch, networks.student, StepRandom(seed, 3), config, context)
+    result = self_training_step(
+        batch, networks, draws, SPACE, config, LossConfig(), FeatureDistanceConfig(weight=0), context
+    )
+    return draws, result, seen
+
+
+def test_equal_seeds_give_equal_losses_and_gradients() -> None:
+    config = SelfTrainingConfig(threshold=0.05, mic=MicConfig(block=16))
+    runs = []
+    for seed in (0, 0, 1):
+        networks = _tiny_networks()
+        torch.manual_seed(5)  # dropout
+        _, result, _ = _step(config, networks, seed)
+        gradients = [p.grad for p in networks.student.parameters() if p.grad is not None]
+        runs.append((result.losses, gradients))
+    assert all(torch.equal(runs[0][0][name], runs[1][0][name]) for name in runs[0][0])
+    assert all(torch.equal(one, two) for one, two in zip(runs[0][1], runs[1][1], strict=True))
+    assert runs[0][0]["mixed.fused"] != runs[2][0]["mixed.fused"]
+
+
+def test_each_group_of_images_has_one_backward_pass_and_the_losses_are_their_sums() -> None:
+    _, result, seen = _step(SelfTrainingConfig(threshold=0.05, mic=MicConfig(block=16)), _tiny_networks())
+    sums = [sum(v for name, v in result.losses.items() if name.startswith(p)) for p in ("source", "mixed", "masked")]
+    assert len(seen) == 3
+    for total, expected in zip(seen, sums, strict=True):
+        assert float(total) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_the_teacher_gets_no_gradient_and_keeps_its_parameters() -> None:
+    networks = _tiny_networks()
+    assert networks.teacher is not None
+    before = {name: value.clone() for name, value in networks.teacher.named_parameters()}
+    _step(SelfTrainingConfig(), networks)
+    assert all(p.grad is None for p in networks.teacher.parameters())
+    assert all(torch.equal(before[name], value) for name, value in networks.teacher.named_parameters())
+
+
+def test_masking_with_the_source_takes_half_of_each_batch() -> None:
+    networks = _tiny_networks()
+    # No pixel reaches the threshold: target pixels weigh nothing, and what is left of the loss is the source's half.
+    whole = SelfTrainingConfig(threshold=1.0, mic=MicConfig(block=16, augment=False))
+    half = SelfTrainingConfig(threshold=1.0, mic=MicConfig(block=16, augment=False, with_source=True))
+    assert float(_step(whole, networks)[1].losses["masked.fused"]) == 0
+    assert float(_step(half, networks)[1].losses["masked.fused"]) > 0
+
+
+def test_a_batch_without_jitter_and_blur_keeps_the_pixels_of_both_images() -> None:
+    config = SelfTrainingConfig(jitter_probability=0, blur_probability=0)
+    draws, result, _ = _step(config, _tiny_networks())
+    batch = _made_batch()
+    mixed, source = result.pictures["mixed_image"], result.pictures["mixed_labels"] == batch.source_labels
+    assert draws.strong == Strong()
+    from_source = (mixed == batch.source_images).all(1)
+    from_target = (mixed == batch.target_images).all(1)
+    assert (from_source | from_target).all()
+    assert source[from_source].all()
