@@ -80,6 +80,7 @@ def write_whole(path: Path, write: Any) -> None:
         write(part)
         with part.open("rb+") as file:
             os.fsync(file.fileno())
+        part.chmod(0o644)  # safetensors writes for the owner alone
         part.replace(path)
     except (OSError, SafetensorError) as error:
         with contextlib.suppress(OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from hrda_core.errors import RecipeError, TrainingError
 from hrda_core.trainer.checkpoint import CHECKPOINT_NAME, load_checkpoint, save_checkpoint, write_whole
-from hrda_core.trainer.journal import Journal, Progress, environment, write_environment
+from hrda_core.trainer.journal import Journal, Progress, environment, read_evaluations, write_environment
 from hrda_core.trainer.loader import Loaded, load_batches
 from hrda_core.trainer.loading import RECIPE_NAME
 from hrda_core.trainer.methods import finish_step, prepare_networks, take_step
@@ -127,6 +128,8 @@ def _describe(part: _Run) -> None:
 def _train(part: _Run) -> None:
     recipe, state = part.recipe, part.state
     config = recipe.runtime
+    if part.journal is not None and state.iteration == recipe.iterations and not read_evaluations(part.folder):
+        validate(state, recipe, part.journal, part.watch.say, both=True)  # killed between the last step and its scores
     batches = load_batches(
         part.sources.samples,
         state.iteration,
@@ -169,13 +172,11 @@ def _step(part: _Run, loaded: Loaded) -> tuple[StepResult, Progress]:
     )
     with runtime.autocast():
         result = take_step(state, recipe, batch, random, context)
-    names = [*result.losses, *result.metrics]
-    values = torch.stack([value.detach().double() for value in (*result.losses.values(), *result.metrics.values())])
-    values = (runtime.sum(values) / runtime.processes).cpu()
-    if not torch.isfinite(values[: len(result.losses)]).all():
+    losses, metrics = _mean_over_processes(result, runtime)
+    if not all(map(math.isfinite, losses.values())):
         for value, kept in zip(_buffers(state), buffers, strict=True):
             value.copy_(kept)
-        _stop_on_bad_loss(part, loaded.batch, dict(zip(names, values.tolist(), strict=True)))
+        _stop_on_bad_loss(part, loaded.batch, losses)
     runtime.average_gradients(state.trained())
     for optimizer in (state.optimizer, state.discriminator_optimizer):
         if optimizer is not None:
@@ -183,16 +184,23 @@ def _step(part: _Run, loaded: Loaded) -> tuple[StepResult, Progress]:
             optimizer.zero_grad(set_to_none=True)
     state.iteration += 1
     finish_step(state, recipe)
-    by_name = dict(zip(names, values.tolist(), strict=True))
     return result, Progress(
         iteration=state.iteration,
         iterations=recipe.iterations,
-        losses={name: by_name[name] for name in result.losses},
-        metrics={name: by_name[name] for name in result.metrics},
+        losses=losses,
+        metrics=metrics,
         learning_rate=float(state.optimizer.param_groups[0]["lr"]),
         seconds=time.perf_counter() - begin,
         wait_seconds=loaded.wait_s,
     )
+
+
+def _mean_over_processes(result: StepResult, runtime: Runtime) -> tuple[dict[str, float], dict[str, float]]:
+    """Losses and metrics as numbers: one exchange, and one wait for the device."""
+    named = {**result.losses, **result.metrics}
+    values = torch.stack([value.detach().double() for value in named.values()])
+    mean = dict(zip(named, (runtime.sum(values) / runtime.processes).tolist(), strict=True))
+    return {name: mean[name] for name in result.losses}, {name: mean[name] for name in result.metrics}
 
 
 def _set_rates(state: State, recipe: Recipe) -> None:
@@ -217,7 +225,7 @@ def _stop_on_bad_loss(part: _Run, batch: Batch, values: Mapping[str, float]) -> 
         tensors = {name: value.contiguous() for name, value in vars(batch).items() if value is not None}
         write_whole(part.folder / BAD_BATCH_NAME, lambda path: save_file(tensors, path))
         save_checkpoint(part.folder / CHECKPOINT_NAME, part.state.checkpoint(part.recipe))
-    bad = ", ".join(f"{name} {value}" for name, value in values.items() if not -float("inf") < value < float("inf"))
+    bad = ", ".join(f"{name} {value}" for name, value in values.items() if not math.isfinite(value))
     raise TrainingError(
         f"a loss of iteration {part.state.iteration + 1} is not finite ({bad}); no step was taken. The batch is in "
         f"'{part.folder / BAD_BATCH_NAME}', the state before it in '{part.folder / CHECKPOINT_NAME}': look for broken "

@@ -269,3 +269,13 @@ def test_half_precision_trains_with_losses_near_those_of_single(recipe: Recipe, 
     assert single["source.fused"] != half["source.fused"]
     weights = load_file(tmp_path / "bf16" / "model.safetensors")
     assert weights["decode_head.head.conv_seg.weight"].dtype == torch.float32
+
+
+def test_a_run_that_was_killed_before_its_scores_takes_them_when_resumed(recipe: Recipe, tmp_path: Path) -> None:
+    validation = ValidationConfig("made up", images=recipe.source.images, labels=recipe.source.labels, split="")
+    recipe = replace(recipe, validation=[validation])
+    fit(recipe, tmp_path / "run")
+    (tmp_path / "run" / "evaluations.jsonl").unlink()
+    fit(recipe, tmp_path / "run", resume="auto")
+    lines = (tmp_path / "run" / "evaluations.jsonl").read_text().splitlines()
+    assert [json.loads(line)["network"] for line in lines] == ["student", "teacher"]
