@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for report in skipped:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         terminalreporter.line(f"{report.nodeid}: {reason.removeprefix('Skipped: ')}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Counts of label files go to a folder of the tests, also in the processes that they start."""
+    folder, before = tmp_path_factory.mktemp("cache"), os.environ.get("HRDA_CACHE")
+    os.environ["HRDA_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["HRDA_CACHE"]
+    else:
+        os.environ["HRDA_CACHE"] = before
 
 
 @pytest.fixture(scope="session")

@@ -44,10 +44,7 @@ def _log(run: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.timeout(180)
-def test_two_processes_equal_one_with_the_same_global_batch(
-    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HRDA_CACHE", str(tmp_path / "cache"))
+def test_two_processes_equal_one_with_the_same_global_batch(tmp_path: Path, repository: Path) -> None:
     recipe = _write_recipe(tmp_path)
     script = str(repository / "test" / "support" / "train_process.py")
     torchrun(2, [script, str(recipe), str(tmp_path / "two")])

@@ -29,11 +29,6 @@ from hrda_core.uda.masked_consistency import MicConfig
 from hrda_core.uda.self_training import SelfTrainingConfig
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HRDA_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def recipe(tmp_path: Path) -> Recipe:
     images, labels = write_street_images(tmp_path / "data", count=4)
