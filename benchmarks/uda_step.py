@@ -75,13 +75,16 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         setup = _setup(options, _made_images(Path(folder)))
         seconds = _measure(setup, options.iterations, options.workers)
+        memory = _peak_memory(setup)
     summary = {name: milliseconds(values) for name, values in seconds.items()}
     ratio = summary["plain"]["p50_ms"] / summary["ours"]["p50_ms"]
     wait = float(np.median(seconds["wait"]) / np.median(seconds["ours"]))
     for name in ("plain", "ours"):
         print(f"{name:<6} p50 {summary[name]['p50_ms']:8.1f} ms an iteration")
     print(f"ratio {ratio:.2f}; waiting for data {100 * wait:.1f} % of an iteration")
-    figures = summary | {"ratio": round(ratio, 3), "wait_share": round(wait, 4)}
+    figures = summary | {"ratio": round(ratio, 3), "wait_share": round(wait, 4)} | memory
+    for name, value in memory.items():
+        print(f"{name} {value}")
     settings = {key: value for key, value in vars(options).items() if key != "name"}
     path = write_record(options.name, figures=figures, settings=settings, before=before)
     print(f"written: {path.relative_to(ROOT)}")
@@ -99,6 +102,20 @@ def _measure(setup: Setup, iterations: int, workers: int) -> dict[str, list[floa
             seconds["plain"].append(plain)
             seconds["wait"].append(loaded.wait_s)
     return seconds
+
+
+def _peak_memory(setup: Setup) -> dict[str, float]:
+    """On a GPU: gigabytes that each formulation allocates at most, and their ratio."""
+    if setup.device.type != "cuda":
+        return {}
+    peaks = []
+    batch = setup.samples.batch(0)
+    for step in (_our_step, _plain_step):
+        torch.cuda.reset_peak_memory_stats()
+        step(setup, batch, 1)
+        peaks.append(torch.cuda.max_memory_allocated() / 1e9)
+    ours, plain = peaks
+    return {"ours_gb": round(ours, 2), "plain_gb": round(plain, 2), "memory_ratio": round(ours / plain, 3)}
 
 
 def _timed(setup: Setup, run: Callable[[], None]) -> float:

@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     recipe = _recipe(parser.instantiate(options), options.allow_random_backbone)
     if options.check:
-        print(estimate(recipe, _say))
+        print(estimate(recipe, _say, _count))
         return 0
     if options.run is None:
         raise RecipeError("give the folder of the run with --run FOLDER (or --check to try without one)")
@@ -62,7 +62,7 @@ def _train(recipe: Recipe, run: Path, resume: bool) -> int:
     main_process = int(os.environ.get("RANK", 0)) == 0
     watch = Watch(should_stop=stop)
     if main_process:
-        watch = Watch(progress=_Printer(), say=_say, should_stop=stop, draw=_draw)
+        watch = Watch(progress=_Printer(), say=_say, count=_count, should_stop=stop, draw=_draw)
     try:
         weights = fit(recipe, run, resume=resume, watch=watch)
     finally:
@@ -115,6 +115,16 @@ def _write_report(run: Path) -> None:
         write_report(run)
     except (HrdaError, OSError) as error:
         _say(f"no report was written: {error}")
+
+
+def _count(done: int, total: int) -> None:
+    """A bar on a terminal; elsewhere a line at every tenth of a large data set."""
+    if sys.stderr.isatty():
+        bar = "#" * (30 * done // total)
+        end = "\n" if done == total else ""
+        print(f"\rcounting labels [{bar:<30}] {done}/{total}", end=end, file=sys.stderr, flush=True)
+    elif total >= 1000 and (done % (total // 10) == 0 or done == total):
+        _say(f"counting labels: {done}/{total}")
 
 
 def _say(text: str) -> None:

@@ -53,14 +53,19 @@ class Estimate:
         return "\n".join(lines)
 
 
-def estimate(recipe: Recipe, say: Callable[[str], None], steps: int = 3) -> Estimate:
+def estimate(
+    recipe: Recipe,
+    say: Callable[[str], None],
+    count: Callable[[int, int], None] = lambda done, total: None,
+    steps: int = 3,
+) -> Estimate:
     """Open the data, audit it, take a few steps, and throw the result away.
 
     Raises:
         As `fit`, for whatever would stop a run at its start.
     """
     runtime = Runtime.open(recipe.runtime)
-    sources = open_sources(recipe, runtime.rank, runtime.processes, say)
+    sources = open_sources(recipe, runtime.rank, runtime.processes, say, count)
     torch.manual_seed(recipe.seed)
     state = start_state(recipe, runtime)
     begin = time.perf_counter()

@@ -41,13 +41,15 @@ class Watch:
 
     Attributes:
         progress: called after each step.
-        say: takes a line of text: what is opened, counted, scored.
+        say: takes a line of text: what is opened, scored.
+        count: called while labels are counted, with files done and in all; the counts are kept for the next run.
         should_stop: asked after each step; True writes a checkpoint and ends early.
         draw: turns what a step saw into a picture, uint8 (H, W, 3) RGB; None = no pictures.
     """
 
     progress: Callable[[Progress], None] = lambda _: None
     say: Callable[[str], None] = lambda _: None
+    count: Callable[[int, int], None] = lambda done, total: None
     should_stop: Callable[[], bool] = lambda: False
     draw: Callable[[Mapping[str, Tensor], Recipe], Any] | None = None
 
@@ -92,7 +94,7 @@ def fit(recipe: Recipe, run: Path, *, resume: bool | str = False, watch: Watch |
     if checkpoint.exists() and not resume:
         raise RecipeError(f"run folder '{run}' holds a run already; give --resume auto to go on, or another folder")
     runtime = Runtime.open(recipe.runtime)
-    sources = open_sources(recipe, runtime.rank, runtime.processes, watch.say)
+    sources = open_sources(recipe, runtime.rank, runtime.processes, watch.say, watch.count)
     torch.manual_seed(recipe.seed)
     state = start_state(recipe, runtime)
     if checkpoint.exists():

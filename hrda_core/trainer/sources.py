@@ -38,8 +38,18 @@ class Sources:
     description: tuple[str, ...]
 
 
-def open_sources(recipe: Recipe, rank: int, processes: int, say: Callable[[str], None]) -> Sources:
+def open_sources(
+    recipe: Recipe,
+    rank: int,
+    processes: int,
+    say: Callable[[str], None],
+    count: Callable[[int, int], None] = lambda done, total: None,
+) -> Sources:
     """Open source and target, count classes (once: the counts are cached), and audit the labels.
+
+    Args:
+        say: takes a line of text.
+        count: called with label files counted and to be counted.
 
     Raises:
         DataError: folders or files that cannot be used, labels that the audit stops on, a target smaller than the crop.
@@ -53,7 +63,7 @@ def open_sources(recipe: Recipe, rank: int, processes: int, say: Callable[[str],
     for validation in recipe.validation:  # a wrong folder shall not wait for the first scores to be found
         open_validation(validation)
         validation_groups(validation)
-    statistics = class_statistics(pairs, len(CITYSCAPES19), progress=_progress(say, f"{recipe.source.name}: labels"))
+    statistics = class_statistics(pairs, len(CITYSCAPES19), progress=count)
     if statistics.warning:
         say(statistics.warning)
     checked = audit(pairs, statistics, CITYSCAPES19)
@@ -75,10 +85,10 @@ def open_sources(recipe: Recipe, rank: int, processes: int, say: Callable[[str],
         check_target_size(frames, crop, recipe.target.margins)
         target = TargetSamples(frames, recipe.target.margins, crop, network.mean, network.std)
         lines.append(f"target: {recipe.target.name}, {frames.describe()}, no labels opened")
-    count = recipe.batch_size // processes
+    images = recipe.batch_size // processes
     for line in lines:
         say(line)
-    return Sources(Samples(source, target, recipe.seed, count, rank * count), checked, tuple(lines))
+    return Sources(Samples(source, target, recipe.seed, images, rank * images), checked, tuple(lines))
 
 
 def open_pairs(config: LabelledConfig) -> ImageLabelPairs:
@@ -150,14 +160,3 @@ def _target_crop(crop: CropConfig, target: TargetConfig) -> CropConfig:
     return replace(
         crop, resize=target.resize, scale_min=target.scale_min, scale_max=target.scale_max, max_class_share=1.0
     )
-
-
-def _progress(say: Callable[[str], None], what: str) -> Callable[[int, int], None]:
-    """A line at every tenth part; small sets are done before anybody looks."""
-
-    def report(done: int, total: int) -> None:
-        step = max(1, total // 10)
-        if total >= 1000 and (done % step == 0 or done == total):
-            say(f"{what}: {done}/{total}")
-
-    return report

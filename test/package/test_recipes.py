@@ -39,7 +39,7 @@ def ablations() -> list[tuple[str, str]]:
 def load(stem: str, options: str = "") -> Recipe:
     """The recipe as `hrda train` reads it, which then has nothing else to do."""
     found: list[Recipe] = []
-    with mock.patch.object(train, "estimate", lambda recipe, say: found.append(recipe)):
+    with mock.patch.object(train, "estimate", lambda recipe, *_: found.append(recipe)):
         assert train.main([str(RECIPES[stem]), "--check", *shlex.split(options)]) == 0
     return found[0]
 
