@@ -14,6 +14,9 @@ import numpy as np
 __all__ = ["draw_bars", "markdown"]
 
 DAY, DUSK = "CamVid day-val", "CamVid dusk, last 20"
+UNLABELLED = {DUSK: ("fence",)}
+"""Groups without a labelled pixel. They stay out of the mean: it would else fall by a tenth for one predicted pixel."""
+
 THIN = ("pole", "traffic sign", "rider", "person")
 CONTROLS = (
     "source",
@@ -54,9 +57,9 @@ def markdown(results: Sequence[Run]) -> str:
 
 
 def scores(runs: Iterable[Run], arm: str, network: str, name: str) -> list[float]:
-    """mIoU in per cent of every seed."""
+    """mIoU in per cent of every seed, over the groups that are labelled."""
     return [
-        100 * row["mean_iou"]
+        100 * float(np.mean([value or 0.0 for key, value in row["iou"].items() if key not in UNLABELLED.get(name, ())]))
         for run in runs
         if run["arm"] == arm
         for row in run["scores"]
