@@ -30,6 +30,7 @@ from hrda_core.inference.bundle import write_manifest
 from hrda_core.inference.model_card import CARD_NAME, model_card
 from hrda_core.labels import CITYSCAPES19, EVALUATION_GROUPS, ClassGroups, LabelSpace
 from hrda_core.metrics import Evaluation, score
+from hrda_training.arguments import parse
 
 __all__ = ["main"]
 
@@ -48,7 +49,7 @@ class _Model:
 
 def main(argv: list[str]) -> int:
     """Parse, score, print a table, write JSON and pictures. Returns the exit code."""
-    options = _parser().parse_args(argv)
+    options = parse(_parser(), argv)
     if (options.bundle is None) == (options.run is None):
         raise RecipeError("give what to score: either --bundle BUNDLE or --run RUN")
     if options.record and options.bundle is None:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from hrda_core.data.datasets import read_image
 from hrda_core.errors import DataError, require
+from hrda_training.arguments import parse
 
 if TYPE_CHECKING:
     from hrda_core.trainer.recipe import Recipe
@@ -33,7 +34,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--long_side", type=int, default=640, help="larger images are shrunk to this first, pixels; 0 = never"
     )
-    options = parser.parse_args(argv)
+    options = parse(parser, argv)
     _export(options.run, options.out, options.network, options.sample, options.plan, options.long_side)
     return 0
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hrda_core.errors import CheckpointError, RecipeError, require
+from hrda_training.arguments import parse
 
 if TYPE_CHECKING:
     from hrda_core.interop import Checkpoint, Guess, LoadReport
@@ -64,7 +65,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--convert-trusted", type=Path, default=None, help="only rewrite this .pth as safetensors --out"
     )
-    options = parser.parse_args(argv)
+    options = parse(parser, argv)
     if options.convert_trusted is not None:
         return _convert(options.convert_trusted, options.out)
     _check_options(options)

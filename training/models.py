@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hrda_core.errors import RecipeError, require
+from hrda_training.arguments import parse
 
 __all__ = ["HEIGHT", "WIDTH", "count", "default_plan", "main"]
 
@@ -32,7 +33,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--classes", type=int, default=19, help="number of classes, for one preset")
     parser.add_argument("--count", type=bool, default=False, help="count all presets anew; up to two minutes")
     parser.add_argument("--json", type=Path, default=None, help="write the result here")
-    options = parser.parse_args(argv)
+    options = parse(parser, argv)
     if options.name or options.count:
         require("torch", "train")
     if options.name:

@@ -26,6 +26,7 @@ from hrda_core.trainer.check import estimate
 from hrda_core.trainer.journal import Progress
 from hrda_core.trainer.loop import RECIPE_NAME, Watch, fit
 from hrda_core.trainer.recipe import Recipe, check_keys
+from hrda_training.arguments import parse
 
 __all__ = ["main"]
 
@@ -45,7 +46,7 @@ def main(argv: list[str]) -> int:
     if argv and not argv[0].startswith("-"):
         argv = ["--config", *argv]
     _check_recipe_files(argv)
-    options = parser.parse_args(argv)
+    options = parse(parser, argv)
     recipe = _recipe(parser.instantiate(options), options.allow_random_backbone)
     if options.check:
         print(estimate(recipe, _say, _count))

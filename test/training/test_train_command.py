@@ -100,6 +100,8 @@ def test_auto_starts_a_run_that_is_not_there_and_ends_one_that_is(tmp_path: Path
         ({}, ["--runtime.precision", "fp16", "--runtime.device", "cpu"], "fp16"),
         ({}, ["--self_training.threshold", "2"], "threshold"),
         ({}, ["--batch_size", "0"], "batch_size"),
+        ({}, ["--optim.lrr", "3"], "did you mean --optim.lr?"),
+        ({}, ["--iterations", "many"], "iterations"),
     ],
 )
 def test_a_mistake_gives_exit_code_2_one_sentence_and_no_run(
@@ -118,4 +120,5 @@ def test_a_mistake_gives_exit_code_2_one_sentence_and_no_run(
     assert code == 2, message
     assert sentence in message
     assert "Traceback" not in message
+    assert len(message.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
