@@ -45,17 +45,19 @@ _SUPERVISED: dict[str, Any] = {"method": "supervised", "target": None, "average"
 _APPEARANCE = {
     "photometric": True, "gamma": 2.0, "darken": 0.25, "colour_cast": 0.25, "grey": 0.1, "blur": 1.5, "noise": 12.0,
 }  # fmt: skip
+_BN_TRAIN: dict[str, Any] = {"model": {"freeze_encoder_norm": False}}
 _MIC = {"self_training": {"mic": {"block": 32}}}
 
 ARMS: dict[str, dict[str, Any]] = {
     "source": _SUPERVISED,
     "source_photometric": _SUPERVISED | {"appearance": _APPEARANCE},
     "source_equal_time": _SUPERVISED | {"iterations": 3.5},
-    "source_bn_train": _SUPERVISED | {"model": {"freeze_encoder_norm": False}},
+    "source_bn_train": _SUPERVISED | _BN_TRAIN,
+    "source_photometric_bn_train": _SUPERVISED | _BN_TRAIN | {"appearance": _APPEARANCE},
     "dg": {"method": "domain_generalization", "target": None, "appearance": {"photometric": True}},
     "daformer": {"model": {"overrides": {"hrda": False}}},
     "hrda": {},
-    "hrda_bn_train": {"model": {"freeze_encoder_norm": False}},
+    "hrda_bn_train": _BN_TRAIN,
     "hrda_mic": _MIC,
     "hrda_photometric": {"appearance": _APPEARANCE},
     "target": _SUPERVISED,
@@ -68,12 +70,17 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 """Arm -> what it replaces in the recipe. `iterations` as a float is a factor."""
 
-ADABN = {"source_adabn": "source", "source_photometric_adabn": "source_photometric"}
+ADABN = {
+    "source_adabn": "source",
+    "source_photometric_adabn": "source_photometric",
+    "source_bn_train_adabn": "source_bn_train",
+    "source_photometric_bn_train_adabn": "source_photometric_bn_train",
+}
 """Arms without training: BatchNorm statistics of another arm's network, measured again on 48 target images."""
 
 MAIN = (
-    "source", "source_photometric", "source_adabn", "source_photometric_adabn", "hrda", "daformer", "hrda_mic", "dg",
-    "target", "source_equal_time",
+    "source", "source_photometric", "source_bn_train", "source_photometric_bn_train", *ADABN, "source_equal_time",
+    "hrda", "daformer", "hrda_mic", "dg", "target",
 )  # fmt: skip
 
 
