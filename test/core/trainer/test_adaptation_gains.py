@@ -72,7 +72,7 @@ def _score(recipe: Recipe, run: Path) -> tuple[float, Path]:
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_adaptation_gains_ten_points_over_source_only(domains: dict[str, Path], tmp_path: Path, seed: int) -> None:
     recipe = _recipe(domains, seed)

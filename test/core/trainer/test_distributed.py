@@ -43,7 +43,7 @@ def _log(run: Path) -> list[dict[str, float]]:
     return [line["losses"] | {"pseudo_weight": line["metrics"]["pseudo_weight"]} for line in lines]
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_two_processes_equal_one_with_the_same_global_batch(tmp_path: Path, repository: Path) -> None:
     recipe = _write_recipe(tmp_path)
     script = str(repository / "test" / "support" / "train_process.py")

@@ -12,7 +12,7 @@ from sync_norm_process import make_network
 from hrda_core.trainer.sync_norm import synchronise_norms
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(200)
 def test_two_processes_normalise_as_one_with_the_whole_batch(tmp_path: Path, repository: Path) -> None:
     images = torch.randn(4, 3, 8, 9, generator=torch.Generator().manual_seed(1)) + torch.arange(4).view(4, 1, 1, 1)
     torch.save(images, tmp_path / "images.pt")
