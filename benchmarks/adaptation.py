@@ -16,10 +16,10 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -172,9 +172,9 @@ def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 def _result(task: str, arm: str, seed: int, folder: Path, recipe: Mapping[str, Any]) -> dict[str, Any]:
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     scores = [json.loads(line) for line in (folder / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()]
-    seconds = sum(line["seconds"] + line["wait_seconds"] for line in log)
+    step_s = median(line["seconds"] + line["wait_seconds"] for line in log)
     final = [row for row in scores if row["iteration"] == len(log)]
-    return _entry(task, arm, seed, recipe["iterations"], seconds, _last_mean(log, "pseudo_weight"), final)
+    return _entry(task, arm, seed, recipe["iterations"], step_s, _last_mean(log, "pseudo_weight"), final)
 
 
 def _entry(
@@ -182,7 +182,7 @@ def _entry(
     arm: str,
     seed: int,
     iterations: int,
-    seconds: float,
+    step_s: float | None,
     pseudo_weight: float | None,
     scores: list[dict[str, Any]],
 ) -> dict[str, Any]:
@@ -192,7 +192,7 @@ def _entry(
         "arm": arm,
         "seed": seed,
         "iterations": iterations,
-        "seconds": round(seconds),
+        "step_s": step_s if step_s is None else round(step_s, 3),
         "pseudo_weight": pseudo_weight,
         "scores": [{key: row[key] for key in kept} for row in scores],
         "commit": commit(),
@@ -207,15 +207,13 @@ def _adabn_result(task: str, arm: str, seed: int, run: Path) -> dict[str, Any]:
     recipe = load_recipe(run)
     network = load_network(run)
     base = yaml.safe_load((ROOT / "config" / "recipes" / f"{TASKS[task]}.yaml").read_text(encoding="utf-8"))
-    begin = time.perf_counter()
     reestimate_batchnorm(network, _target_batches(base["target"], recipe), plan="tiles")
-    seconds = time.perf_counter() - begin
     scores = [
         {"network": "student", "name": config.name}
         | score(predictor(network, recipe, config), open_validation(config), validation_groups(config)).to_dict()
         for config in recipe.validation
     ]
-    return _entry(task, arm, seed, 0, seconds, None, scores)
+    return _entry(task, arm, seed, 0, None, None, scores)
 
 
 def _target_batches(target: Mapping[str, Any], recipe: Recipe) -> Iterator[Any]:

@@ -78,15 +78,16 @@ def _task(task: str, runs: Sequence[Run]) -> str:
     lines = [
         f"**{task}**",
         "",
-        "| | seeds | day | dusk | day, teacher | dusk, teacher | thin classes, day / dusk | s a run |",
+        "| | seeds | day | dusk | day, teacher | dusk, teacher | thin classes, day / dusk | step, s |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for arm in arms:
         cells = [_mean_spread(scores(runs, arm, *column)) for column in _COLUMNS]
         thin = " / ".join(_thin(runs, arm, name) for name in (DAY, DUSK))
         own = [run for run in runs if run["arm"] == arm]
-        seconds = f"{np.mean([run['seconds'] for run in own]):.0f}"
-        lines.append(f"| {TITLES[arm]} | {len(own)} | {' | '.join(cells)} | {thin} | {seconds} |")
+        steps = [run["step_s"] for run in own if run["step_s"] is not None]
+        step = f"{np.median(steps):.2f}" if steps else "-"
+        lines.append(f"| {TITLES[arm]} | {len(own)} | {' | '.join(cells)} | {thin} | {step} |")
     return "\n".join([*lines, "", *_claims(runs, arms)])
 
 
@@ -156,6 +157,6 @@ def draw_bars(results: Sequence[Run], path: Path) -> None:
         axis.set_yticks(range(len(arms)), [TITLES[arm].strip("*") for arm in arms], fontsize=8)
         axis.set_title(task)
         axis.set_xlabel("mIoU of the 11 CamVid groups, per cent (student; dots: seeds)", fontsize=8)
-        axis.legend(fontsize=8, loc="lower right")
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0.05, 1, 1))
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="lower center", ncols=2, fontsize=8)
     figure.savefig(path, dpi=110)
