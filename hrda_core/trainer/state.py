@@ -37,6 +37,8 @@ __all__ = ["WEIGHTS_NAME", "State", "norm_layers", "shipped_weights", "start_sta
 
 WEIGHTS_NAME = "model.safetensors"
 
+_HRDA_DECODER, _SCALE_ATTENTION = "decode_head.head.", "decode_head.scale_attention."
+
 
 @dataclass
 class State:
@@ -185,15 +187,14 @@ def _load_start(student: HRDA | Segmenter, config: ModelConfig) -> dict[str, Any
 
 
 def _load_weights(student: HRDA | Segmenter, path: Path) -> None:
-    """Fill the whole network. A single-scale network also takes an HRDA's: its encoder and segmentation decoder."""
+    """Fill the whole network. From an HRDA's weights, a single-scale network takes encoder and segmentation decoder, an
+    HRDA with a fixed attention takes all but the scale attention."""
     try:
         weights = load_file(path)
-        if isinstance(student, Segmenter) and any(name.startswith("decode_head.head.") for name in weights):
-            weights = {
-                name.replace("decode_head.head.", "decode_head."): value
-                for name, value in weights.items()
-                if not name.startswith("decode_head.scale_attention.")
-            }
+        if isinstance(student, Segmenter) or student.fixed_attention is not None:
+            weights = {name: value for name, value in weights.items() if not name.startswith(_SCALE_ATTENTION)}
+        if isinstance(student, Segmenter):
+            weights = {name.replace(_HRDA_DECODER, "decode_head."): value for name, value in weights.items()}
         student.load_state_dict(weights)
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]

@@ -177,6 +177,17 @@ def test_a_single_scale_network_can_start_from_an_hrda(recipe: Recipe, tmp_path:
     assert torch.equal(one["decode_head.head.conv_seg.weight"], two["decode_head.conv_seg.weight"])
 
 
+def test_an_hrda_with_fixed_attention_can_start_from_one_that_learned_it(recipe: Recipe, tmp_path: Path) -> None:
+    first = fit(recipe, tmp_path / "first")
+    fixed = replace(recipe.model, weights=first, overrides={**TINY, "fixed_attention": 0.5})
+    second = fit(replace(recipe, model=fixed, optim=OptimConfig(lr=0), iterations=1), tmp_path / "second")
+    assert first is not None
+    assert second is not None
+    one, two = load_file(first), load_file(second)
+    assert {name for name in one if name not in two} == {name for name in one if ".scale_attention." in name}
+    assert torch.equal(one["decode_head.head.conv_seg.weight"], two["decode_head.head.conv_seg.weight"])
+
+
 def test_a_loss_that_is_not_finite_stops_before_the_step_and_keeps_the_batch(recipe: Recipe, tmp_path: Path) -> None:
     # A learning rate beyond all measure: the second step meets weights that overflow.
     broken = replace(recipe, optim=OptimConfig(lr=1e25, warmup=0))
