@@ -21,6 +21,7 @@ __all__ = ["VERBS", "main"]
 VERBS: dict[str, tuple[str, str]] = {
     "models": ("hrda_training.models", "list the networks with their size and cost"),
     "train": ("hrda_training.train", "train a network from a recipe"),
+    "pack-source": ("hrda_training.pack_source", "make a compact, class-balanced excerpt of a labelled data set"),
     "export": ("hrda_training.export", "turn a checkpoint into a model bundle with ONNX graphs"),
     "import": ("hrda_training.import_checkpoint", "load an official checkpoint (HRDA, DAFormer, MIC) into a bundle"),
     "evaluate": ("hrda_training.evaluate", "score a bundle on labelled images"),

@@ -10,10 +10,7 @@ With `--layout` a public data set is read as downloaded, its native ids translat
 
 from __future__ import annotations
 
-import json
 import shlex
-import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +28,7 @@ from hrda_core.inference.model_card import CARD_NAME, model_card
 from hrda_core.labels import CITYSCAPES19, EVALUATION_GROUPS, ClassGroups, LabelSpace
 from hrda_core.metrics import Evaluation, score
 from hrda_training.arguments import parse
+from hrda_training.output import Progress, write_json, write_whole
 
 __all__ = ["main"]
 
@@ -57,15 +55,15 @@ def main(argv: list[str]) -> int:
     pairs = _open_pairs(options)
     model = _open_bundle(options) if options.run is None else _open_run(options)
     groups = _groups(options.groups, model.space)
-    result = score(model.predict, pairs, groups, progress=_Progress())
+    result = score(model.predict, pairs, groups, progress=Progress("images"))
     _print_table(result, model)
     values = {**model.origin, **result.to_dict()}
     if options.json:
-        _write(options.json, (json.dumps(values, indent=1) + "\n").encode())
+        write_json(options.json, values)
     if options.confusion:
         from hrda_core.report.figures import draw_confusion
 
-        _write(options.confusion, draw_confusion(result.confusion, result.classes))
+        write_whole(options.confusion, draw_confusion(result.confusion, result.classes))
     if options.record and model.bundle is not None:
         if values["mean_iou"] is None:
             raise DataError("the labels hold no pixel of any class, so there is no score to record; check --labels")
@@ -182,33 +180,3 @@ def _print_table(result: Evaluation, model: _Model) -> None:
 
 def _percent(value: float | None) -> str:
     return f"{'-':>7}" if value is None or np.isnan(value) else f"{100 * value:5.1f} %"
-
-
-def _write(path: Path, content: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError as error:
-        raise DataError(
-            f"'{path}' cannot be written ({error.strerror}); give a file in a folder that exists"
-        ) from error
-
-
-class _Progress:
-    """How many images are done and the time that is left: overwritten on a terminal, elsewhere a line in a while."""
-
-    _every_s = 30.0
-
-    def __init__(self) -> None:
-        self._begin = self._last = time.monotonic()
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        left = (now - self._begin) / done * (total - done)
-        text = f"{done}/{total} images, {left // 60:.0f} min {left % 60:.0f} s left"
-        if sys.stderr.isatty():
-            print(f"\r{text}   ", end="" if done < total else "\n", file=sys.stderr, flush=True)
-        elif now - self._last >= self._every_s:
-            self._last = now
-            print(text, file=sys.stderr, flush=True)

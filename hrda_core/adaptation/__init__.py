@@ -1,0 +1,1 @@
+"""Adaptation on recordings: select frames, train, judge without labels, adopt or keep."""

@@ -1,0 +1,82 @@
+"""How much work an adaptation does: four sizes, each with the machine that it fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hrda_core.errors import RecipeError
+
+__all__ = ["EFFORTS", "Effort", "effort_named"]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """One size of an adaptation.
+
+    Attributes:
+        name: as on the command line.
+        text: what it does and what it fits, for `--help` and reports.
+        frames: frames of the recording that are used at most.
+        iterations: training steps; 0 = BatchNorm statistics only.
+        crop_share: sides of the training crop as a share of the image's at inference size.
+        crop_limit: largest side of the training crop, pixels.
+        alpha: decay of the teacher's moving average; 1 / (1 - alpha) steps back.
+        warmup: steps of learning rate warm-up.
+        mic: whether masked image consistency is on if nobody says.
+    """
+
+    name: str
+    text: str
+    frames: int
+    iterations: int = 0
+    crop_share: float = 0.55
+    crop_limit: int = 512
+    alpha: float = 0.99
+    warmup: int = 20
+    mic: bool = False
+
+
+EFFORTS: Mapping[str, Effort] = {
+    effort.name: effort
+    for effort in (
+        Effort("instant", "BatchNorm statistics of the recording, nothing trained: seconds anywhere", frames=48),
+        # The size of docs/adaptation_results.md, which gained 5 to 10 points from renderings to real footage.
+        Effort("quick", "160 steps on small crops: minutes on two CPU cores", frames=200, iterations=160),
+        # The size of the shipped model.
+        Effort(
+            "normal",
+            "600 steps on crops of two thirds of the image: half an hour on a CPU, minutes on a Jetson or GPU",
+            frames=500,
+            iterations=600,
+            crop_share=0.72,
+            alpha=0.995,
+            warmup=30,
+            mic=True,
+        ),
+        # The paper's (section 4.1): 40000 steps, warm-up 1500, alpha 0.999, crops of up to 1024.
+        Effort(
+            "full",
+            "the paper's 40000 steps on crops of up to 1024 pixels: a day on a GPU",
+            frames=4000,
+            iterations=40000,
+            crop_share=0.9,
+            crop_limit=1024,
+            alpha=0.999,
+            warmup=1500,
+            mic=True,
+        ),
+    )
+}
+"""Name -> effort."""
+
+
+def effort_named(name: str) -> Effort:
+    """The effort of that name.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    if name not in EFFORTS:
+        raise RecipeError(f"effort '{name}' is not known; choose one of {', '.join(EFFORTS)}")
+    return EFFORTS[name]

@@ -1,0 +1,190 @@
+"""The training recipe of an adaptation, made from what is at hand: the given model, its source pack, the frames.
+
+What the papers fix for Cityscapes at 2048 x 1024 is scaled here to the size at which the model is run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hrda_core.adaptation.efforts import Effort
+from hrda_core.data.transforms import AppearanceConfig, CropConfig, keep_ratio_size
+from hrda_core.errors import DataError, RecipeError
+from hrda_core.inference.bundle import Bundle
+from hrda_core.inference.network import WEIGHTS_FILE
+from hrda_core.labels import CITYSCAPES19
+from hrda_core.models.presets import NetworkConfig, resolve_preset
+from hrda_core.trainer.optim import OptimConfig
+from hrda_core.trainer.recipe import ModelConfig, Recipe, RuntimeConfig, SourceConfig, TargetConfig
+from hrda_core.uda.feature_distance import FeatureDistanceConfig
+from hrda_core.uda.masked_consistency import MicConfig
+from hrda_core.uda.self_training import SelfTrainingConfig
+
+__all__ = ["SourceFolder", "adaptation_recipe", "check_bundle"]
+
+_PACKAGED_ENCODER = "tf_efficientnet_lite0"
+"""The encoder whose ImageNet weights an installed package brings."""
+
+_CROP_STEP = 64
+"""Half of a crop, the detail crop, is a multiple of 32: the encoder's stride."""
+
+
+@dataclass(frozen=True)
+class SourceFolder:
+    """Labelled images to adapt with: those of a source pack.
+
+    Attributes:
+        name, licence: for logs and the model card.
+        images, labels: folders; `names`: file that lists the images to train on.
+        height, width: of a typical image, pixels.
+        rcs_min_pixels: pixels from which an image shows a class, for Rare Class Sampling.
+    """
+
+    name: str
+    licence: str
+    images: Path
+    labels: Path
+    names: Path
+    height: int
+    width: int
+    rcs_min_pixels: int
+
+
+@dataclass(frozen=True)
+class _Geometry:
+    """Crops in pixels, and the range of scales of source and target images."""
+
+    crop: tuple[int, int]
+    source_scale: tuple[float, float]
+    target_scale: tuple[float, float]
+    target_resize: tuple[int, int] | None = field(default=None)
+
+
+def check_bundle(bundle: Bundle) -> None:
+    """Refuse a model that cannot be trained on.
+
+    Raises:
+        RecipeError: its classes are not the 19 of Cityscapes.
+        BundleError: it has no weights (by `hrda_core.inference.network.load_network`).
+    """
+    if bundle.label_space.classes != CITYSCAPES19.classes:
+        raise RecipeError(
+            f"model bundle '{bundle.path}' has the classes of '{bundle.label_space.name}'; adaptation trains the 19 "
+            f"classes of {CITYSCAPES19.name}: give a model of these"
+        )
+
+
+def adaptation_recipe(
+    bundle: Bundle,
+    source: SourceFolder,
+    frames: Path,
+    frame_size: tuple[int, int],
+    effort: Effort,
+    *,
+    name: str,
+    mic: bool,
+    imagenet: Path | None = None,
+    runtime: RuntimeConfig | None = None,
+    seed: int = 0,
+    source_is_pseudo: bool = False,
+) -> Recipe:
+    """HRDA's self-training (DAFormer's for a single-scale network) from the given model.
+
+    Args:
+        bundle: the given model; student, teacher and labels of the first steps start from it.
+        frames: folder of the unlabelled target images.
+        frame_size: height and width of the smallest of them, pixels.
+        imagenet: file with the encoder's ImageNet weights, for the feature distance; None = those of an installed
+            package, or no feature distance.
+        source_is_pseudo: the source labels are the given model's own, so photometric augmentation of the "source"
+            is left off: it would teach a look that the target does not have.
+
+    Raises:
+        DataError: the frames are smaller than the smallest crop.
+        RecipeError: a preset or override that this release does not know.
+    """
+    network = resolve_preset(bundle.preset, **bundle.manifest.get("overrides", {}))
+    geometry = _geometry(frame_size, (source.height, source.width), bundle.long_side, effort)
+    height, width = geometry.crop
+    overrides = dict(bundle.manifest.get("overrides", {}))
+    if network.hrda:
+        overrides["detail_crop"] = [height // 2, width // 2]
+    distance, notes = _feature_distance(network, imagenet)
+    return Recipe(
+        name=name,
+        method="self_training",
+        source=SourceConfig(
+            name=source.name,
+            images=source.images,
+            labels=source.labels,
+            names=source.names,
+            licence=source.licence,
+            rcs_min_pixels=source.rcs_min_pixels,
+        ),
+        target=TargetConfig(
+            name="frames of the recording, unlabelled",
+            path=frames,
+            resize=geometry.target_resize,
+            scale_min=geometry.target_scale[0],
+            scale_max=geometry.target_scale[1],
+            licence="as the recording",
+        ),
+        model=ModelConfig(
+            preset=bundle.preset,
+            overrides=overrides,
+            imagenet=network.encoder == _PACKAGED_ENCODER,
+            backbone=imagenet,
+            weights=bundle.file(WEIGHTS_FILE),
+            # Nearest to the paper, whose encoder has no BatchNorm; best in every comparison of docs/adaptation_results.
+            freeze_encoder_norm=True,
+        ),
+        crop=CropConfig(height, width, scale_min=geometry.source_scale[0], scale_max=geometry.source_scale[1]),
+        appearance=_PLAIN if source_is_pseudo else _ROBUST,
+        feature_distance=distance,
+        self_training=SelfTrainingConfig(
+            alpha=effort.alpha,
+            # Patches of 64 pixels of a crop of 1024 (MIC paper); 32 is the smallest that hides an object.
+            mic=MicConfig(block=64 if min(height, width) >= 512 else 32) if mic else None,
+        ),
+        optim=OptimConfig(lr=6e-5 if network.encoder.startswith("mit_") else 1e-4, warmup=effort.warmup),
+        runtime=runtime or RuntimeConfig(),
+        iterations=effort.iterations,
+        checkpoint_every=20,
+        pictures_every=max(1, effort.iterations // 4),
+        seed=seed,
+        paper=[f"warm start from {bundle.name}", f"{effort.iterations} steps on crops of {height} x {width}", *notes],
+    )
+
+
+_ROBUST = AppearanceConfig(photometric=True, gamma=1.5, darken=0.4)
+"""Photometric augmentation of the source: the control that gains most, so adaptation has it too."""
+
+_PLAIN = AppearanceConfig(photometric=False)
+
+
+def _feature_distance(network: NetworkConfig, imagenet: Path | None) -> tuple[FeatureDistanceConfig, list[str]]:
+    if imagenet is not None or network.encoder == _PACKAGED_ENCODER:
+        return FeatureDistanceConfig(), []
+    return FeatureDistanceConfig(weight=0.0), [
+        f"no feature distance: no ImageNet weights of encoder {network.encoder} are at hand (--imagenet FILE)"
+    ]
+
+
+def _geometry(frame: tuple[int, int], source: tuple[int, int], long_side: int, effort: Effort) -> _Geometry:
+    """Crops and scales such that objects of source and target have about one size."""
+    resize = (long_side, long_side) if 0 < long_side < max(frame) else None
+    height, width = keep_ratio_size(*frame, resize)
+    crop = (_crop_side(height, effort), _crop_side(width, effort))
+    if min(crop) < _CROP_STEP:
+        raise DataError(
+            f"frames of {frame[1]}x{frame[0]} pixels are too small to adapt on; expected at least "
+            f"{round(_CROP_STEP / effort.crop_share + 0.5)} pixels a side: give a recording with larger images"
+        )
+    smallest = min(1.0, max(0.75, crop[0] / height, crop[1] / width))
+    ratio = max(height, width) / max(source)
+    return _Geometry(crop, (0.67 * ratio, 1.33 * ratio), (smallest, 1.0), resize)
+
+
+def _crop_side(side: int, effort: Effort) -> int:
+    return int(min(side * effort.crop_share, effort.crop_limit)) // _CROP_STEP * _CROP_STEP

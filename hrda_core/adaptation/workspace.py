@@ -1,0 +1,106 @@
+"""The working folder of an adaptation: what was asked, which stages are done, how long they took.
+
+A stage leaves its result as a file that appears whole; a run that was interrupted skips the stages whose files are
+there. A folder belongs to one set of options.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hrda_core.errors import DataError, RecipeError
+
+__all__ = ["OPTIONS_NAME", "Workspace", "read_json", "write_json"]
+
+OPTIONS_NAME = "options.json"
+_STAGES_NAME = "stages.json"
+
+
+@dataclass
+class Workspace:
+    """An open working folder.
+
+    Attributes:
+        folder: where it is.
+        say: takes a line of text.
+        stages: seconds by stage, over all sittings.
+    """
+
+    folder: Path
+    say: Callable[[str], None]
+    stages: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, folder: Path, options: Mapping[str, Any], say: Callable[[str], None]) -> Workspace:
+        """Create the folder, or go on in it.
+
+        Args:
+            options: what the results depend on, plain values.
+
+        Raises:
+            RecipeError: the folder belongs to another adaptation, or holds something else.
+            DataError: it cannot be written.
+        """
+        path = folder / OPTIONS_NAME
+        if path.exists():
+            before = read_json(path)
+            changed = sorted(key for key in {*options, *before} if options.get(key) != before.get(key))
+            if changed:
+                raise RecipeError(
+                    f"working folder '{folder}' belongs to an adaptation with other options (differs in "
+                    f"{', '.join(changed)}); give another --work, or delete it"
+                )
+            say(f"going on in '{folder}'")
+        elif folder.exists() and any(folder.iterdir()):
+            raise RecipeError(f"working folder '{folder}' holds something else; give another --work")
+        write_json(path, options)
+        stages = folder / _STAGES_NAME
+        return cls(folder, say, dict(read_json(stages)) if stages.exists() else {})
+
+    def path(self, name: str) -> Path:
+        """Path of a file in the folder."""
+        return self.folder / name
+
+    @contextmanager
+    def stage(self, name: str, text: str) -> Iterator[None]:
+        """Announce a stage, and count its time."""
+        self.say(f"{name}: {text}")
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            self.stages[name] = round(self.stages.get(name, 0.0) + time.monotonic() - begin, 1)
+            write_json(self.folder / _STAGES_NAME, self.stages)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write plain values, whole or not at all.
+
+    Raises:
+        DataError: the disk is full or the folder not writable.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise DataError(f"'{path}' cannot be written ({error.strerror}); free space or make it writable") from error
+
+
+def read_json(path: Path) -> Any:
+    """Read plain values.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"'{path}' cannot be read ({error}); delete the working folder and start again") from error

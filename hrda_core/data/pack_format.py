@@ -1,0 +1,236 @@
+"""What is in a source pack: a small labelled data set in one folder that says all about itself.
+
+pack.yaml       format version, origin, licence, label space, and for each image its sizes, class counts and hashes
+images/*.jpg    labels/*.png: class ids of the label space, 255 = not labelled; the same names
+train.txt       held_out.txt: names of the two parts, as a recipe takes them (`names`)
+README.md       for people
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hrda_core.errors import DataError, require
+
+__all__ = [
+    "FIRST_LINE",
+    "FORMAT_VERSION",
+    "HELD_OUT",
+    "IMAGES",
+    "LABELS",
+    "MANIFEST",
+    "MIN_SHARE",
+    "README",
+    "TRAIN",
+    "ClassTotals",
+    "PackImage",
+    "check_files",
+    "is_pack",
+    "read_manifest",
+    "sha256",
+]
+
+FORMAT_VERSION = 1
+MANIFEST = "pack.yaml"
+README = "README.md"
+IMAGES, LABELS = "images", "labels"
+TRAIN, HELD_OUT = "train", "held_out"
+"""The two parts; each has a list of that name with the suffix .txt."""
+
+FIRST_LINE = "# hrda_ros source pack"
+
+MIN_SHARE = 3000 / (1914 * 1052)
+"""An image shows a class with more than this share of its pixels: what the 3000 pixels of Rare Class Sampling (paper
+section 3.3) are in an image of GTA5, for images of any size."""
+
+
+@dataclass(frozen=True)
+class PackImage:
+    """One image of a pack.
+
+    Attributes:
+        name: of both files, without folder and suffix.
+        part: `"train"` or `"held_out"`.
+        size: height and width in the pack.
+        native_size: before it was shrunk.
+        pixels: of each class, in the pack.
+        ignored: pixels without a class.
+        image_bytes, label_bytes: file sizes.
+        image_sha256, label_sha256: of the files.
+    """
+
+    name: str
+    part: str
+    size: tuple[int, int]
+    native_size: tuple[int, int]
+    pixels: tuple[int, ...]
+    ignored: int
+    image_bytes: int
+    label_bytes: int
+    image_sha256: str
+    label_sha256: str
+
+    def files(self) -> tuple[tuple[str, int, str], ...]:
+        """Path inside the pack, size in bytes and sha256 of the image and of its labels."""
+        return (
+            (f"{IMAGES}/{self.name}.jpg", self.image_bytes, self.image_sha256),
+            (f"{LABELS}/{self.name}.png", self.label_bytes, self.label_sha256),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for YAML and JSON."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], num_classes: int) -> PackImage:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: a key is missing or its value makes no sense.
+        """
+        image = cls(
+            name=str(values["name"]),
+            part=str(values["part"]),
+            size=_pair(values["size"]),
+            native_size=_pair(values["native_size"]),
+            pixels=tuple(int(count) for count in values["pixels"]),
+            ignored=int(values["ignored"]),
+            image_bytes=int(values["image_bytes"]),
+            label_bytes=int(values["label_bytes"]),
+            image_sha256=str(values["image_sha256"]),
+            label_sha256=str(values["label_sha256"]),
+        )
+        if Path(image.name).name != image.name or image.part not in (TRAIN, HELD_OUT):
+            raise ValueError(f"image '{image.name}' of part '{image.part}'")
+        if len(image.pixels) != num_classes:
+            raise ValueError(f"image '{image.name}' counts {len(image.pixels)} classes instead of {num_classes}")
+        return image
+
+
+@dataclass(frozen=True, eq=False)
+class ClassTotals:
+    """Sums over a set of label maps.
+
+    Attributes:
+        images: number of maps.
+        pixels: int64 (C,), pixels of each class.
+        showing: int64 (C,), maps with any pixel of it.
+        ignored: pixels without a class.
+    """
+
+    images: int
+    pixels: npt.NDArray[np.int64]
+    showing: npt.NDArray[np.int64]
+    ignored: int
+
+    @classmethod
+    def of(cls, counts: npt.NDArray[np.int64], ignored: npt.NDArray[np.int64]) -> ClassTotals:
+        """Sum up int64 (N, C) pixels by map and class, and int64 (N,) ignored pixels."""
+        return cls(len(counts), counts.sum(axis=0), np.count_nonzero(counts, axis=0), int(ignored.sum()))
+
+    def __add__(self, other: ClassTotals) -> ClassTotals:
+        return ClassTotals(
+            self.images + other.images,
+            self.pixels + other.pixels,
+            self.showing + other.showing,
+            self.ignored + other.ignored,
+        )
+
+    @property
+    def ignored_share(self) -> float:
+        """Share of all pixels that have no class."""
+        return self.ignored / max(int(self.pixels.sum()) + self.ignored, 1)
+
+    def shares(self) -> npt.NDArray[np.float64]:
+        """Share of all pixels, the ignored ones among them, that each class has: float64 (C,)."""
+        return np.asarray(self.pixels / max(int(self.pixels.sum()) + self.ignored, 1), np.float64)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for YAML and JSON."""
+        return {
+            "images": self.images,
+            "pixels": [int(count) for count in self.pixels],
+            "showing": [int(count) for count in self.showing],
+            "ignored": self.ignored,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ClassTotals:
+        """Read what `to_dict` wrote; KeyError, TypeError or ValueError where that is not what it finds."""
+        pixels, showing = (np.array(values[key], np.int64) for key in ("pixels", "showing"))
+        if pixels.shape != showing.shape or pixels.ndim != 1:
+            raise ValueError("totals of different length")
+        return cls(int(values["images"]), pixels, showing, int(values["ignored"]))
+
+
+def is_pack(path: Path) -> bool:
+    """Whether a folder is a source pack, by the first line of its `pack.yaml`; `SourcePack.open` looks closer."""
+    try:
+        with (path / MANIFEST).open(encoding="utf-8") as file:
+            return file.readline().strip() == FIRST_LINE
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """`pack.yaml` of a pack of this format version; what it says is not checked further.
+
+    Raises:
+        DataError: no such folder or file, not YAML, or another version.
+    """
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise DataError(f"source pack '{folder}' is not a folder; make one with 'hrda pack-source'")
+    yaml = require("yaml", "train")
+    try:
+        # The C part of PyYAML is ten times as fast; not every build has it.
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        manifest = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
+    except FileNotFoundError:
+        raise DataError(
+            f"'{folder}' has no {MANIFEST}, so it is no source pack; make one with 'hrda pack-source'"
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"'{path}' cannot be read ({' '.join(str(error).split())}); copy the pack again") from error
+    version = manifest.get("format_version") if isinstance(manifest, dict) else None
+    if version != FORMAT_VERSION:
+        raise DataError(
+            f"'{path}' has format version {version!r}, this release reads {FORMAT_VERSION}; make the pack again"
+        )
+    return dict(manifest)
+
+
+def check_files(folder: Path, image: PackImage, verify: bool) -> None:
+    """Compare the files of an image with their sizes, and with `verify` their hashes.
+
+    Raises:
+        DataError: a file is missing or differs; it is named.
+    """
+    for name, size, digest in image.files():
+        path = folder / name
+        found = path.stat().st_size if path.is_file() else None
+        if found is None:
+            raise DataError(f"'{path}' is missing from its source pack; copy the pack again, whole")
+        if found != size or (verify and sha256(path) != digest):
+            raise DataError(f"'{path}' is not the file that {MANIFEST} describes (it was changed); copy the pack again")
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _pair(values: Any) -> tuple[int, int]:
+    height, width = (int(value) for value in values)
+    return height, width

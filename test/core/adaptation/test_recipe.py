@@ -1,0 +1,136 @@
+"""The recipe of an adaptation: scaled to the frames at hand, started from the given model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_bundle import write_tiny_bundle
+from tiny_network import TINY
+
+from hrda_core.adaptation.efforts import EFFORTS, effort_named
+from hrda_core.adaptation.recipe import SourceFolder, adaptation_recipe, check_bundle
+from hrda_core.errors import DataError, RecipeError
+from hrda_core.inference.bundle import Bundle
+from hrda_core.labels import CITYSCAPES19, LabelSpace
+from hrda_core.trainer.recipe import Recipe
+
+SOURCE = SourceFolder("made up", "CC0", Path("i"), Path("l"), Path("n"), height=480, width=640, rcs_min_pixels=458)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = write_tiny_bundle(tmp_path_factory.mktemp("given"), preset="hrda_lite", long_side=640)
+    return Bundle.open(folder)
+
+
+def _recipe(
+    bundle: Bundle,
+    size: tuple[int, int] = (360, 480),
+    effort: str = "quick",
+    *,
+    mic: bool = False,
+    imagenet: Path | None = None,
+    source_is_pseudo: bool = False,
+) -> Recipe:
+    return adaptation_recipe(
+        bundle,
+        SOURCE,
+        Path("frames"),
+        size,
+        EFFORTS[effort],
+        name="adapted",
+        mic=mic,
+        imagenet=imagenet,
+        source_is_pseudo=source_is_pseudo,
+    )
+
+
+def test_quick_is_the_size_of_the_published_comparison(bundle: Bundle) -> None:
+    recipe = _recipe(bundle)
+    assert (recipe.crop.height, recipe.crop.width) == (192, 256)
+    assert recipe.model.overrides["detail_crop"] == [96, 128]
+    assert recipe.iterations == 160
+    assert recipe.feature_distance.weight > 0
+    assert recipe.model.weights == bundle.path / "model.safetensors"
+
+
+def test_mic_is_an_option_and_hides_larger_patches_on_larger_crops(bundle: Bundle) -> None:
+    assert _recipe(bundle).self_training.mic is None
+    small = _recipe(bundle, mic=True).self_training.mic
+    large = _recipe(replace(bundle, long_side=0), (1080, 1920), "full", mic=True).self_training.mic
+    assert small is not None
+    assert large is not None
+    assert (small.block, large.block) == (32, 64)
+
+
+def test_frames_larger_than_the_models_input_are_trained_on_at_its_size(bundle: Bundle) -> None:
+    recipe = _recipe(bundle, (1080, 1920), "normal")
+    assert recipe.target is not None
+    assert recipe.target.resize == (640, 640)
+    assert recipe.crop.width <= 640
+
+
+def test_source_and_target_are_seen_at_about_one_size(bundle: Bundle) -> None:
+    recipe = _recipe(bundle, (360, 480))
+    assert recipe.crop.scale_min < 480 / 640 < recipe.crop.scale_max
+
+
+def test_an_encoder_without_imagenet_weights_goes_without_feature_distance_and_says_so(bundle: Bundle) -> None:
+    other = replace(bundle, manifest={**bundle.manifest, "overrides": TINY})
+    recipe = _recipe(other)
+    assert recipe.feature_distance.weight == 0
+    assert any("no feature distance" in note for note in recipe.paper)
+    assert _recipe(other, imagenet=Path("weights.pth")).feature_distance.weight > 0
+
+
+def test_pseudo_labels_as_source_are_not_augmented_photometrically(bundle: Bundle) -> None:
+    assert _recipe(bundle).appearance.photometric
+    assert not _recipe(bundle, source_is_pseudo=True).appearance.photometric
+
+
+def test_tiny_frames_are_refused_with_the_size_that_would_do(bundle: Bundle) -> None:
+    with pytest.raises(DataError, match=r"96x96 pixels are too small .* at least 117 pixels"):
+        _recipe(bundle, (96, 96))
+
+
+@given(st.integers(130, 2200), st.integers(130, 4000), st.sampled_from(["quick", "normal", "full"]))
+def test_every_crop_fits_its_frames_at_the_smallest_scale(height: int, width: int, effort: str) -> None:
+    recipe = _recipe(_made_up(0), (height, width), effort)
+    assert recipe.target is not None
+    assert int(height * recipe.target.scale_min + 0.5) >= recipe.crop.height
+    assert int(width * recipe.target.scale_min + 0.5) >= recipe.crop.width
+    assert recipe.crop.height % 64 == recipe.crop.width % 64 == 0
+
+
+def test_a_model_of_other_classes_is_refused(bundle: Bundle) -> None:
+    names = (*CITYSCAPES19.classes[:-1], "tricycle")
+    space = LabelSpace.from_dict({**CITYSCAPES19.to_dict(), "name": "other", "classes": list(names)})
+    with pytest.raises(RecipeError, match="classes of 'other'"):
+        check_bundle(replace(bundle, label_space=space))
+    check_bundle(bundle)
+
+
+def test_an_unknown_effort_lists_the_known_ones() -> None:
+    with pytest.raises(RecipeError, match="instant, quick, normal, full"):
+        effort_named("fast")
+
+
+def _made_up(long_side: int) -> Bundle:
+    return Bundle(
+        Path("given"),
+        "given",
+        "hrda_lite",
+        CITYSCAPES19,
+        (127.5,) * 3,
+        (127.5,) * 3,
+        64,
+        long_side,
+        0.5,
+        "tiles",
+        {},
+        {},
+    )

@@ -1,0 +1,54 @@
+"""The working folder: one set of options, stages with their time, files whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hrda_core.adaptation.workspace import Workspace, read_json, write_json
+from hrda_core.errors import DataError, RecipeError
+
+
+def _open(folder: Path, options: dict[str, object] | None = None) -> Workspace:
+    return Workspace.open(folder, options or {"bag": "a", "seed": 0}, lambda _: None)
+
+
+def test_the_same_options_go_on_and_times_add_up(tmp_path: Path) -> None:
+    first = _open(tmp_path / "work")
+    with first.stage("frames", "reading"):
+        pass
+    second = _open(tmp_path / "work")
+    assert "frames" in second.stages
+
+
+def test_other_options_are_refused_and_named(tmp_path: Path) -> None:
+    _open(tmp_path / "work")
+    with pytest.raises(RecipeError, match=r"differs in seed\); give another --work"):
+        _open(tmp_path / "work", {"bag": "a", "seed": 1})
+
+
+def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years")
+    with pytest.raises(RecipeError, match="holds something else"):
+        _open(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_failed_stage_counts_its_time_and_passes_the_error_on(tmp_path: Path) -> None:
+    work = _open(tmp_path / "work")
+    with pytest.raises(DataError, match="no"), work.stage("train", "training"):
+        raise DataError("no")
+    assert "train" in read_json(tmp_path / "work" / "stages.json")
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("{")
+    with pytest.raises(DataError, match=r"x\.json' cannot be read"):
+        read_json(tmp_path / "x.json")
+
+
+def test_values_are_written_whole(tmp_path: Path) -> None:
+    write_json(tmp_path / "sub" / "x.json", {"a": [1, 2]})
+    assert read_json(tmp_path / "sub" / "x.json") == {"a": [1, 2]}
+    assert not list(tmp_path.rglob("*.part"))
