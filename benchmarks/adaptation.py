@@ -71,12 +71,15 @@ ARMS: dict[str, dict[str, Any]] = {
 """Arm -> what it replaces in the recipe. `iterations` as a float is a factor."""
 
 ADABN = {
-    "source_adabn": "source",
-    "source_photometric_adabn": "source_photometric",
-    "source_bn_train_adabn": "source_bn_train",
-    "source_photometric_bn_train_adabn": "source_photometric_bn_train",
+    "source_adabn": ("source", False),
+    "source_photometric_adabn": ("source_photometric", False),
+    "source_decoder_adabn": ("source", True),
+    "source_photometric_decoder_adabn": ("source_photometric", True),
+    "source_bn_train_adabn": ("source_bn_train", False),
+    "source_photometric_bn_train_adabn": ("source_photometric_bn_train", False),
 }
-"""Arms without training: BatchNorm statistics of another arm's network, measured again on 48 target images."""
+"""Arms without training: BatchNorm statistics of another arm's network, measured again on 48 target images; True = of
+the decoder alone."""
 
 MAIN = (
     "source", "source_photometric", "source_bn_train", "source_photometric_bn_train", *ADABN, "source_equal_time",
@@ -124,11 +127,22 @@ def _run(task: str, arm: str, seed: int, runs: Path) -> str:
         return ""
     folder = runs / name
     if arm in ADABN:
-        _keep(_adabn_result(task, arm, seed, runs / task / ADABN[arm] / str(seed)))
-        print(f"{name}: done", flush=True)
-        return ""
+        trained, folder = ADABN[arm][0], runs / task / ADABN[arm][0] / str(seed)
+        if not _train(folder, _recipe(task, trained, seed)):  # nothing to do if its run is still there
+            return name
+        _keep(_adabn_result(task, arm, seed, folder, keep_encoder=ADABN[arm][1]))
+    else:
+        recipe = _recipe(task, arm, seed)
+        if not _train(folder, recipe):
+            return name
+        _keep(_result(task, arm, seed, folder, recipe))
+    print(f"{name}: done", flush=True)
+    return ""
+
+
+def _train(folder: Path, recipe: Mapping[str, Any]) -> bool:
+    """Carry a run out, or what is left of it."""
     folder.mkdir(parents=True, exist_ok=True)
-    recipe = _recipe(task, arm, seed)
     (folder / "arm.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
     command = [sys.executable, "-m", "hrda_training", "train", str(folder / "arm.yaml"), "--run", str(folder)]
     with (folder / "output.txt").open("a", encoding="utf-8") as output:
@@ -137,11 +151,8 @@ def _run(task: str, arm: str, seed: int, runs: Path) -> str:
             [*command, "--resume", "auto"], cwd=ROOT, stdout=output, stderr=output, env=environment, check=False
         )
     if done.returncode:
-        print(f"{name}: failed, see {folder / 'output.txt'}", flush=True)
-        return name
-    _keep(_result(task, arm, seed, folder, recipe))
-    print(f"{name}: done", flush=True)
-    return ""
+        print(f"'{folder}' failed, see {folder / 'output.txt'}", flush=True)
+    return not done.returncode
 
 
 def _recipe(task: str, arm: str, seed: int) -> dict[str, Any]:
@@ -199,7 +210,7 @@ def _entry(
     }
 
 
-def _adabn_result(task: str, arm: str, seed: int, run: Path) -> dict[str, Any]:
+def _adabn_result(task: str, arm: str, seed: int, run: Path, *, keep_encoder: bool) -> dict[str, Any]:
     """Score the network of another arm with the target's BatchNorm statistics."""
     import torch
 
@@ -207,7 +218,7 @@ def _adabn_result(task: str, arm: str, seed: int, run: Path) -> dict[str, Any]:
     recipe = load_recipe(run)
     network = load_network(run)
     base = yaml.safe_load((ROOT / "config" / "recipes" / f"{TASKS[task]}.yaml").read_text(encoding="utf-8"))
-    reestimate_batchnorm(network, _target_batches(base["target"], recipe), plan="tiles")
+    reestimate_batchnorm(network, _target_batches(base["target"], recipe), plan="tiles", keep_encoder=keep_encoder)
     scores = [
         {"network": "student", "name": config.name}
         | score(predictor(network, recipe, config), open_validation(config), validation_groups(config)).to_dict()
