@@ -162,8 +162,7 @@ def export_bundle(
         file = "model.onnx" if plan == spec.default_plan else f"{plan}.onnx"
         say(f"exporting window plan '{plan}' to {file}")
         graph = DeployGraph(model, plan, grid, spec.mean, spec.std).eval()
-        (part / file).write_bytes(_to_onnx(graph, _multiple_of(model, spec.grid)))
-        reports[plan] = measure_parity(graph, part / file, sample, _multiple_of(model, spec.grid))
+        reports[plan] = _write_graph(graph, part / file, sample, _multiple_of(model, spec.grid), say)
         graphs[plan] = {"file": file, "grid": list(grid)}
         if reports[plan].labels < MIN_AGREEMENT:
             shutil.rmtree(part)
@@ -177,6 +176,21 @@ def export_bundle(
     write_manifest(part, manifest)
     _replace_folder(part, folder)
     return reports
+
+
+def _write_graph(
+    graph: DeployGraph, file: Path, sample: UInt8Array, multiple_of: int, say: Callable[[str], None]
+) -> ParityReport:
+    """Write a graph with weights in half precision, or in single where that moves too many pixels."""
+    whole = _to_onnx(graph, multiple_of)
+    file.write_bytes(_with_weights_in_half(whole))
+    report = measure_parity(graph, file, sample, multiple_of)
+    if report.labels < MIN_AGREEMENT:
+        # Dark images have many pixels on which two classes are almost equally probable.
+        say(f"{file.name}: half-precision weights agree on {report.labels:.3%} of the pixels only; kept in single")
+        file.write_bytes(whole.SerializeToString())
+        report = measure_parity(graph, file, sample, multiple_of)
+    return report
 
 
 def graph_plans(model: HRDA | Segmenter) -> tuple[str, ...]:
@@ -199,7 +213,7 @@ def measure_parity(graph: DeployGraph, onnx_file: Path, sample: UInt8Array, mult
     return ParityReport(same / total, worst)
 
 
-def _to_onnx(graph: DeployGraph, multiple_of: int) -> bytes:
+def _to_onnx(graph: DeployGraph, multiple_of: int) -> onnx.ModelProto:
     size = {"image": {1: "height", 2: "width"}, "labels": {1: "height", 2: "width"}}
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
@@ -217,25 +231,31 @@ def _to_onnx(graph: DeployGraph, multiple_of: int) -> bytes:
             dynamo=False,
         )
     model = onnx.load_from_string(buffer.getvalue())
-    _store_weights_in_half(model)
+    for node in model.graph.node:
+        node.ClearField("name")  # optional in ONNX, and a tenth of a megabyte of module paths
     onnx.checker.check_model(model, full_check=True)
-    return bytes(model.SerializeToString())
+    return model
 
 
-def _store_weights_in_half(model: onnx.ModelProto) -> None:
+def _with_weights_in_half(whole: onnx.ModelProto) -> bytes:
     """Replace each large float initializer by a half-precision one and a Cast, which loaders fold away."""
-    casts = []
+    model, casts = onnx.ModelProto(), []
+    model.CopyFrom(whole)
     for tensor in model.graph.initializer:
         if tensor.data_type != TensorProto.FLOAT or int(np.prod(tensor.dims)) < _HALF_FROM:
             continue
         name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), f"{name}.half"))
+        tensor.CopyFrom(numpy_helper.from_array(_to_half(numpy_helper.to_array(tensor)), f"{name}.half"))
         casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
     nodes = [*casts, *model.graph.node]
-    for node in nodes:
-        node.ClearField("name")  # optional in ONNX, and a tenth of a megabyte of module paths
     del model.graph.node[:]
     model.graph.node.extend(nodes)
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+def _to_half(values: npt.NDArray[Any]) -> npt.NDArray[np.float16]:
+    return values.astype(np.float16)
 
 
 def _manifest(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import torch.nn.functional as F
@@ -128,6 +129,19 @@ def test_a_foreign_folder_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="is not a bundle"):
         export_bundle(_model(), SPEC, tmp_path, _image())
     assert (tmp_path / "thesis.txt").exists()
+
+
+def test_weights_stay_in_single_precision_where_half_would_move_too_many_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coarse = lambda array: (np.sign(array) * 2.0 ** np.round(np.log2(np.abs(array) + 1e-6))).astype(np.float16)  # noqa: E731
+    monkeypatch.setattr(export_module, "_to_half", coarse)  # far coarser than half precision is
+    said: list[str] = []
+    reports = export_bundle(_model(), SPEC, tmp_path / "tiny", _image(), say=said.append)
+    assert all(report.labels > 0.9999 for report in reports.values())
+    assert sum("kept in single" in line for line in said) == 2
+    graph = onnx.load(tmp_path / "tiny" / "model.onnx")
+    assert not any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in graph.graph.initializer)
 
 
 def test_a_graph_that_disagrees_is_refused_and_the_old_bundle_kept(
