@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hrda_core.errors import BackendError
 from hrda_core.inference import Prediction
 from hrda_core.labels import CITYSCAPES19
-from hrda_ros.codec import ENCODINGS
+from hrda_core.messages import ENCODINGS
 from hrda_ros.pipeline import OUTCOMES
 
 EXAMPLES, MESSAGES = 250, 20

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hrda_core.errors import ImageError
-from hrda_ros.codec import opencv_reason
+from hrda_core.messages.raw import opencv_reason
 
 __all__ = ["decode_compressed"]
 

@@ -1,0 +1,81 @@
+"""One image of a recording, not decoded yet, and the time stamp of a serialised message."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hrda_core.data.image_files import UInt8Array
+from hrda_core.errors import HrdaError, ImageError, require
+from hrda_core.messages import decode_compressed, decode_image
+
+__all__ = ["COMPRESSED", "IMAGE", "IMAGE_TYPES", "RecordedImage", "header_stamp"]
+
+IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+IMAGE_TYPES = (IMAGE, COMPRESSED)
+
+
+@dataclass(frozen=True)
+class RecordedImage:
+    """An image message as it lies in a recording.
+
+    Attributes:
+        topic: where it was published.
+        stamp_ns: time in its header; the time in the recording where the header has none. ns.
+        log_ns: time in the recording, ns.
+        recording: file or folder that it came from.
+        number: 0, 1, ... among the images of its topic over all recordings, in order of reading.
+        message_type: one of `IMAGE_TYPES`.
+        raw: the message as serialised, not compressed.
+        schema_is_ros1: serialised by ROS 1, not as CDR.
+    """
+
+    topic: str
+    stamp_ns: int
+    log_ns: int
+    recording: Path
+    number: int
+    message_type: str
+    raw: bytes = field(repr=False)
+    schema_is_ros1: bool = False
+
+    def decode(self) -> UInt8Array:
+        """Pixels: uint8 (H, W, 3) RGB. May be a view on `raw`, which is only to be read.
+
+        Raises:
+            ImageError: `cause` is `message` where the bytes are no such message, else as
+                `hrda_core.messages.decode_image` and `decode_compressed` say.
+            MissingPackageError: rosbags is not installed.
+        """
+        store = _types(self.schema_is_ros1)
+        try:
+            deserialise = store.deserialize_ros1 if self.schema_is_ros1 else store.deserialize_cdr
+            message = deserialise(self.raw, self.message_type)
+        except HrdaError:
+            raise
+        except Exception as error:  # of struct, numpy, text decoding and rosbags itself
+            raise ImageError(f"{len(self.raw)} bytes are no {self.message_type} ({error})", "message") from error
+        return decode_compressed(message) if self.message_type == COMPRESSED else decode_image(message)
+
+
+def header_stamp(raw: bytes, is_ros1: bool) -> int:
+    """Time stamp of a serialised message that begins with a `std_msgs/Header`, ns; 0 where it has none or nonsense.
+
+    CDR: four bytes of encapsulation, the second odd where little-endian, then seconds and nanoseconds. ROS 1: a
+    sequence number in place of the encapsulation, always little-endian.
+    """
+    if len(raw) < 12:
+        return 0
+    order = "<" if is_ros1 or raw[1] & 1 else ">"
+    seconds, nanoseconds = struct.unpack_from(f"{order}{'I' if is_ros1 else 'i'}I", raw, 4)
+    return int(seconds * 10**9 + nanoseconds) if seconds >= 0 and nanoseconds < 10**9 else 0
+
+
+@cache
+def _types(is_ros1: bool) -> Any:
+    """The standard messages: those of a camera are the same in every distribution."""
+    typesys = require("rosbags.typesys", "bag")
+    return typesys.get_typestore(typesys.Stores.ROS1_NOETIC if is_ros1 else typesys.Stores.ROS2_HUMBLE)

@@ -1,0 +1,105 @@
+"""What the readers of damaged recordings share: their results, and unpacking of data that may be cut off.
+
+Each format has one function `walk(path, findings, wanted, place)` that goes through a file from front to back, steps
+over what is damaged and finds the next message behind it: `salvage_mcap`, `salvage_sqlite`, `salvage_ros1`.
+"""
+
+from __future__ import annotations
+
+import bz2
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hrda_core.errors import require
+
+__all__ = ["Connection", "Findings", "Found", "Salvage", "new_unpacker", "normal_type", "unpack"]
+
+_ZSTD = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+
+
+@dataclass(frozen=True)
+class Salvage:
+    """What became of a damaged recording.
+
+    Attributes:
+        recording: file or folder.
+        kept: images of the chosen topics that were read.
+        lost: images that were recorded and could not be read; None where nothing tells how many there were.
+        reason: what is damaged, one clause.
+    """
+
+    recording: Path
+    kept: int
+    lost: int | None
+    reason: str
+
+
+class Connection(NamedTuple):
+    """A stream of messages in a file: the type as ROS 2 spells it, and whether messages are serialised by ROS 1."""
+
+    topic: str
+    message_type: str
+    is_ros1: bool
+
+
+class Found(NamedTuple):
+    """A message: number of its connection, time in the recording in ns, bytes as stored, and where to find it again."""
+
+    connection: int
+    log_ns: int
+    raw: bytes
+    place: int
+
+
+@dataclass
+class Findings:
+    """What a walk learns beside the messages.
+
+    Attributes:
+        connections: by their number in the file; filled on the way.
+        damage: clauses about what was damaged, in the order of the file.
+        written: messages of each connection that the recorder counted; None where the file does not tell.
+    """
+
+    connections: dict[int, Connection] = field(default_factory=dict)
+    damage: list[str] = field(default_factory=list)
+    written: Mapping[int, int] | None = None
+
+
+def normal_type(name: str) -> str:
+    """`sensor_msgs/Image`, as ROS 1 spells a type, as ROS 2 does: `sensor_msgs/msg/Image`."""
+    package, _, rest = name.partition("/")
+    return f"{package}/msg/{rest}" if rest and "/" not in rest else name
+
+
+def new_unpacker(compression: str) -> Callable[[bytes], bytes]:
+    """A function that unpacks a stream part by part: what a part yields is handed out at once.
+
+    Args:
+        compression: `""` or `none`, `zstd`, `lz4` (frames), `bz2`.
+
+    Raises:
+        KeyError: another compression.
+        MissingPackageError: rosbags, which brings the libraries, is not installed.
+    """
+    makers: dict[str, Callable[[], Any]] = {
+        "zstd": lambda: require(_ZSTD, "bag").ZstdDecompressor(),
+        "lz4": lambda: require("lz4.frame", "bag").LZ4FrameDecompressor(),
+        "bz2": bz2.BZ2Decompressor,
+    }
+    if compression in ("", "none"):
+        return bytes
+    decompress: Callable[[bytes], bytes] = makers[compression]().decompress
+    return decompress
+
+
+def unpack(compression: str, data: bytes) -> bytes:
+    """Unpack data that may be cut off: the result is then the part that could be read.
+
+    Raises:
+        Exception: of the library, where the data is damaged.
+    """
+    return new_unpacker(compression)(data)

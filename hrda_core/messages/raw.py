@@ -1,0 +1,199 @@
+"""`sensor_msgs/Image` to RGB arrays, by duck typing: any object with the same fields will do.
+
+Rows are read by the message's own `step`, so padded rows of any length come out straight; integers are read in the
+message's byte order. rgb8 and 8-bit-compatible layouts are views on the message's memory, everything else is one
+conversion by OpenCV. Rules for what a message leaves open:
+
+    mono16, 16UC1    the high byte is the picture
+    8UC3, 8UC4       BGR and BGRA, the order of OpenCV
+    alpha            dropped
+    yuv*, nv*        ITU-R BT.601, limited range, as OpenCV converts it
+    trailing bytes   ignored (drivers round buffers up)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from hrda_core.errors import ImageError
+
+__all__ = ["ENCODINGS", "decode_image", "opencv_reason"]
+
+UInt8Array = npt.NDArray[np.uint8]
+AnyArray = npt.NDArray[Any]
+Message = Any
+"""A ROS message, or anything with the same fields; `rclpy` has no static types for messages."""
+
+
+@dataclass(frozen=True)
+class _PackedFormat:
+    """Pixels of one plane.
+
+    Attributes:
+        channels: values a pixel.
+        convert: array (H, W, channels) of the format's dtype to uint8 (H, W, 3) RGB.
+        bits: 8 or 16 a value.
+        group: pixels that share their bytes; a row holds whole groups.
+    """
+
+    channels: int
+    convert: Callable[[AnyArray], AnyArray]
+    bits: int = 8
+    group: int = 1
+
+
+def _by_opencv(code: int) -> Callable[[AnyArray], AnyArray]:
+    return lambda pixels: cv2.cvtColor(pixels, code)
+
+
+def _grey(pixels: AnyArray) -> AnyArray:
+    return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
+
+
+def _grey_high_byte(pixels: AnyArray) -> AnyArray:
+    return _grey((pixels[..., 0] >> 8).astype(np.uint8))
+
+
+_BGR, _BGRA = _PackedFormat(3, _by_opencv(cv2.COLOR_BGR2RGB)), _PackedFormat(4, _by_opencv(cv2.COLOR_BGRA2RGB))
+_MONO8, _MONO16 = _PackedFormat(1, _grey), _PackedFormat(1, _grey_high_byte, bits=16)
+_UYVY = _PackedFormat(2, _by_opencv(cv2.COLOR_YUV2RGB_UYVY), group=2)
+_YUYV = _PackedFormat(2, _by_opencv(cv2.COLOR_YUV2RGB_YUY2), group=2)
+
+_PACKED: dict[str, _PackedFormat] = {
+    "rgb8": _PackedFormat(3, lambda pixels: pixels),
+    "bgr8": _BGR,
+    "rgba8": _PackedFormat(4, _by_opencv(cv2.COLOR_RGBA2RGB)),
+    "bgra8": _BGRA,
+    "mono8": _MONO8,
+    "mono16": _MONO16,
+    "8UC1": _MONO8,
+    "8UC3": _BGR,
+    "8UC4": _BGRA,
+    "16UC1": _MONO16,
+    "yuv422": _UYVY,
+    "uyvy": _UYVY,
+    "yuv422_yuy2": _YUYV,
+    "yuyv": _YUYV,
+    # ROS names the first two pixels of the first row, OpenCV those of the second row from the second column on.
+    "bayer_rggb8": _PackedFormat(1, _by_opencv(cv2.COLOR_BayerBG2RGB)),
+    "bayer_bggr8": _PackedFormat(1, _by_opencv(cv2.COLOR_BayerRG2RGB)),
+    "bayer_gbrg8": _PackedFormat(1, _by_opencv(cv2.COLOR_BayerGR2RGB)),
+    "bayer_grbg8": _PackedFormat(1, _by_opencv(cv2.COLOR_BayerGB2RGB)),
+}
+_TWO_PLANES = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
+
+ENCODINGS = (*_PACKED, *_TWO_PLANES)
+"""Encodings that are read without further packages."""
+
+
+def decode_image(message: Message) -> UInt8Array:
+    """Pixels of an image message.
+
+    Args:
+        message: `sensor_msgs/Image`; its `data` is any object with the buffer protocol.
+
+    Returns:
+        uint8 (height, width, 3) RGB. For rgb8 a view on `message.data`: valid as long as the message, only to be read.
+
+    Raises:
+        ImageError: the message contradicts itself or cannot be converted. `cause` is `empty` (a side is 0), `step`
+            (rows shorter than their pixels), `short` (fewer bytes than rows need), `data` (not a byte buffer),
+            `encoding` (unknown) or `convert` (OpenCV refuses).
+    """
+    height, width, encoding = int(message.height), int(message.width), str(message.encoding)
+    if height < 1 or width < 1:
+        raise ImageError(
+            f"an image of {height} x {width} pixels has nothing to segment; both sides must be >= 1", "empty"
+        )
+    try:
+        if encoding in _PACKED:
+            return _decode_packed(message, _PACKED[encoding], height, width)
+        if encoding in _TWO_PLANES:
+            return _decode_two_planes(message, _TWO_PLANES[encoding], height, width)
+    except cv2.error as error:
+        raise ImageError(
+            f"OpenCV cannot convert a {encoding} image of {height} x {width} pixels: {opencv_reason(error)}", "convert"
+        ) from error
+    return _decode_by_cv_bridge(message)
+
+
+def opencv_reason(error: cv2.error) -> str:
+    """What OpenCV complains about, in one line."""
+    text = getattr(error, "err", None) or str(error)
+    return " ".join(text.split())
+
+
+def _view(message: Message, shape: tuple[int, int, int], bits: int = 8, *, group: int = 1, offset: int = 0) -> AnyArray:
+    """No-copy view (rows, columns, channels) on the rows of a message, from byte `offset` on.
+
+    Raises:
+        ImageError: cause `step`, `short` or `data`.
+    """
+    rows, columns, channels = shape
+    step, item = int(message.step), bits // 8
+    columns = -(-columns // group) * group
+    row_bytes = columns * channels * item
+    if step < row_bytes:
+        raise ImageError(
+            f"a {message.encoding} image of {message.width} pixels a row needs {row_bytes} bytes a row, "
+            f"but the message's step is {step}",
+            "step",
+        )
+    needed = offset + step * (rows - 1) + row_bytes
+    if len(message.data) < needed:
+        raise ImageError(
+            f"a {message.encoding} image of {message.height} x {message.width} pixels with step {step} needs {needed} "
+            f"bytes, but the message holds {len(message.data)}",
+            "short",
+        )
+    dtype = np.dtype(f"{'>' if message.is_bigendian else '<'}u{item}")
+    try:
+        strides = (step, channels * item, item)
+        pixels: AnyArray = np.ndarray((rows, columns, channels), dtype, message.data, offset, strides)
+    except (TypeError, ValueError) as error:
+        kind = type(message.data).__name__
+        raise ImageError(f"image data must be a buffer of bytes, not a {kind} ({error})", "data") from error
+    return pixels
+
+
+def _decode_packed(message: Message, layout: _PackedFormat, height: int, width: int) -> UInt8Array:
+    pixels = _view(message, (height, width, layout.channels), layout.bits, group=layout.group)
+    rgb: UInt8Array = layout.convert(pixels)
+    return rgb if rgb.shape[1] == width else np.ascontiguousarray(rgb[:, :width])
+
+
+def _decode_two_planes(message: Message, code: int, height: int, width: int) -> UInt8Array:
+    """Full-size Y rows, then rows of interleaved chroma at half size; both use the message's step."""
+    chroma_rows, chroma_columns = (height + 1) // 2, (width + 1) // 2
+    offset = int(message.step) * height
+    chroma = _view(message, (chroma_rows, chroma_columns, 2), offset=offset)
+    luma = _view(message, (height, width, 1))[..., 0]
+    if height % 2 or width % 2:
+        # OpenCV wants whole 2 x 2 blocks; the repeated border is cut off again below.
+        luma = np.pad(luma, ((0, height % 2), (0, width % 2)), mode="edge")
+    rgb = np.asarray(cv2.cvtColorTwoPlane(luma, np.ascontiguousarray(chroma), code), np.uint8)
+    return rgb if rgb.shape[:2] == (height, width) else np.ascontiguousarray(rgb[:height, :width])
+
+
+def _decode_by_cv_bridge(message: Message) -> UInt8Array:
+    """Rare encodings, where a ROS distribution brings cv_bridge along."""
+    known = ", ".join(ENCODINGS)
+    try:
+        from cv_bridge import CvBridge
+
+        rgb = CvBridge().imgmsg_to_cv2(message, "rgb8")
+    except Exception as error:  # cv_bridge is absent, or raises errors of its own and of its C++ half
+        raise ImageError(f"image encoding '{message.encoding}' is not known; known are {known}", "encoding") from error
+    if rgb.dtype != np.uint8 or rgb.shape != (message.height, message.width, 3):
+        raise ImageError(
+            f"cv_bridge made {rgb.dtype} {rgb.shape} of encoding '{message.encoding}', not RGB; known are {known}",
+            "encoding",
+        )
+    result: UInt8Array = rgb
+    return result
