@@ -31,10 +31,11 @@ EXTRAS = {
             "ros-rcl-interfaces>=2.3,<3",
             "ros-sensor-msgs>=5.5,<6",
             "ros-std-msgs>=5.5,<6",
+            "ros-std-srvs>=5.5,<6",
         )
     ],
     # Reading and writing recordings.
-    "bag": ["rosbags>=0.11.9,<0.12", "mcap>=1.2"],
+    "bag": ["rosbags>=0.11.9,<0.12", "mcap>=1.2", "jsonargparse>=4.53,<5"],
     # Training, evaluation and export. torch and torchvision must be a matching pair.
     "train": [
         "torch>=2.5",

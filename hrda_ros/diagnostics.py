@@ -3,7 +3,8 @@
 Levels, the first that applies:
 
     ERROR   configuring failed, or frames fail and none is published
-    WARN    not active; some frames fail; messages are refused; fewer masks than `expected_rate`
+    WARN    not active; some frames fail; messages are refused; the last reload failed; fewer masks than
+            `expected_rate`
     STALE   active, but no image for 5 s
     OK      masks go out, or nobody asks for them (`lazy`)
 """
@@ -34,18 +35,21 @@ class NodeReport:
         name: fully qualified node name.
         topic: resolved input topic; empty before the first configure.
         state: lifecycle state.
-        model, backend, plan: what runs; empty while unconfigured.
+        model, model_id, backend, plan: what runs; empty while unconfigured.
         counts, performance: of the pipeline.
         active_s: seconds since activation.
         silent_s: seconds since the last image, or since activation.
         expected_hz: masks a second that the user expects; 0 = none.
         last_error: what ended the last transition; empty where it went well.
+        reloads: how often a model was exchanged on the running node.
+        reload_error: why the last reload failed; empty where it went well.
     """
 
     name: str
     topic: str
     state: str
     model: str
+    model_id: str
     backend: str
     plan: str
     counts: Counts
@@ -54,6 +58,8 @@ class NodeReport:
     silent_s: float
     expected_hz: float
     last_error: str
+    reloads: int
+    reload_error: str
 
 
 def assess(report: NodeReport, before: Counts) -> tuple[int, str]:
@@ -75,6 +81,8 @@ def assess(report: NodeReport, before: Counts) -> tuple[int, str]:
         return STALE, f"no image on {report.topic} for {report.silent_s:.0f} s"
     if now.refused > before.refused:
         return WARN, f"{now.refused - before.refused} message(s) refused: {_causes(now, before, 'refused')}"
+    if report.reload_error:
+        return WARN, f"the last reload failed, '{report.model}' goes on serving: {report.reload_error}"
     if not published and now.stale > before.stale:
         return OK, f"idle: {_causes(now, before, 'stale')}"
     too_slow = report.expected_hz > 0 and speed.published_hz < _RATE_TOLERANCE * report.expected_hz
@@ -117,8 +125,11 @@ def _values(report: NodeReport) -> dict[str, str]:
     values = {
         "state": report.state,
         "model": report.model,
+        "model_id": report.model_id,
         "backend": report.backend,
         "plan": report.plan,
+        "reloads": str(report.reloads),
+        "reload_error": report.reload_error,
         "received": str(counts.received),
         **{outcome: str(getattr(counts, outcome)) for outcome in OUTCOMES},
         "in_flight": str(counts.in_flight),

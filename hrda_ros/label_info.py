@@ -1,41 +1,52 @@
-"""The latched description of the class ids: JSON for everybody, `vision_msgs/LabelInfo` where that package exists."""
+"""What the node says about its masks besides the masks: class names, and which model made them from which frame on.
+
+The text about the classes is `hrda_core.inference.label_info`; the node adds `model_id` and `first_stamp` to it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
 
-from hrda_core.labels import IGNORE_LABEL, LabelSpace
+from hrda_core.inference.bundle import MANIFEST_NAME
+from hrda_core.inference.label_info import label_info_json
+from hrda_core.labels import LabelSpace
+from hrda_ros.segmenter import ModelInfo, Segmenter
 
-__all__ = ["fill_vision_label_info", "label_info_json"]
+__all__ = ["fill_vision_label_info", "model_id", "served_label_info"]
+
+_ID_DIGITS = 12
 
 
-def label_info_json(space: LabelSpace, *, model: str, preset: str, plan: str) -> str:
+def model_id(model: ModelInfo) -> str:
+    """What tells a model from others of the same name: the first 12 hex digits of the sha256 of its manifest file.
+
+    The manifest holds the sha256 of every other file of the bundle. Empty for a model without a folder.
+    """
+    folder = getattr(model, "path", None)
+    if folder is None:
+        return ""
+    return hashlib.sha256((folder / MANIFEST_NAME).read_bytes()).hexdigest()[:_ID_DIGITS]
+
+
+def served_label_info(segmenter: Segmenter, identity: str, first_stamp: tuple[int, int] | None) -> str:
     """The text of `~/label_info`.
 
     Args:
-        space: classes of the mask ids.
-        model, preset, plan: what makes the masks, for display.
+        segmenter: what makes the masks.
+        identity: its `model_id`.
+        first_stamp: seconds and nanoseconds in the header of its first mask since activation; None before that.
 
     Returns:
-        JSON object with `label_space`, `ignore_label`, `model`, `preset`, `plan` and `classes`, a list of objects with
-        `id`, `name`, `color` (RGB 0 to 255) and `thing` (countable object).
+        JSON object as of `hrda_core.inference.label_info.label_info_json`, with `model_id` and `first_stamp`, an
+        object with `sec` and `nanosec`, or null.
     """
-    classes = [
-        {"id": index, "name": name, "color": list(color), "thing": index in space.things}
-        for index, (name, color) in enumerate(zip(space.classes, space.palette, strict=True))
-    ]
-    return json.dumps(
-        {
-            "label_space": space.name,
-            "ignore_label": IGNORE_LABEL,
-            "model": model,
-            "preset": preset,
-            "plan": plan,
-            "classes": classes,
-        }
-    )
+    bundle = segmenter.bundle
+    text = label_info_json(bundle.label_space, model=bundle.name, preset=bundle.preset, plan=segmenter.plan)
+    stamp = None if first_stamp is None else dict(zip(("sec", "nanosec"), first_stamp, strict=True))
+    return json.dumps({**json.loads(text), "model_id": identity, "first_stamp": stamp})
 
 
 def fill_vision_label_info(message: Any, new_class: Callable[[], Any], space: LabelSpace) -> None:

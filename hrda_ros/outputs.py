@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from hrda_core.errors import BackendError
 from hrda_core.inference import Prediction
+from hrda_core.inference.overlay import blend, colorize
 from hrda_ros.codec import MessageBuffer
-from hrda_ros.overlay import blend, colorize
 
 __all__ = ["OUTPUT_ENCODINGS", "MaskOutputs", "PublisherLike"]
 

@@ -24,7 +24,7 @@ __all__ = [
     "refusal",
 ]
 
-NOW, CONFIGURE, START = "now", "configure", "start"
+NOW, RELOAD, CONFIGURE, START = "now", "reload", "configure", "start"
 
 Value: TypeAlias = "bool | int | float | str"
 
@@ -37,8 +37,8 @@ class ParameterSpec:
         name: ROS parameter name.
         default: default value; its Python type is the parameter's type.
         description: for `ros2 param describe` and the documentation.
-        applied: when a new value counts: `now` (from the next frame), `configure` (at the next configure transition)
-            or `start` (read-only).
+        applied: when a new value counts: `now` (from the next frame), `reload` (at the next call of `~/reload` or
+            configure transition), `configure` (at the next configure transition) or `start` (read-only).
         limits: smallest and largest value of a number.
         choices: allowed values of a string.
     """
@@ -90,21 +90,19 @@ class Settings:
         "(JPEG or PNG) on `<image>/compressed`.",
         choices=("raw", "compressed"),
     )
-    model: str = _parameter(
-        "", CONFIGURE, "Folder of the model bundle; empty = the bundle hrda_lite that is installed."
-    )
-    backend: str = _parameter("auto", CONFIGURE, "Inference back end; auto = the fastest here.", choices=BACKEND_NAMES)
+    model: str = _parameter("", RELOAD, "Folder of the model bundle; empty = the bundle hrda_lite that is installed.")
+    backend: str = _parameter("auto", RELOAD, "Inference back end; auto = the fastest here.", choices=BACKEND_NAMES)
     plan: str = _parameter(
-        "", CONFIGURE, "Window plan of the bundle; empty = the bundle's default.", choices=("", *PLAN_NAMES)
+        "", RELOAD, "Window plan of the bundle; empty = the bundle's default.", choices=("", *PLAN_NAMES)
     )
     long_side: int = _parameter(
         -1,
-        CONFIGURE,
+        RELOAD,
         "Shrink images whose longer side exceeds this before inference, pixels; 0 = never, -1 = the bundle's value. "
         "Masks keep the size of the image.",
         limits=(-1, 16384),
     )
-    threads: int = _parameter(0, CONFIGURE, "CPU threads of the back end; 0 = all cores but one.", limits=(0, 256))
+    threads: int = _parameter(0, RELOAD, "CPU threads of the back end; 0 = all cores but one.", limits=(0, 256))
     publish_confidence: bool = _parameter(False, CONFIGURE, "Advertise ~/confidence.")
     overlay_alpha: float = _parameter(0.5, NOW, "Weight of the class colours in ~/overlay.", limits=(0.0, 1.0))
     lazy: bool = _parameter(
@@ -163,7 +161,12 @@ def declare_parameters(node: Any) -> None:
     """
     from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
-    when = {NOW: "", CONFIGURE: "takes effect at the next configure", START: "read-only"}
+    when = {
+        NOW: "",
+        RELOAD: "takes effect at the next ~/reload or configure",
+        CONFIGURE: "takes effect at the next configure",
+        START: "read-only",
+    }
     for spec in PARAMETERS:
         constraints = [f"one of {spec.range_text}"] if spec.choices else []
         descriptor = ParameterDescriptor(

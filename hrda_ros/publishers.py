@@ -1,7 +1,11 @@
-"""The node's output topics as rclpy publishers, made in configure and withdrawn in cleanup."""
+"""The node's output topics as rclpy publishers, made in configure and withdrawn in cleanup.
+
+The topics stay while the models behind them change; `serve` puts a model on them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
@@ -10,9 +14,11 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
-from hrda_ros.label_info import fill_vision_label_info, label_info_json
+from hrda_core.labels import LabelSpace
+from hrda_ros.label_info import fill_vision_label_info, served_label_info
 from hrda_ros.outputs import OUTPUT_ENCODINGS, MaskOutputs
 from hrda_ros.segmenter import Segmenter
+from hrda_ros.served_model import ServedModel, Stamp
 
 __all__ = ["Publishers"]
 
@@ -22,28 +28,24 @@ class Publishers:
 
     Args:
         node: whose private topics they are.
-        segmenter: whose classes they carry.
         confidence: whether `~/confidence` is one of them.
-
-    Attributes:
-        masks: the image topics.
     """
 
-    def __init__(self, node: LifecycleNode, segmenter: Segmenter, *, confidence: bool) -> None:
+    def __init__(self, node: LifecycleNode, *, confidence: bool) -> None:
         self._node = node
         self._made: list[Any] = []
-        images = {
+        self._images = {
             name: self._advertise(Image, name, latched=False)
             for name in OUTPUT_ENCODINGS
             if confidence or name != "confidence"
         }
-        self.masks = MaskOutputs(images, Image, segmenter.bundle.label_space.color_table())
-        self._infos = self._label_infos(segmenter)
+        self._info = self._advertise(String, "label_info", latched=True)
+        self._publish_vision_info = self._vision_info()
 
-    def publish_label_info(self) -> None:
-        """Publish the class names; late subscribers get them too."""
-        for publisher, message in self._infos:
-            publisher.publish(message)
+    def serve(self, segmenter: Segmenter) -> ServedModel:
+        """A model on these topics; nothing is published yet."""
+        masks = MaskOutputs(self._images, Image, segmenter.bundle.label_space.color_table())
+        return ServedModel(segmenter, masks, self._publish)
 
     def close(self) -> None:
         """Withdraw all topics."""
@@ -61,16 +63,22 @@ class Publishers:
         self._made.append(publisher)
         return publisher
 
-    def _label_infos(self, segmenter: Segmenter) -> list[tuple[Any, Any]]:
-        """(publisher, message) of every form of the class names that this machine has message types for."""
-        space, bundle = segmenter.bundle.label_space, segmenter.bundle
-        text = label_info_json(space, model=bundle.name, preset=bundle.preset, plan=segmenter.plan)
-        infos = [(self._advertise(String, "label_info", latched=True), String(data=text))]
+    def _publish(self, served: ServedModel, first_stamp: Stamp | None) -> None:
+        self._info.publish(String(data=served_label_info(served.segmenter, served.model_id, first_stamp)))
+        self._publish_vision_info(served.segmenter.bundle.label_space)
+
+    def _vision_info(self) -> Callable[[LabelSpace], None]:
+        """Publishes the class names as `vision_msgs/LabelInfo`; does nothing where that package is absent."""
         try:
             from vision_msgs.msg import LabelInfo, VisionClass
         except ImportError:
-            return infos
-        message = LabelInfo()
-        message.header.stamp = self._node.get_clock().now().to_msg()
-        fill_vision_label_info(message, VisionClass, space)
-        return [*infos, (self._advertise(LabelInfo, "label_info_vision", latched=True), message)]
+            return lambda space: None
+        publisher = self._advertise(LabelInfo, "label_info_vision", latched=True)
+
+        def publish(space: LabelSpace) -> None:
+            message = LabelInfo()
+            message.header.stamp = self._node.get_clock().now().to_msg()
+            fill_vision_label_info(message, VisionClass, space)
+            publisher.publish(message)
+
+        return publish

@@ -1,7 +1,8 @@
 """The ROS 2 node: camera images in, class masks out. Topics, parameters and services: docs/node.md.
 
 The path of a frame, top to bottom: `_on_image` (executor thread) puts the message into the pipeline's one-element slot;
-`_segment` (worker thread) takes the newest one, decodes, infers and publishes. The rest is lifecycle and reporting.
+`_segment` (worker thread) takes the newest one, decodes, infers and publishes. The rest is reload, lifecycle and
+reporting.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image
 
-from hrda_core.errors import HrdaError
-from hrda_ros.codec import decode_image
-from hrda_ros.compressed import decode_compressed
+from hrda_core.messages import decode_compressed, decode_image
 from hrda_ros.diagnostics import NodeReport
 from hrda_ros.monitor import Monitor
 from hrda_ros.parameters import Settings, declare_parameters, likely_typos, read_settings, refusal
 from hrda_ros.pipeline import Pipeline, StaleFrameError
 from hrda_ros.publishers import Publishers
+from hrda_ros.reload import HotSwap, reason_of
+from hrda_ros.reload_service import ReloadService
 from hrda_ros.segmenter import Segmenter, open_segmenter
+from hrda_ros.served_model import ServedModel, describe_exchange
 from hrda_ros.topic_watch import explain_silence
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["SegmentNode"]
 
 WARM_UP_SIZE = (720, 1280)
-"""Height and width of the image that is segmented once in configure, pixels."""
+"""Height and width of the image that a model segments once before it serves, where no camera image has come, pixels."""
 
 LONGEST_AGE_S = 60.0
 """A stamp that is older comes from another clock (a bag, no time synchronisation), so its age is unknown. Seconds."""
@@ -48,7 +50,8 @@ class SegmentNode(LifecycleNode):
     """Lifecycle node `segment_node`.
 
     Args:
-        predictor_factory: makes the network from the settings, in configure; replaced in tests and benchmarks.
+        predictor_factory: makes the network from the settings, in configure and in a thread of `~/reload`; replaced in
+            tests and benchmarks.
         node_options: passed on to `rclpy.lifecycle.LifecycleNode`.
 
     Raises:
@@ -64,7 +67,8 @@ class SegmentNode(LifecycleNode):
         for typo, name in likely_typos(getattr(self, "_parameter_overrides", {})):
             self.get_logger().warning(f"parameter '{typo}' does not exist and is ignored; was '{name}' meant?")
         self._predictor_factory = predictor_factory
-        self._segmenter: Segmenter | None = None
+        self._models: HotSwap[ServedModel] = HotSwap(describe_exchange)
+        self._image_size = WARM_UP_SIZE
         self._publishers_made: Publishers | None = None
         self._image_subscription: Any = None
         self._state_name, self._last_error, self._topic = "unconfigured", "", ""
@@ -72,6 +76,7 @@ class SegmentNode(LifecycleNode):
         self._input_qos = QoSProfile(depth=1)
         self._pipeline: Pipeline[Any] = Pipeline(self._segment, self._on_problem)
         self._monitor = Monitor(self, self._pipeline, self._report, self._explain_silence)
+        self._reload_service = ReloadService(self, self._models, self._prepare_reload)
 
     # The path of a frame.
 
@@ -83,11 +88,14 @@ class SegmentNode(LifecycleNode):
 
     def _segment(self, message: Any) -> Mapping[str, float]:
         """Worker thread: from camera message to published masks. Returns the durations of the steps, seconds."""
-        segmenter, publishers = self._segmenter, self._publishers_made
-        if segmenter is None or publishers is None:
-            raise StaleFrameError("deactivated")
+        with self._models.frame() as model:
+            if model is None:
+                raise StaleFrameError("deactivated")
+            return self._segment_with(model, message)
+
+    def _segment_with(self, model: ServedModel, message: Any) -> Mapping[str, float]:
         settings = read_settings(self)
-        wanted = publishers.masks.wanted(settings.lazy)
+        wanted = model.masks.wanted(settings.lazy)
         if not wanted:
             raise StaleFrameError("nobody_subscribed")
         age_s = self._age_s(message)
@@ -96,12 +104,14 @@ class SegmentNode(LifecycleNode):
 
         start = time.perf_counter()
         rgb = self._decode(message)
+        self._image_size = rgb.shape[:2]
         decoded = time.perf_counter()
-        prediction = segmenter(rgb)
+        prediction = model.segmenter(rgb)
         inferred = time.perf_counter()
         if not self.context.ok():
             raise StaleFrameError("shutdown")
-        publishers.masks.publish(message.header, rgb, prediction, wanted, settings.overlay_alpha)
+        model.before_masks(message.header)
+        model.masks.publish(message.header, rgb, prediction, wanted, settings.overlay_alpha)
         published = time.perf_counter()
 
         durations = {"decode": decoded - start, "infer": inferred - decoded, "publish": published - inferred}
@@ -113,6 +123,24 @@ class SegmentNode(LifecycleNode):
         stamp = message.header.stamp
         age_s = 1e-9 * (self.get_clock().now().nanoseconds - stamp.sec * 10**9 - stamp.nanosec)
         return age_s if 0 <= age_s <= LONGEST_AGE_S else None
+
+    # The model.
+
+    def _open(self, settings: Settings) -> Segmenter:
+        """The network that the settings name, ready for its first frame."""
+        segmenter = self._predictor_factory(settings)
+        segmenter.warm_up(*self._image_size)
+        return segmenter
+
+    def _prepare_reload(self) -> Callable[[], ServedModel]:
+        """What loads the network that the parameters name now; later changes are for the next reload."""
+        settings, publishers = read_settings(self), self._publishers_made
+
+        def load() -> ServedModel:
+            assert publishers is not None  # a reload is refused while no model serves
+            return publishers.serve(self._open(settings))
+
+        return load
 
     # Lifecycle.
 
@@ -146,9 +174,11 @@ class SegmentNode(LifecycleNode):
         return self.trigger_configure() == success and self.trigger_activate() == success
 
     def close(self) -> None:
-        """Join the worker and free everything; to be called before `destroy_node`."""
+        """Join the worker and a reload, and free everything; to be called before `destroy_node`."""
         self._deactivate()
-        self._segmenter = None
+        self._models.clear()
+        if not self._models.join(_JOIN_TIMEOUT_S):
+            self.get_logger().error(f"the reload has not ended for {_JOIN_TIMEOUT_S:.0f} s; going on without it")
         if self._publishers_made is not None:
             self._publishers_made.close()
             self._publishers_made = None
@@ -159,8 +189,7 @@ class SegmentNode(LifecycleNode):
             for step in steps:
                 step()
         except Exception as error:  # rclpy would turn it into an ERROR without a word
-            reason = str(error) if isinstance(error, HrdaError) else f"{type(error).__name__}: {error}"
-            self._last_error = f"cannot {verb}: {reason}"
+            self._last_error = f"cannot {verb}: {reason_of(error)}"
             if self.context.ok():
                 self.get_logger().error(self._last_error)
             if self._state_name == "unconfigured":
@@ -174,16 +203,13 @@ class SegmentNode(LifecycleNode):
         # OpenCV shares the cores with the back end; its own pool of all cores would slow both down.
         cv2.setNumThreads(max(1, settings.threads))
         started = time.perf_counter()
-        segmenter = self._predictor_factory(settings)
-        segmenter.warm_up(*WARM_UP_SIZE)
+        segmenter = self._open(settings)
         self._message_type, self._decode = _INPUTS[settings.image_transport]
         self._topic = self._input_topic(settings.image_transport)
-        self._publishers_made = Publishers(self, segmenter, confidence=settings.publish_confidence)
-        self._segmenter = segmenter
-        self.get_logger().info(
-            f"model '{segmenter.bundle.name}' ({len(segmenter.bundle.label_space)} classes, plan {segmenter.plan}) is "
-            f"ready on {segmenter.backend_description} after {time.perf_counter() - started:.1f} s"
-        )
+        self._publishers_made = Publishers(self, confidence=settings.publish_confidence)
+        model = self._publishers_made.serve(segmenter)
+        self._models.install(model)
+        self.get_logger().info(f"{model.description}, is ready after {time.perf_counter() - started:.1f} s")
 
     def _input_topic(self, transport: str) -> str:
         """The resolved topic; image transports add their suffix after remapping, as in image_transport."""
@@ -191,8 +217,9 @@ class SegmentNode(LifecycleNode):
         return base if transport == "raw" or base.endswith("/compressed") else f"{base}/compressed"
 
     def _activate(self) -> None:
-        assert self._publishers_made is not None  # the state machine configures first
-        self._publishers_made.publish_label_info()
+        with self._models.frame() as model:  # a reload may be on its way: what is announced must be what serves
+            assert model is not None  # the state machine configures first
+            model.activated()
         self._input_qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         self._image_subscription = self.create_subscription(
             self._message_type,
@@ -206,6 +233,7 @@ class SegmentNode(LifecycleNode):
         self.get_logger().info(f"segmenting images of '{self._topic}'")
 
     def _deactivate(self) -> None:
+        self._models.drop()
         if self._image_subscription is not None:
             self.destroy_subscription(self._image_subscription)
             self._image_subscription = None
@@ -219,14 +247,17 @@ class SegmentNode(LifecycleNode):
             self._monitor.saw_problem(outcome, cause, error)
 
     def _report(self, active_s: float, silent_s: float) -> NodeReport:
-        segmenter = self._segmenter
+        model = self._models.serving
         return NodeReport(
             name=self.get_fully_qualified_name(),
             topic=self._topic,
             state=self._state_name,
-            model=segmenter.bundle.name if segmenter else "",
-            backend=segmenter.backend_description if segmenter else "",
-            plan=segmenter.plan if segmenter else "",
+            model=model.segmenter.bundle.name if model else "",
+            model_id=model.model_id if model else "",
+            backend=model.segmenter.backend_description if model else "",
+            plan=model.segmenter.plan if model else "",
+            reloads=self._models.reloads,
+            reload_error=self._models.last_error,
             counts=self._pipeline.counts(),
             performance=self._pipeline.performance(),
             active_s=active_s,

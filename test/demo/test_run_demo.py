@@ -21,8 +21,8 @@ from street_demo.paths import BAG, DEMO
 from street_demo.recording import decode_frame, open_recording
 from tiny_bundle import expected_labels
 
+from hrda_core.inference.overlay import blend, colorize
 from hrda_core.labels import CITYSCAPES19
-from hrda_ros.overlay import blend, colorize
 
 FRAMES = 6
 SCRIPT = str(DEMO / "run_demo.py")

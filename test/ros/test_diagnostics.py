@@ -17,6 +17,7 @@ GOOD = NodeReport(
     topic="/front/image",
     state="active",
     model="tiny",
+    model_id="0123456789ab",
     backend="onnxruntime",
     plan="tiles",
     counts=replace(NOTHING, received=10, published=10),
@@ -25,6 +26,8 @@ GOOD = NodeReport(
     silent_s=0.1,
     expected_hz=10.0,
     last_error="",
+    reloads=2,
+    reload_error="",
 )
 
 
@@ -43,6 +46,7 @@ def counted(**changes: Any) -> Counts:
         ({"counts": counted(failed=3, published=1)}, WARN, "3 frame(s) failed: cause"),
         ({"silent_s": 7.0}, STALE, "no image on /front/image for 7 s"),
         ({"counts": counted(refused=2, published=5)}, WARN, "2 message(s) refused: cause"),
+        ({"reload_error": "no folder"}, WARN, "the last reload failed, 'tiny' goes on serving: no folder"),
         ({"counts": counted(stale=4)}, OK, "idle: cause"),
         ({"expected_hz": 12.0}, WARN, "9.5 masks a second, expected 12"),
         ({"expected_hz": 12.0, "active_s": 1.0}, OK, "9.5 masks a second"),
@@ -66,6 +70,12 @@ def test_status_carries_names_counters_and_milliseconds() -> None:
     assert (status.level, status.message, status.hardware_id) == (b"\x01", "text", "tiny")
     assert status.name == "front/segment_node: /front/image"
     assert (values["published"], values["refused"], values["refused/cause"]) == ("5", "2", "2")
+    assert (values["model"], values["model_id"], values["reloads"], values["reload_error"]) == (
+        "tiny",
+        "0123456789ab",
+        "2",
+        "",
+    )
     assert (values["total_ms_p50"], values["total_ms_p95"], values["age_ms_p50"]) == ("100.0", "200.0", "n/a")
 
 

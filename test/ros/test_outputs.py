@@ -14,7 +14,7 @@ import pytest
 from hrda_core.errors import BackendError
 from hrda_core.inference import Prediction
 from hrda_core.labels import CITYSCAPES19
-from hrda_ros.codec import decode_image
+from hrda_core.messages import decode_image
 from hrda_ros.label_info import fill_vision_label_info
 from hrda_ros.outputs import OUTPUT_ENCODINGS, MaskOutputs
 

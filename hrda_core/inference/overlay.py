@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["blend", "colorize"]
+from hrda_core.inference.predictor import Prediction
+
+__all__ = ["OUTPUTS", "blend", "colorize", "draw_outputs"]
 
 UInt8Array = npt.NDArray[np.uint8]
+
+OUTPUTS = ("labels", "color", "overlay", "confidence")
+"""What can be made of a prediction: masks of one channel, and pictures in RGB."""
 
 
 def colorize(labels: UInt8Array, table: UInt8Array, out: UInt8Array | None = None) -> UInt8Array:
@@ -45,3 +52,26 @@ def blend(rgb: UInt8Array, color: UInt8Array, alpha: float, out: UInt8Array | No
         out = np.empty(rgb.shape, np.uint8)
     cv2.addWeighted(rgb, 1.0 - alpha, color, alpha, 0.0, dst=out)
     return out
+
+
+def draw_outputs(
+    rgb: UInt8Array, prediction: Prediction, names: Collection[str], table: UInt8Array, alpha: float
+) -> dict[str, UInt8Array]:
+    """The asked-for outputs of one image, the same bytes as the node publishes.
+
+    Args:
+        rgb: uint8 (H, W, 3), RGB.
+        prediction: masks of that size.
+        names: some of `OUTPUTS`.
+        table: uint8 (256, 3) RGB, colour of each class id.
+        alpha: weight of the colours in the overlay, 0 to 1.
+
+    Returns:
+        by name, in the order of `OUTPUTS`: uint8 (H, W) for `labels` and `confidence`, (H, W, 3) RGB for the pictures.
+    """
+    drawn = {"labels": prediction.labels, "confidence": prediction.confidence}
+    if "color" in names or "overlay" in names:
+        drawn["color"] = colorize(prediction.labels, table)
+    if "overlay" in names:
+        drawn["overlay"] = blend(rgb, drawn["color"], alpha)
+    return {name: drawn[name] for name in OUTPUTS if name in names}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from hrda_core.inference.overlay import blend, colorize
 from hrda_core.labels import CITYSCAPES19
-from hrda_ros.overlay import blend, colorize
 
 GENERATOR = np.random.default_rng(5)
 TABLE = CITYSCAPES19.color_table()

@@ -1,0 +1,204 @@
+"""The model that serves, and its exchange for another between two frames. No ROS.
+
+A reload loads the new model beside the old one, in a thread of its own; frames go on with the old one meanwhile. When
+the new model is ready the frame in hand is finished with the old one and the next frame gets the new one. Without a
+frame in hand the exchange happens at once. A model that cannot be loaded changes nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from hrda_core.errors import HrdaError
+
+__all__ = ["HotSwap", "Outcome", "reason_of"]
+
+ModelT = TypeVar("ModelT")
+
+_DROPPED = "the reload was dropped: the node was deactivated, cleaned up or shut down before the new model was ready"
+
+
+def reason_of(error: Exception) -> str:
+    """What an exception says, in one line: our own are sentences, others need their class in front."""
+    if isinstance(error, HrdaError):
+        return str(error)
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a reload ended.
+
+    Attributes:
+        success: the new model serves.
+        message: one sentence.
+    """
+
+    success: bool
+    message: str
+
+
+@dataclass(eq=False)
+class _Attempt(Generic[ModelT]):
+    """One reload on its way.
+
+    Attributes:
+        load, done: as given to `HotSwap.reload`.
+        replaced: the old model, once the new one serves.
+    """
+
+    load: Callable[[], ModelT]
+    done: Callable[[Outcome], None]
+    replaced: list[ModelT] = field(default_factory=list)
+
+
+class HotSwap(Generic[ModelT]):
+    """Holds the model that serves. Frames and reloads may come from any thread.
+
+    Args:
+        describe: sentence for a successful reload, from (old model, new model, seconds from start to exchange).
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        describe: Callable[[ModelT, ModelT, float], str],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._describe = describe
+        self._clock = clock
+        self._condition = threading.Condition()
+        self._serving: ModelT | None = None
+        self._ready: ModelT | None = None
+        self._frames_in_hand = 0
+        self._attempt: _Attempt[ModelT] | None = None
+        self._thread: threading.Thread | None = None
+        self._reloads, self._last_error = 0, ""
+
+    @property
+    def serving(self) -> ModelT | None:
+        """The model that the next frame gets; None before `install`."""
+        return self._serving
+
+    @property
+    def reloads(self) -> int:
+        """How often a model was exchanged."""
+        return self._reloads
+
+    @property
+    def last_error(self) -> str:
+        """Why the last reload failed; empty where it went well, and after `install`."""
+        return self._last_error
+
+    def install(self, model: ModelT) -> None:
+        """Let `model` serve from the start."""
+        with self._condition:
+            self._serving, self._last_error = model, ""
+
+    def clear(self) -> None:
+        """Let no model serve. A reload on its way is dropped."""
+        self.drop()
+        with self._condition:
+            self._serving, self._last_error = None, ""
+
+    @contextmanager
+    def frame(self) -> Iterator[ModelT | None]:
+        """The model for one frame, or for a word about it; it is not exchanged before the block ends.
+
+        None where no model serves.
+        """
+        with self._condition:
+            # Only a worker that never came back with its frame can have left an exchange to this one.
+            self._exchange_if_ready()
+            model = self._serving
+            self._frames_in_hand += 1
+        try:
+            yield model
+        finally:
+            with self._condition:
+                self._frames_in_hand -= 1
+                if not self._frames_in_hand:
+                    self._exchange_if_ready()
+
+    def reload(self, load: Callable[[], ModelT], done: Callable[[Outcome], None]) -> None:
+        """Start to load a model that is to serve in place of the present one. Returns at once.
+
+        Args:
+            load: makes the model, ready for its first frame; runs in a thread of its own. What it raises ends the
+                reload, and the present model goes on serving.
+            done: told once how it ended, in any thread. A reload is refused at once while another one is on its way
+                and while no model serves.
+        """
+        attempt = _Attempt(load, done)
+        with self._condition:
+            refusal = self._refusal()
+            if not refusal:
+                self._attempt = attempt
+                # A daemon: a back end that never comes back must not keep the process.
+                self._thread = threading.Thread(target=self._run, args=(attempt,), name="hrda-reload", daemon=True)
+                self._thread.start()
+        if refusal:
+            done(Outcome(False, refusal))
+
+    def drop(self) -> None:
+        """Forget a reload on its way: its model will not serve. Does not wait for its thread."""
+        with self._condition:
+            attempt, self._attempt, self._ready = self._attempt, None, None
+            self._condition.notify_all()
+        if attempt is not None:
+            attempt.done(Outcome(False, _DROPPED))
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the thread of the last reload; False where it is still busy after `timeout_s`."""
+        thread = self._thread
+        if thread is None:
+            return True
+        thread.join(timeout_s)
+        return not thread.is_alive()
+
+    def _refusal(self) -> str:
+        """Why no reload can start now, empty where one can; the caller holds the lock."""
+        if self._serving is None:
+            return "no model serves yet: the configure transition loads the one that the parameter 'model' names"
+        if self._attempt is not None:
+            return "another reload is on its way; call again when it has ended"
+        return ""
+
+    def _run(self, attempt: _Attempt[ModelT]) -> None:
+        started_s = self._clock()
+        try:
+            model = attempt.load()
+        except Exception as error:  # whatever a back end raises, the old model is still there
+            self._fail(attempt, reason_of(error))
+            return
+        with self._condition:
+            if self._attempt is not attempt:
+                return
+            self._ready = model
+            if not self._frames_in_hand:
+                self._exchange_if_ready()
+            self._condition.wait_for(lambda: self._ready is not model)
+        if attempt.replaced:
+            message = self._describe(attempt.replaced[0], model, self._clock() - started_s)
+            attempt.done(Outcome(True, message))
+
+    def _fail(self, attempt: _Attempt[ModelT], reason: str) -> None:
+        with self._condition:
+            if self._attempt is not attempt:
+                return
+            self._attempt, self._last_error = None, reason
+        attempt.done(Outcome(False, f"the old model goes on serving: {reason}"))
+
+    def _exchange_if_ready(self) -> None:
+        """Let the loaded model serve; the caller holds the lock."""
+        if self._ready is None or self._attempt is None or self._serving is None:
+            return
+        self._attempt.replaced.append(self._serving)
+        self._serving, self._ready, self._attempt = self._ready, None, None
+        self._reloads, self._last_error = self._reloads + 1, ""
+        self._condition.notify_all()

@@ -1,0 +1,81 @@
+"""A model on the node's output topics, and what is said about it there and in the log. No rclpy."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from hrda_ros.label_info import model_id
+from hrda_ros.outputs import MaskOutputs
+from hrda_ros.segmenter import Segmenter
+
+__all__ = ["ServedModel", "Stamp", "describe_exchange"]
+
+Stamp: TypeAlias = "tuple[int, int]"
+"""Seconds and nanoseconds of a message header."""
+
+
+class ServedModel:
+    """A model and its way out: masks in its colours, and the latched information that says which masks are its own.
+
+    Args:
+        segmenter: the model.
+        masks: the image topics.
+        publish_info: publishes the information of this model with the stamp of its first mask, None before that.
+
+    Attributes:
+        segmenter, masks: as given.
+        model_id: see `hrda_ros.label_info.model_id`.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        masks: MaskOutputs,
+        publish_info: Callable[[ServedModel, Stamp | None], None],
+    ) -> None:
+        self.segmenter, self.masks = segmenter, masks
+        self.model_id = model_id(segmenter.bundle)
+        self._publish_info = publish_info
+        self._first_stamp: Stamp | None = None
+        self._lock = threading.Lock()  # what is published last must be what holds last
+
+    @property
+    def description(self) -> str:
+        """Name, classes, window plan and back end, for the log."""
+        segmenter = self.segmenter
+        space = segmenter.bundle.label_space
+        identity = f" ({self.model_id})" if self.model_id else ""
+        return (
+            f"model '{segmenter.bundle.name}'{identity}, {len(space)} classes, plan {segmenter.plan}, "
+            f"on {segmenter.backend_description}"
+        )
+
+    def activated(self) -> None:
+        """Start over: no mask has gone out. Says so."""
+        with self._lock:
+            self._first_stamp = None
+            self._publish_info(self, None)
+
+    def announce(self) -> None:
+        """Publish the information as it is; for a model that serves before a frame comes."""
+        with self._lock:
+            self._publish_info(self, self._first_stamp)
+
+    def before_masks(self, header: Any) -> None:
+        """Publish the information if the masks with this `std_msgs/Header` are the first ones."""
+        if self._first_stamp is None:
+            with self._lock:
+                self._first_stamp = (header.stamp.sec, header.stamp.nanosec)
+                self._publish_info(self, self._first_stamp)
+
+
+def describe_exchange(old: ServedModel, new: ServedModel, duration_s: float) -> str:
+    """One sentence about a reload that took `duration_s` seconds."""
+    before, now = old.segmenter.bundle.label_space, new.segmenter.bundle.label_space
+    if before == now:
+        classes = f"the label space '{now.name}' is the same"
+    else:
+        classes = f"the label space changed from '{before.name}' to '{now.name}', see ~/label_info"
+    return f"{new.description}, serves after {duration_s:.1f} s; {classes}"
