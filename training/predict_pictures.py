@@ -1,0 +1,201 @@
+"""Image files and videos in, a folder of masks and pictures out."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from hrda_core.data.image_files import read_image
+from hrda_core.data.unlabelled import ImageFrames
+from hrda_core.errors import DataError
+from hrda_core.inference import Prediction
+from hrda_core.inference.overlay import draw_outputs
+from hrda_training.output_folder import write_file
+from hrda_training.segmentation import Model, Tally, segmented
+
+__all__ = ["MaskFiles", "predict_images", "predict_videos"]
+
+UInt8Array = npt.NDArray[np.uint8]
+
+_SUFFIXES = {"labels": ".png", "color": ".png", "overlay": ".jpg", "confidence": ".png"}
+_VIDEO_CODEC = "mp4v"  # the one that every build of opencv-python-headless can write
+_USUAL_FPS = 30.0
+
+
+@dataclass(frozen=True)
+class MaskFiles:
+    """The files of one result: `OUTPUT/NAME.png`, or `.jpg` for overlays.
+
+    Attributes:
+        folder: where they go.
+        outputs: some of `hrda_core.inference.overlay.OUTPUTS`.
+        table: uint8 (256, 3) RGB, colour of each class id.
+        overlay_alpha: weight of the colours in the overlay, 0 to 1.
+    """
+
+    folder: Path
+    outputs: Collection[str]
+    table: UInt8Array
+    overlay_alpha: float
+
+    def _files(self, name: str) -> list[Path]:
+        return [self.folder / output / (name + _SUFFIXES[output]) for output in self.outputs]
+
+    def finished(self, name: str) -> bool:
+        """Whether all files of an image are there."""
+        return all(file.is_file() for file in self._files(name))
+
+    def draw(self, rgb: UInt8Array, prediction: Prediction) -> dict[str, UInt8Array]:
+        """What is to be written of an image; see `draw_outputs`."""
+        return draw_outputs(rgb, prediction, self.outputs, self.table, self.overlay_alpha)
+
+    def write(self, name: str, masks: Mapping[str, UInt8Array]) -> None:
+        """Write the files of an image, each whole or not at all."""
+        for output, file in zip(self.outputs, self._files(name), strict=True):
+            pixels = masks[output]
+            bgr = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+            write_file(file, cv2.imencode(file.suffix, bgr)[1].tobytes())
+
+
+def predict_images(
+    paths: Sequence[Path], out: Path, files: MaskFiles, model: Model, tally: Tally, *, resume: bool
+) -> int:
+    """Segment image files and all images below folders. Returns how many were finished before and are skipped.
+
+    Args:
+        paths: images and folders.
+        out: place of the results, which are no input even if they lie below one of the folders.
+        files: where the masks go.
+        model: what segments.
+        tally: is kept up to date.
+        resume: skip images whose files are there.
+
+    Raises:
+        DataError: no image in a folder, or two images whose results would have one name.
+    """
+    named = _named_images(paths, out)
+    todo = [(name, path) for name, path in named.items() if not (resume and files.finished(name))]
+    tally.total = len(todo)
+    frames = segmented(iter(todo), lambda frame: read_image(frame[1]), lambda frame: str(frame[1]), model, tally)
+    with closing(frames):
+        for (name, _), result in frames:
+            if result is not None:
+                files.write(name, files.draw(*result))
+    return len(named) - len(todo)
+
+
+def _named_images(paths: Sequence[Path], out: Path) -> dict[str, Path]:
+    """Name of the result, with sub-folders and without suffix -> image. A suffix that alone tells two apart is kept."""
+    out, part = out.absolute(), out.absolute().with_name(out.name + ".part")
+    found: list[tuple[Path, Path]] = []
+    for path in paths:
+        inside = [(image, image.relative_to(path)) for image in ImageFrames.find(path)] if path.is_dir() else []
+        for image, relative in inside or [(path, Path(path.name))]:
+            if not {out, part} & set(image.absolute().parents):
+                found.append((image, relative))
+    stems = Counter(relative.with_suffix("") for _, relative in found)
+    named: dict[str, Path] = {}
+    for image, relative in found:
+        name = (relative.with_suffix("") if stems[relative.with_suffix("")] == 1 else relative).as_posix()
+        if name in named:
+            raise DataError(
+                f"the results of '{named[name]}' and '{image}' would have the same name; "
+                f"give their common folder, or segment them into two --out"
+            )
+        named[name] = image
+    return named
+
+
+def predict_videos(paths: Sequence[Path], files: MaskFiles, model: Model, tally: Tally) -> list[str]:
+    """Segment videos frame by frame, into `frame_000000` and so on, and `overlay.mp4` where overlays are asked for.
+
+    Several videos get a folder each, named like the video. Returns remarks for the user.
+
+    Raises:
+        DataError: a video cannot be opened, or two have one name.
+    """
+    stems = [path.stem for path in paths]
+    if len(set(stems)) < len(stems):
+        raise DataError("two of the videos have the same name; segment them into two --out")
+    videos = [_Video(path, f"{path.stem}/" if len(paths) > 1 else "") for path in paths]
+    tally.total = sum(video.stated for video in videos)
+    remarks = []
+    for video in videos:
+        before = tally.frames
+        remarks += _predict_video(video, files, model, tally)
+        if tally.frames - before < video.stated:
+            remarks.append(f"'{video.path}' gave {tally.frames - before} of the {video.stated} frames that it states")
+    return remarks
+
+
+class _Video:
+    """A video file that is read once, front to back."""
+
+    def __init__(self, path: Path, prefix: str) -> None:
+        capture = cv2.VideoCapture(str(path))
+        if not capture.isOpened():
+            raise DataError(f"video '{path}' cannot be opened; convert it, for example to H.264 in .mp4")
+        fps, stated = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        capture.release()
+        self.path, self.prefix = path, prefix
+        self.fps = fps if math.isfinite(fps) and 0 < fps <= 1000 else _USUAL_FPS
+        self.stated = int(stated) if math.isfinite(stated) and stated > 0 else 0
+
+    def frames(self) -> Iterator[tuple[str, UInt8Array]]:
+        """Name and BGR image of each frame."""
+        capture = cv2.VideoCapture(str(self.path))
+        try:
+            index = 0
+            while True:
+                good, bgr = capture.read()
+                if not good:
+                    return
+                yield f"{self.prefix}frame_{index:06d}", np.asarray(bgr, np.uint8)
+                index += 1
+        finally:
+            capture.release()
+
+
+def _predict_video(video: _Video, files: MaskFiles, model: Model, tally: Tally) -> list[str]:
+    frames = segmented(video.frames(), _to_rgb, lambda frame: f"{video.path}: {frame[0]}", model, tally)
+    writer: cv2.VideoWriter | None = None
+    path = files.folder / f"{video.prefix}overlay.mp4"
+    with closing(frames):
+        try:
+            for (name, _), result in frames:
+                if result is None:
+                    continue
+                masks = files.draw(*result)
+                files.write(name, masks)
+                if "overlay" in masks:
+                    picture = masks["overlay"]
+                    writer = writer or _open_writer(path, video.fps, picture)
+                    writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        finally:
+            if writer is not None:
+                writer.release()
+    if writer is not None and not path.is_file():
+        return [f"this OpenCV writes no {path.name}; the overlays are pictures only"]
+    return []
+
+
+def _to_rgb(frame: tuple[str, UInt8Array]) -> UInt8Array:
+    return np.asarray(cv2.cvtColor(frame[1], cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _open_writer(path: Path, fps: float, picture: UInt8Array) -> cv2.VideoWriter:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width = picture.shape[:2]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*_VIDEO_CODEC), fps, (width, height))
+    if not writer.isOpened():
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+    return writer

@@ -1,0 +1,227 @@
+"""Segment a stream of frames: the next one is read while this one is inferred, and what cannot be read is left out."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from hrda_core.errors import DataError, ImageError, require
+from hrda_core.inference import Prediction, Predictor
+from hrda_core.inference.bundle import MANIFEST_NAME, file_record
+from hrda_core.inference.label_info import label_info_json
+from hrda_core.labels import CITYSCAPES19, LabelSpace
+
+__all__ = ["Model", "Tally", "open_bundle", "open_run", "segmented"]
+
+UInt8Array = npt.NDArray[np.uint8]
+Frame = TypeVar("Frame")
+Item = TypeVar("Item")
+
+_AHEAD = 2
+"""Frames that are read ahead of the one at hand; each takes the memory of an image."""
+
+_MOST_NAMED = 20
+"""Frames left out that are listed with their reason; the others are only counted."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What segments.
+
+    Attributes:
+        predict: RGB uint8 (H, W, 3) -> masks.
+        space: classes of the mask ids.
+        label_info: JSON text about them, as the node publishes it.
+        about: name, sha256, window plan, long side and back end, for the result.
+    """
+
+    predict: Callable[[UInt8Array], Prediction]
+    space: LabelSpace
+    label_info: str
+    about: Mapping[str, Any]
+
+
+@dataclass
+class Tally:
+    """What became of the frames.
+
+    Attributes:
+        total: how many there are, as far as the input says; 0 = unknown.
+        frames: read or found unreadable so far.
+        written: segmented.
+        unreadable: left out.
+        named: the first few of these: name and reason.
+        seconds: since the start.
+    """
+
+    total: int = 0
+    frames: int = 0
+    written: int = 0
+    unreadable: int = 0
+    named: list[dict[str, str]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def leave_out(self, name: str, reason: str) -> None:
+        """Count a frame that cannot be read."""
+        self.unreadable += 1
+        if len(self.named) < _MOST_NAMED:
+            self.named.append({"name": name, "reason": reason})
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the JSON result."""
+        return {
+            "frames": self.frames,
+            "written": self.written,
+            "unreadable": self.unreadable,
+            "unreadable_first": self.named,
+            "seconds": round(self.seconds, 3),
+            "frames_per_s": round(self.written / self.seconds, 3) if self.seconds else None,
+        }
+
+
+def open_bundle(path: Path, backend: str, plan: str, long_side: int, threads: int) -> Model:
+    """A bundle, as the node opens it. `long_side` below 0 and an empty `plan` are the bundle's."""
+    predictor = Predictor(path, backend, plan or None, long_side=None if long_side < 0 else long_side, threads=threads)
+    bundle = predictor.bundle
+    about = {
+        "model": bundle.name,
+        # The manifest holds the hashes of all other files, so its own stands for the whole bundle.
+        "sha256": file_record(bundle.file(MANIFEST_NAME))["sha256"],
+        "plan": predictor.plan,
+        "long_side": predictor.long_side,
+        "backend": predictor.backend_description,
+    }
+    info = label_info_json(bundle.label_space, model=bundle.name, preset=bundle.preset, plan=predictor.plan)
+    return Model(predictor, bundle.label_space, info, about)
+
+
+def open_run(run: Path, network: str, plan: str, threads: int) -> Model:
+    """A network of a training run, in PyTorch; it gives no confidence."""
+    torch = require("torch", "train")
+    from hrda_core.trainer.checkpoint import CHECKPOINT_NAME
+    from hrda_core.trainer.loading import load_recipe
+    from hrda_core.trainer.state import WEIGHTS_NAME
+    from hrda_training.run_predictor import RunPredictor
+
+    torch.set_num_threads(threads or max(1, torch.get_num_threads() - 1))
+    predictor = RunPredictor(run, network, plan)
+    weights = run / WEIGHTS_NAME
+    if network != "student" or not weights.is_file():
+        weights = run / CHECKPOINT_NAME
+    about = {
+        "model": f"{predictor.name} ({network})",
+        "sha256": file_record(weights)["sha256"],
+        "plan": predictor.plan,
+        "long_side": 0,
+        "backend": predictor.description,
+    }
+    preset = load_recipe(run).model.preset
+    info = label_info_json(CITYSCAPES19, model=predictor.name, preset=preset, plan=predictor.plan)
+    nothing = np.empty((0, 0), np.uint8)
+    return Model(lambda rgb: Prediction(predictor(rgb), nothing), CITYSCAPES19, info, about)
+
+
+def segmented(
+    frames: Iterator[Frame],
+    read: Callable[[Frame], UInt8Array],
+    name: Callable[[Frame], str],
+    model: Model,
+    tally: Tally,
+) -> Generator[tuple[Frame, tuple[UInt8Array, Prediction] | None], None, None]:
+    """Every frame with its RGB image and masks, or with None where it cannot be read.
+
+    Args:
+        frames: in the order of the result; used in another thread, from its first item to its end.
+        read: pixels of a frame, in that thread too; ImageError or DataError leaves the frame out.
+        name: of a frame, for the list of those that were left out.
+        model: what segments.
+        tally: is kept up to date.
+    """
+    progress, begin = _Progress(), time.monotonic()
+    with closing(_ahead(_readings(frames, read))) as readings:
+        for frame, rgb in readings:
+            result = None
+            tally.frames += 1
+            if isinstance(rgb, (ImageError, DataError)):
+                tally.leave_out(name(frame), str(rgb))
+            else:
+                result = (rgb, model.predict(rgb))
+                tally.written += 1
+            yield frame, result
+            tally.seconds = time.monotonic() - begin
+            progress(tally)
+    progress.close()
+
+
+def _readings(
+    frames: Iterator[Frame], read: Callable[[Frame], UInt8Array]
+) -> Generator[tuple[Frame, UInt8Array | ImageError | DataError], None, None]:
+    try:
+        for frame in frames:
+            yield frame, _read(read, frame)
+    finally:
+        if isinstance(frames, Generator):
+            frames.close()
+
+
+def _read(read: Callable[[Frame], UInt8Array], frame: Frame) -> UInt8Array | ImageError | DataError:
+    try:
+        return read(frame)
+    except (ImageError, DataError) as error:
+        return error
+
+
+def _ahead(items: Generator[Item, None, None]) -> Generator[Item, None, None]:
+    """The items, made by one thread that is a little ahead."""
+    end = object()
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting = deque(pool.submit(next, items, end) for _ in range(_AHEAD))
+        try:
+            while (item := waiting.popleft().result()) is not end:
+                yield cast("Item", item)
+                waiting.append(pool.submit(next, items, end))
+        finally:
+            # Files are closed by the thread that opened them: SQLite insists on it.
+            pool.submit(items.close).result()
+
+
+class _Progress:
+    """How many frames are done and how long it takes: overwritten on a terminal, elsewhere a line in a while."""
+
+    _every_s = 30.0
+
+    def __init__(self) -> None:
+        self._last, self._text = time.monotonic(), ""
+
+    def __call__(self, tally: Tally) -> None:
+        rate = tally.frames / max(tally.seconds, 1e-9)
+        left = max(0.0, (tally.total - tally.frames) / rate)
+        self._text = f"{tally.frames} frames, {rate:.1f} frames/s"
+        if tally.total:
+            self._text = (
+                f"{tally.frames}/{tally.total} frames, {rate:.1f} frames/s, {left // 60:.0f} min {left % 60:.0f} s left"
+            )
+        if sys.stderr.isatty():
+            print(f"\r{self._text}   ", end="", file=sys.stderr, flush=True)
+        elif time.monotonic() - self._last >= self._every_s:
+            self._last = time.monotonic()
+            print(self._text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """End the line."""
+        if sys.stderr.isatty() and self._text:
+            print(file=sys.stderr)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
