@@ -123,14 +123,14 @@ COMPARISON_PAGE = """
 """
 
 
-def render(body: str, values: dict[str, Any]) -> str:
-    """The HTML text of a page; `values` needs a `title` and what the body names."""
+def render(body: str, values: dict[str, Any], style: str = "") -> str:
+    """The HTML text of a page; `values` needs a `title` and what the body names, `style` is added to the common one."""
     from hrda_core import __version__
 
     jinja2 = require("jinja2", "train")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(_FRAME.replace("BODY", body))
-    return str(template.render(style=_STYLE, version=__version__, **values))
+    return str(template.render(style=_STYLE + style, version=__version__, **values))
 
 
 def write_page(path: Path, text: str) -> Path:

@@ -1,0 +1,105 @@
+"""The summary of recordings as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+__all__ = ["bag_text", "camera_facts", "clock", "size_text", "sparkline"]
+
+_BARS = "▁▂▃▄▅▆▇█"
+_COLUMNS = 60
+
+
+def bag_text(summary: Mapping[str, Any]) -> str:
+    """Recordings, topics and cameras of a summary (`hrda_core.data.bag_summary.summarise`), with what is damaged."""
+    lines = [*_recordings(summary["recordings"]), "", *_topics(summary["topics"])]
+    for camera in summary["cameras"]:
+        lines += ["", camera["topic"]]
+        lines += [f"  {name:<12}{value}" for name, value in camera_facts(camera)]
+        curves = camera["curves"]
+        lines.append(f"  {'exposure':<12}{sparkline(curves['time_s'], curves['luminance'])}  0 to 255")
+    for entry in summary["salvage"]:
+        lost = "an unknown number" if entry["lost"] is None else entry["lost"]
+        lines += [
+            "",
+            f"damaged: {entry['recording']}",
+            f"  {entry['kept']} images kept, {lost} lost: {entry['reason']}",
+        ]
+    return "\n".join(lines)
+
+
+def camera_facts(camera: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name and text of what is known of a camera of a summary."""
+    sizes = ", ".join(f"{width}x{height}" for width, height in camera["sizes"]) or "none decoded"
+    rate = "–" if camera["rate_hz"] is None else f"{camera['rate_hz']:.2f} Hz median"
+    shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in camera["shares"].items())
+    facts = [
+        ("images", f"{camera['images']}, {rate}, {sizes}, {', '.join(camera['encodings'])}"),
+        ("gaps", _intervals(camera["gaps"], camera["gap_count"])),
+        ("clock back", _intervals(camera["jumps_back"], camera["jump_back_count"])),
+        ("frames", f"{camera['analysed']} analysed: {shares}"),
+    ]
+    if camera["undecodable"]:
+        causes = ", ".join(f"{cause} {count}" for cause, count in camera["undecodable"].items())
+        facts.append(("undecodable", f"{sum(camera['undecodable'].values())} of the analysed: {causes}"))
+    return facts
+
+
+def sparkline(times: Sequence[float], values: Sequence[float], most: float = 255.0) -> str:
+    """Means over time as bars of one character, from 0 to `most`; a space where there is no value."""
+    if not times:
+        return ""
+    begin, length = min(times), max(times) - min(times)
+    columns: list[list[float]] = [[] for _ in range(min(_COLUMNS, len(times)))]
+    for time, value in zip(times, values, strict=True):
+        place = int((time - begin) / length * len(columns)) if length > 0 else 0
+        columns[min(place, len(columns) - 1)].append(value)
+    return "".join(_bar(sum(column) / len(column) / most) if column else " " for column in columns)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss, or h:mm:ss."""
+    whole = round(seconds)
+    minutes, rest = divmod(abs(whole), 60)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return f"-{text}" if whole < 0 else text
+
+
+def size_text(size: int) -> str:
+    """Bytes in a unit that fits."""
+    value = float(size)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"
+
+
+def _recordings(recordings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for entry in recordings:
+        yield entry["path"]
+        length = "no images" if entry["duration_s"] is None else f"{clock(entry['duration_s'])} from {entry['begin']}"
+        yield f"  {entry['storage']}, {size_text(entry['bytes'])}, {length}, {entry['images']} images"
+
+
+def _topics(topics: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    name_width = max(len(topic["name"]) for topic in topics)
+    type_width = max(len(topic["message_type"]) for topic in topics)
+    yield f"{'topic':<{name_width}}  {'type':<{type_width}}{'messages':>10}{'rate':>12}"
+    for topic in topics:
+        count = "–" if topic["count"] is None else topic["count"]
+        rate = "–" if topic["rate_hz"] is None else f"{topic['rate_hz']:.2f} Hz"
+        yield f"{topic['name']:<{name_width}}  {topic['message_type']:<{type_width}}{count:>10}{rate:>12}"
+
+
+def _intervals(intervals: Sequence[Mapping[str, float]], count: int) -> str:
+    if not count:
+        return "none"
+    named = ", ".join(f"{abs(entry['length_s']):.2f} s at {clock(entry['at_s'])}" for entry in intervals)
+    return f"{named}; {count} in all" if count > len(intervals) else named
+
+
+def _bar(share: float) -> str:
+    return _BARS[min(len(_BARS) - 1, max(0, int(share * len(_BARS))))]

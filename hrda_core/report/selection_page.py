@@ -1,0 +1,106 @@
+"""Which frames were selected and why: one picture, and one page with it and the table."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from hrda_core.data.image_files import read_image
+from hrda_core.data.selected_frames import REASONS, SelectedFrame, Selection
+from hrda_core.report.bag_text import clock
+from hrda_core.report.contact_sheet import UInt8Array, contact_sheet, jpeg_bytes
+from hrda_core.report.page import jpeg, render, write_page
+from hrda_core.report.time_figures import draw_reasons
+
+__all__ = ["SELECTION_PAGE", "draw_selection", "write_selection_page"]
+
+SELECTION_PAGE = """
+<table><tr><th>reason</th><th class="number">frames</th><th>meaning</th></tr>
+{% for row in rows %}<tr><td>{{ row.reason }}</td><td class="number">{{ row.count }}</td><td>{{ row.text }}</td></tr>
+{% endfor %}</table>
+<p class="note">{{ frames }} analysed frames of {{ length }}, {{ cameras }}.</p>
+<img src="{{ picture }}" alt="frames over time, and some of each kind">
+"""
+
+_WIDTH = 1100
+_SHOWN_KEPT, _SHOWN_HELD_OUT = 18, 6
+_HEADING_HEIGHT = 30
+
+
+def draw_selection(selection: Selection, folder: Path) -> bytes:
+    """A JPEG: every analysed frame over time by its reason, and some frames that were kept, held out and rejected.
+
+    Args:
+        folder: where `extract_frames` wrote the frames; pictures of files that are not there are left out.
+
+    Raises:
+        DataError: a picture there is damaged.
+        MissingPackageError: matplotlib is not installed.
+    """
+    parts = [_timeline(selection)]
+    rejected = [row for row in selection.rows if row.file and row.reason not in ("kept", "held_out")]
+    for heading, rows, most in (
+        ("kept: adapted on", selection.of("kept"), _SHOWN_KEPT),
+        ("held out: judged on", selection.of("held_out"), _SHOWN_HELD_OUT),
+        ("rejected", rejected, len(rejected)),
+    ):
+        found = [row for row in _evenly(rows, most) if (folder / row.file).is_file()]
+        if found:
+            parts += [_heading(heading), _sheet(found, folder, selection.begin_ns)]
+    return jpeg_bytes(np.concatenate(parts))
+
+
+def write_selection_page(path: Path, selection: Selection, folder: Path) -> Path:
+    """Write the picture and the counts by reason as a page that needs nothing beside it; returns its path.
+
+    Raises:
+        DataError: the file cannot be written.
+        MissingPackageError: jinja2 or matplotlib is not installed.
+    """
+    counts = selection.counts
+    values = {
+        "title": "Frame selection",
+        "rows": [{"reason": name, "count": counts[name], "text": text} for name, text in REASONS.items()],
+        "frames": len(selection.rows),
+        "length": clock(selection.span_s),
+        "cameras": ", ".join(selection.cameras),
+        "picture": jpeg(draw_selection(selection, folder)),
+    }
+    return write_page(path, render(SELECTION_PAGE, values))
+
+
+def _timeline(selection: Selection) -> UInt8Array:
+    times: dict[str, dict[str, list[float]]] = {camera: defaultdict(list) for camera in selection.cameras}
+    for row in selection.rows:
+        times[row.frame.topic][row.reason].append((row.frame.stamp_ns - selection.begin_ns) / 1e9)
+    bgr = cv2.imdecode(np.frombuffer(draw_reasons(times), np.uint8), cv2.IMREAD_COLOR)
+    assert bgr is not None  # it was encoded here
+    height = round(bgr.shape[0] * _WIDTH / bgr.shape[1])
+    resized = cv2.resize(bgr, (_WIDTH, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.cvtColor(resized, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _sheet(rows: Sequence[SelectedFrame], folder: Path, begin_ns: int) -> UInt8Array:
+    pictures = [read_image(folder / row.file) for row in rows]
+    texts = [f"{clock((row.frame.stamp_ns - begin_ns) / 1e9)} {_why(row)}".strip() for row in rows]
+    return contact_sheet(pictures, texts, width=_WIDTH)
+
+
+def _why(row: SelectedFrame) -> str:
+    return "" if row.reason in ("kept", "held_out") else row.reason
+
+
+def _heading(text: str) -> UInt8Array:
+    strip = np.full((_HEADING_HEIGHT, _WIDTH, 3), 255, np.uint8)
+    cv2.putText(strip, text, (1, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
+    return strip
+
+
+def _evenly(rows: Sequence[SelectedFrame], most: int) -> list[SelectedFrame]:
+    ordered = sorted(rows, key=lambda row: row.frame.stamp_ns)
+    count = min(len(ordered), most)
+    return [ordered[place * len(ordered) // count] for place in range(count)]

@@ -1,0 +1,76 @@
+"""`hrda bag info` from the command line."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from made_bag import TOPIC, write_made_bag
+from made_scan import street
+
+from hrda_training.__main__ import main
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_made_bag(tmp_path_factory.mktemp("bag") / "drive", (street(20 * n) for n in range(12)))
+
+
+def test_info_prints_and_writes_what_the_recording_holds(
+    bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result, page = tmp_path / "info.json", tmp_path / "info.html"
+
+    assert main(["bag", "info", str(bag), "--json", str(result), "--out", str(page)]) == 0
+
+    output = capsys.readouterr().out
+    assert TOPIC in output
+    assert str(page) in output
+    values = json.loads(result.read_text())
+    assert values["cameras"][0]["images"] == 12
+    assert values["recordings"][0]["storage"] == "mcap"
+    assert page.read_text().startswith("<!DOCTYPE html>")
+
+
+def test_a_recording_that_is_cut_off_is_shown_with_what_was_kept(
+    bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = next(bag.glob("*.mcap")).read_bytes()
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(content[: len(content) * 6 // 10])
+
+    assert main(["bag", "info", str(cut)]) == 0
+
+    output = capsys.readouterr().out
+    assert "damaged" in output
+    assert "images kept" in output
+
+
+@pytest.mark.parametrize("arguments", [["bag"], ["bag", "--help"], ["bag", "info", "--help"]])
+def test_help_is_given(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with suppress(SystemExit):  # the option parser's way to end
+        assert main(arguments) == 0
+
+    assert "hrda bag info" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["bag", "show"], "no subcommand"),
+        (["bag", "info", "nowhere"], "nowhere"),
+        (["bag", "info"], "paths"),
+        (["bag", "info", "BAG", "--topic", "/rear"], "no image topic '/rear'"),
+        (["bag", "info", "BAG", "--analyse_hz", "0"], "above 0"),
+        (["bag", "info", "BAG", "--out", "nowhere/page.html"], "cannot be written"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    bag: Path, arguments: list[str], word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = main([str(bag) if argument == "BAG" else argument for argument in arguments])
+
+    assert status == 2
+    assert word in capsys.readouterr().err
