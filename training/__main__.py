@@ -21,7 +21,10 @@ __all__ = ["VERBS", "main"]
 VERBS: dict[str, tuple[str, str]] = {
     "models": ("hrda_training.models", "list the networks with their size and cost"),
     "train": ("hrda_training.train", "train a network from a recipe"),
+    "adapt": ("hrda_training.adapt", "adapt a model to recordings without labels, judge it, adopt or keep"),
     "pack-source": ("hrda_training.pack_source", "make a compact, class-balanced excerpt of a labelled data set"),
+    "bag": ("hrda_training.bag", "look into recordings: topics, rates, gaps, light, a contact sheet"),
+    "predict": ("hrda_training.predict", "segment recordings, images or a video"),
     "export": ("hrda_training.export", "turn a checkpoint into a model bundle with ONNX graphs"),
     "import": ("hrda_training.import_checkpoint", "load an official checkpoint (HRDA, DAFormer, MIC) into a bundle"),
     "evaluate": ("hrda_training.evaluate", "score a bundle on labelled images"),

@@ -9,13 +9,13 @@ from typing import Any
 
 from hrda_core.data.image_files import UInt8Array
 from hrda_core.errors import BundleError
-from hrda_core.inference.bundle import Bundle, write_manifest
+from hrda_core.inference.bundle import MANIFEST_NAME, Bundle, write_manifest
 from hrda_core.inference.export import ExportSpec, export_bundle
 from hrda_core.inference.model_card import CARD_NAME, model_card
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.segmenter import Segmenter
 
-__all__ = ["adopt_bundle", "export_candidate"]
+__all__ = ["adopt_bundle", "check_out", "export_candidate"]
 
 
 def export_candidate(
@@ -54,6 +54,16 @@ def export_candidate(
     return Bundle.open(folder)
 
 
+def check_out(out: Path) -> None:
+    """Refuse a place where something else lies.
+
+    Raises:
+        BundleError: `out` is a file, or a folder with something that is not a bundle.
+    """
+    if out.is_file() or (out.exists() and any(out.iterdir()) and not (out / MANIFEST_NAME).exists()):
+        raise BundleError(f"'{out}' exists and is not a bundle; choose another folder with --out")
+
+
 def adopt_bundle(chosen: Bundle, out: Path, adaptation: Mapping[str, Any], report: Path | None) -> Bundle:
     """Copy the chosen bundle to `out` with the report and what was decided; an old bundle there is replaced whole.
 
@@ -64,8 +74,7 @@ def adopt_bundle(chosen: Bundle, out: Path, adaptation: Mapping[str, Any], repor
     Raises:
         BundleError: `out` holds something that is not a bundle, or cannot be written.
     """
-    if out.exists() and any(out.iterdir()) and not (out / "manifest.yaml").exists():
-        raise BundleError(f"'{out}' exists and is not a bundle; choose another folder with --out")
+    check_out(out)
     part, old = out.with_name(out.name + ".part"), out.with_name(out.name + ".old")
     try:
         shutil.rmtree(part, ignore_errors=True)

@@ -27,6 +27,7 @@ __all__ = ["count_labels", "open_or_make_pack", "pack_from_predictions", "pack_o
 
 _TEMPERATURE = 0.01  # T of Rare Class Sampling in the paper
 _IMAGES, _HELD_OUT = 200, 0.1
+_SAMPLED_FRAMES = 24
 
 Count = Callable[[int, int], None]
 
@@ -102,19 +103,36 @@ def pack_of(
 def pack_from_predictions(given: Bundle, frames: UnlabelledFrames, folder: Path, progress: Count) -> SourcePack:
     """The given model's sure predictions on the frames, in place of labels.
 
+    Sure is a matter of the class, as in class-balanced self-training (CBST, arXiv 1810.07911): with one threshold for
+    all, people and signs, of which a model is never as sure as of the road, would be gone.
+
     Raises:
         DataError: the model is hardly sure of anything on any frame.
     """
     predictor = Predictor(given)
+    thresholds = _sure_from(predictor, frames)
 
     def predict(rgb: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
         found = predictor(rgb)
-        return found.labels, found.confidence
+        sure = found.confidence >= thresholds[found.labels]
+        return found.labels, np.where(sure, np.uint8(255), np.uint8(0))
 
     model = f"{given.name} {file_record(given.file(MANIFEST_NAME))['sha256'][:12]}"
     return write_pseudo_pack(
         frames, predict, folder, name=f"sure predictions of {given.name}", model=model, progress=progress
     )
+
+
+def _sure_from(predictor: Predictor, frames: UnlabelledFrames) -> UInt8Array:
+    """Confidence from which a class counts as sure, uint8 (256,): its median over some frames, at most 0.9."""
+    histograms = np.zeros((256, 256), np.int64)
+    for index in np.linspace(0, len(frames) - 1, min(_SAMPLED_FRAMES, len(frames))).round().astype(int):
+        found = predictor(frames.load(int(index)))
+        pairs = found.labels.astype(np.int64) * 256 + found.confidence
+        histograms += np.bincount(pairs.reshape(-1), minlength=1 << 16).reshape(256, 256)
+    half = histograms.sum(axis=1, keepdims=True) / 2
+    medians = (histograms.cumsum(axis=1) >= half).argmax(axis=1)
+    return np.asarray(np.minimum(medians, round(0.9 * 255)), np.uint8)
 
 
 def source_folder(pack: SourcePack) -> SourceFolder:

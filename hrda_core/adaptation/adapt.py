@@ -1,0 +1,190 @@
+"""From recordings without labels to the better model: select, adapt, judge, adopt or keep. One function, resumable.
+
+Stages, each leaving its result in the working folder:
+
+    frames      the recordings are scanned; frames to adapt on and frames to judge on are chosen and written as PNG
+    source      the labelled side: a pack, a data set made into one, or the given model's own sure predictions
+    instant     BatchNorm statistics of the frames: a candidate, and the control of every other one
+    train       self-training from the given model
+    judge       all candidates on held-out frames and on held-out source images, without labels of the target
+    adopt       the chosen bundle goes to its place, with the report; the given model stays if none is better
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hrda_core.adaptation.candidates import adopt_bundle, check_out
+from hrda_core.adaptation.frames import Frames, choose_frames
+from hrda_core.adaptation.judgement import Judged, judge_bundles
+from hrda_core.adaptation.models import adapted_bundle, instant_bundle
+from hrda_core.adaptation.recipe import adaptation_recipe, check_bundle
+from hrda_core.adaptation.reporting import write_adaptation
+from hrda_core.adaptation.request import Request
+from hrda_core.adaptation.sources import open_or_make_pack, pack_from_predictions, source_folder
+from hrda_core.adaptation.training import smallest_size, train
+from hrda_core.adaptation.verdict import Verdict
+from hrda_core.adaptation.workspace import Workspace
+from hrda_core.data.datasets import ImageLabelPairs, pair_folders
+from hrda_core.data.source_pack import SourcePack
+from hrda_core.inference.bundle import Bundle
+from hrda_core.inference.network import load_network
+from hrda_core.trainer.loop import Watch
+
+__all__ = ["Count", "Outcome", "adapt"]
+
+Count = Callable[[str, int, int], None]
+"""Gets what is counted, done, in all."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an adaptation came to.
+
+    Attributes:
+        bundle: the chosen model, in its place.
+        report: the HTML file inside it.
+        choice: `given`, `instant` or `adapted`.
+        judged: measures of all candidates and the verdict, whoever chose.
+        selection: counts of frames by what became of them.
+        stages: seconds by stage.
+    """
+
+    bundle: Path
+    report: Path
+    choice: str
+    judged: Judged
+    selection: Mapping[str, int]
+    stages: Mapping[str, float]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The judgement's."""
+        return self.judged.verdict
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "bundle": str(self.bundle),
+            "report": str(self.report),
+            "choice": self.choice,
+            "verdict": self.verdict.choice,
+            "reasons": list(self.verdict.reasons),
+            "refusals": {name: list(sentences) for name, sentences in self.verdict.refusals.items()},
+            "labels_agree": self.judged.labels_agree,
+            "measures": self.judged.judgement.summary(),
+            "selection": dict(self.selection),
+            "stages": dict(self.stages),
+        }
+
+
+def adapt(request: Request, watch: Watch | None = None, count: Count | None = None) -> Outcome:
+    """Carry it out, or go on where an earlier call with the same request stopped.
+
+    Args:
+        watch: progress and stop requests of the training.
+        count: progress of the other stages.
+
+    Raises:
+        HrdaError: any input that cannot be used; see the stages.
+        StoppedError: `watch` asked to stop.
+    """
+    watch, count = watch or Watch(), count or (lambda what, done, total: None)
+    given = Bundle.open(request.model)
+    check_bundle(given)
+    load_network(given)  # a model without weights is refused before anything is read
+    check_out(request.out)
+    labelled = _labelled(request)
+    work = Workspace.open(request.work, request.identity(given), watch.say)
+    with work.stage("frames", f"choosing from {', '.join(bag.name for bag in request.bags)}"):
+        frames = choose_frames(request.bags, request.topics, work.path("frames"), request.selection, work.say, count)
+    pack = _source(request, given, frames, work, count)
+    bundles, run = {"given": given}, None
+    with work.stage("instant", "BatchNorm statistics of the recording"):
+        bundles["instant"] = instant_bundle(request, given, frames, work.path("instant"), work.say)
+    if pack is not None and request.effort.iterations:
+        run = _train(request, given, pack, frames, work, watch)
+        bundles["adapted"] = adapted_bundle(request, given, run, frames, work.path("adapted"))
+    with work.stage("judge", f"{', '.join(bundles)} on {len(frames.held_out)} frames that were held out"):
+        source = pack.held_out_pairs() if pack is not None and pack.kind == "labelled" else None
+        judged = judge_bundles(
+            bundles, run, frames, source or None, labelled, work.folder, request.runtime.threads, count
+        )
+    choice = judged.verdict.choice if request.choose == "verdict" else request.choose
+    with work.stage("adopt", f"{_WORDS[choice]} '{request.out}'"):
+        report = write_adaptation(request, bundles, choice, judged, pack, frames, run, work)
+        bundle = adopt_bundle(bundles[choice], request.out, _facts(request, choice, judged, pack, given), report)
+    return Outcome(bundle.path, bundle.file(report.name), choice, judged, frames.counts, dict(work.stages))
+
+
+_WORDS = {
+    "given": "the given model is kept: a copy goes to",
+    "instant": "the instantly adapted model goes to",
+    "adapted": "the adapted model goes to",
+}
+
+
+def _labelled(request: Request) -> ImageLabelPairs | None:
+    """Labelled images of the target; a wrong folder shall not wait for the judging to be found."""
+    if request.eval_images is None or request.eval_labels is None:
+        return None
+    return pair_folders(request.eval_images, request.eval_labels)
+
+
+def _source(request: Request, given: Bundle, frames: Frames, work: Workspace, count: Count) -> SourcePack | None:
+    """Labelled images; None where nothing needs them: nothing is trained, and nobody gave any."""
+    if not request.source and not request.effort.iterations:
+        return None
+    text = request.source or "none: the given model's own sure predictions stand in"
+    with work.stage("source", text):
+        if not request.source:
+            return pack_from_predictions(given, frames.adapt, work.path("source"), lambda d, t: count("frames", d, t))
+        pack = open_or_make_pack(
+            request.source,
+            work.path("source"),
+            seed=request.seed,
+            say=work.say,
+            progress=lambda done, total: count("source images", done, total),
+            command=request.command,
+        )
+        work.say(pack.describe())
+        return pack
+
+
+def _train(request: Request, given: Bundle, pack: SourcePack, frames: Frames, work: Workspace, watch: Watch) -> Path:
+    run, effort = work.path("run"), request.effort
+    recipe = adaptation_recipe(
+        given,
+        source_folder(pack),
+        frames.adapt.folder,
+        smallest_size(frames.adapt),
+        effort,
+        name=request.out.name,
+        mic=request.mic,
+        imagenet=request.imagenet,
+        runtime=request.runtime,
+        seed=request.seed,
+        source_is_pseudo=pack.kind == "pseudo",
+    )
+    with work.stage("train", f"{recipe.iterations} steps, crops of {recipe.crop.height} x {recipe.crop.width}"):
+        train(recipe, run, watch)
+    return run
+
+
+def _facts(request: Request, choice: str, judged: Judged, pack: SourcePack | None, given: Bundle) -> dict[str, Any]:
+    """For the manifest of the chosen bundle."""
+    return {
+        "choice": choice,
+        "chosen_by": "verdict" if request.choose == "verdict" else "option",
+        "verdict": judged.verdict.choice,
+        "reasons": list(judged.verdict.reasons),
+        "given": given.name,
+        "recordings": [bag.name for bag in request.bags],
+        "source": "none" if pack is None else pack.describe(),
+        "effort": request.effort.name,
+        "seed": request.seed,
+        "command": request.command,
+    }

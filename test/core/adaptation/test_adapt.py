@@ -1,0 +1,197 @@
+"""The whole way on a made-up drive: a bag without labels, a source, a given model; a better one, or the old one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from made_bag import write_made_bag
+from tiny_network import TINY
+from two_domains import draw_street, write_domain
+
+from hrda_core.adaptation.adapt import Outcome, adapt
+from hrda_core.adaptation.efforts import EFFORTS, Effort
+from hrda_core.adaptation.request import Request
+from hrda_core.adaptation.training import StoppedError
+from hrda_core.data.transforms import AppearanceConfig, CropConfig
+from hrda_core.errors import BundleError, DataError, RecipeError
+from hrda_core.inference import Bundle, Predictor
+from hrda_core.inference.export import ExportSpec, export_bundle
+from hrda_core.labels import CITYSCAPES19
+from hrda_core.trainer.loading import load_network
+from hrda_core.trainer.loop import Watch, fit
+from hrda_core.trainer.optim import OptimConfig
+from hrda_core.trainer.recipe import ModelConfig, Recipe, RuntimeConfig, SourceConfig
+
+SIZE = (144, 192)
+SMALL = Effort("small", "for tests", frames=40, iterations=12, alpha=0.9, warmup=2)
+
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """source/ (labelled), drive/ (a bag of another look), given/ (a model of the source)."""
+    folder = tmp_path_factory.mktemp("adapt")
+    source = write_domain(folder / "source", 30, target=False, seed=0, size=SIZE)
+    rng = np.random.default_rng(5)
+    write_made_bag(folder / "drive", (draw_street(rng, SIZE, target=True)[0] for _ in range(44)), hz=1.0)
+    overrides = TINY | {"detail_crop": [32, 48]}
+    recipe = Recipe(
+        name="given",
+        source=SourceConfig("made", images=source / "images", labels=source / "labels", rcs_min_pixels=60),
+        model=ModelConfig(overrides=overrides, imagenet=False, allow_random_backbone=True),
+        crop=CropConfig(64, 96),
+        appearance=AppearanceConfig(photometric=False),
+        optim=OptimConfig(lr=2e-3, head_lr_factor=2, warmup=10),
+        runtime=RuntimeConfig(threads=1),
+        iterations=120,
+        batch_size=4,
+        average=0.0,
+        checkpoint_every=0,
+    )
+    fit(recipe, folder / "run")
+    spec = ExportSpec(
+        name="given",
+        preset="hrda_lite",
+        label_space=CITYSCAPES19,
+        mean=(127.5,) * 3,
+        std=(127.5,) * 3,
+        long_side=640,
+        overrides=overrides,
+        grid=(2, 2),
+        default_plan="tiles",
+        provenance={"licence": "made up", "settings": recipe.to_dict()},
+    )
+    export_bundle(load_network(folder / "run"), spec, folder / "given", draw_street(rng, (192, 256), target=False)[0])
+    return folder
+
+
+def _request(made: Path, folder: Path, **changes: Any) -> Request:
+    values: dict[str, Any] = {
+        "bags": (made / "drive",),
+        "model": made / "given",
+        "source": str(made / "source"),
+        "out": folder / "out",
+        "work": folder / "work",
+        "effort": SMALL,
+        "runtime": RuntimeConfig(threads=1),
+    }
+    return Request(**values | changes)
+
+
+@pytest.fixture(scope="module")
+def outcome(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    return adapt(_request(made, tmp_path_factory.mktemp("whole"), choose="adapted"))
+
+
+def test_the_chosen_bundle_is_whole_and_says_where_it_comes_from(outcome: Outcome) -> None:
+    bundle = Bundle.open(outcome.bundle)
+    facts = bundle.manifest["provenance"]["adaptation"]
+    assert facts["choice"] == "adapted"
+    assert facts["chosen_by"] == "option"
+    assert facts["recordings"] == ["drive"]
+    assert "report.html" in bundle.manifest["files"]
+    assert "no labels" in bundle.manifest["provenance"]["target_data"]
+    labels = Predictor(bundle)(draw_street(np.random.default_rng(1), SIZE, target=True)[0]).labels
+    assert labels.shape == SIZE
+
+
+def test_the_report_stands_alone(outcome: Outcome) -> None:
+    page = outcome.report.read_text(encoding="utf-8")
+    assert 'src="http' not in page
+    assert page.count("data:image/") >= 4
+
+
+def test_every_candidate_was_measured(outcome: Outcome) -> None:
+    measures = outcome.to_dict()["measures"]["candidates"]
+    assert set(measures) == {"given", "instant", "adapted"}
+    assert measures["adapted"]["network_agreement"] is not None
+    assert all(found["source_miou"] is not None for found in measures.values())
+    assert outcome.selection["kept"] >= 20
+    assert outcome.selection["held_out"] >= 4
+    json.dumps(outcome.to_dict())
+
+
+def test_another_choice_needs_no_second_training(made: Path, outcome: Outcome, tmp_path: Path) -> None:
+    work = outcome.bundle.parent / "work"
+    shutil.copytree(work, tmp_path / "work")
+    request = _request(made, tmp_path, choose="given", out=tmp_path / "kept")
+    steps: list[Any] = []
+    second = adapt(request, Watch(progress=steps.append))
+    assert steps == []
+    assert second.choice == "given"
+    given = Bundle.open(made / "given")
+    assert Bundle.open(second.bundle).manifest["files"]["model.onnx"] == given.manifest["files"]["model.onnx"]
+
+
+def test_an_interrupted_adaptation_goes_on_and_ends_as_if_it_had_not_been(
+    made: Path, outcome: Outcome, tmp_path: Path
+) -> None:
+    calls = iter(range(100))
+    request = _request(made, tmp_path, choose="adapted")
+    with pytest.raises(StoppedError, match="goes on from the checkpoint"):
+        adapt(request, Watch(should_stop=lambda: next(calls) >= 4))
+    assert not request.out.exists()
+    resumed = adapt(request)
+    one, two = Bundle.open(outcome.bundle), Bundle.open(resumed.bundle)
+    assert one.manifest["files"]["model.safetensors"] == two.manifest["files"]["model.safetensors"]
+
+
+def test_instant_without_a_source_trains_nothing_and_takes_no_labels(made: Path, tmp_path: Path) -> None:
+    found = adapt(_request(made, tmp_path, effort=EFFORTS["instant"], source=""))
+    assert set(found.to_dict()["measures"]["candidates"]) == {"given", "instant"}
+    assert not (tmp_path / "work" / "run").exists()
+    assert found.choice in ("given", "instant")
+
+
+def test_without_a_source_the_model_learns_from_its_own_sure_predictions(made: Path, tmp_path: Path) -> None:
+    found = adapt(_request(made, tmp_path, source="", effort=replace(SMALL, iterations=3), choose="adapted"))
+    page = found.report.read_text(encoding="utf-8")
+    assert "forgetting was not measured" in page
+    assert found.to_dict()["measures"]["candidates"]["adapted"]["source_miou"] is None
+
+
+def test_a_drive_of_noise_is_refused_with_what_was_found(made: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    write_made_bag(tmp_path / "noise", (rng.integers(0, 256, (*SIZE, 3), np.uint8) for _ in range(30)), hz=1.0)
+    with pytest.raises(DataError, match=r"0 are left to adapt on \(.*noise"):
+        adapt(_request(made, tmp_path, bags=(tmp_path / "noise",)))
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_are_reported_and_never_decide(made: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(9)
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    for index in range(4):
+        rgb, labels = draw_street(rng, SIZE, target=True)
+        cv2.imwrite(str(tmp_path / "images" / f"{index}.png"), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+        cv2.imwrite(str(tmp_path / "labels" / f"{index}.png"), labels)
+    request = _request(made, tmp_path, effort=EFFORTS["instant"])
+    blind = adapt(request)
+    told = adapt(replace(request, eval_images=tmp_path / "images", eval_labels=tmp_path / "labels"))
+    assert blind.choice == told.choice
+    assert blind.judged.labels_agree is None
+    assert told.judged.labels_agree in (True, False)
+    assert told.to_dict()["measures"]["candidates"]["given"]["eval_miou"] > 0
+
+
+def test_the_given_model_is_never_overwritten(made: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="is the given model"):
+        _request(made, tmp_path, out=made / "given")
+
+
+def test_something_else_in_the_place_of_the_result_is_left_alone(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("years")
+    with pytest.raises(BundleError, match="is not a bundle"):
+        adapt(_request(made, tmp_path))
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "years"
+    assert not (tmp_path / "work").exists()
