@@ -115,7 +115,7 @@ setup(
             "config/**/*.txt",
             "config/**/*.rviz",
             # A bundle's engines/ is left out: TensorRT plans belong to the machine that built them.
-            "models/*/manifest.yaml",
+            "models/*/*.yaml",
             "models/*/*.onnx",
             "models/*/*.safetensors",
             "models/*/MODEL_CARD.md",

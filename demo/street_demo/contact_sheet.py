@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from hrda_core.inference.overlay import colorize
 from hrda_core.labels import LabelSpace
-from hrda_ros.overlay import colorize
 from street_demo.drawing import PAPER, SOFT_INK, draw_legend, draw_tag, draw_text, fit, legend_height, seen_classes
 
 __all__ = ["SheetFrame", "contact_sheet"]
