@@ -21,7 +21,7 @@ from hrda_core.errors import DataError
 __all__ = ["BAG_SUFFIXES", "VIDEO_SUFFIXES", "ImageFrames", "PerProcess", "UnlabelledFrames", "open_unlabelled"]
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv")
-BAG_SUFFIXES = (".bag", ".db3", ".mcap")
+BAG_SUFFIXES = (".bag", ".bag.active", ".db3", ".db3.zstd", ".mcap", ".mcap.zstd")
 
 
 class Closable(Protocol):
@@ -183,10 +183,10 @@ def _kind(path: Path) -> str:
         return "recording" if _is_bag_folder(path.iterdir()) else "folder"
     if not path.exists():
         raise DataError(f"'{path}' does not exist; give a folder of images, a video file, or a recording")
-    suffix = path.suffix.lower()
-    if suffix in BAG_SUFFIXES:
+    name = path.name.lower()
+    if name.endswith(BAG_SUFFIXES):
         return "recording"
-    if suffix in VIDEO_SUFFIXES:
+    if name.endswith(VIDEO_SUFFIXES):
         return "video"
     raise DataError(
         f"'{path}' is no source of images by its name; expected a folder of images, a video "
@@ -195,4 +195,4 @@ def _kind(path: Path) -> str:
 
 
 def _is_bag_folder(entries: Iterable[Path]) -> bool:
-    return any(entry.name == "metadata.yaml" or entry.suffix in (".mcap", ".db3") for entry in entries)
+    return any(entry.name == "metadata.yaml" or entry.name.lower().endswith(BAG_SUFFIXES) for entry in entries)
