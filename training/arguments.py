@@ -20,10 +20,22 @@ def parse(parser: Any, argv: list[str]) -> Any:
     jsonargparse = require("jsonargparse", "train")
     parser.exit_on_error = False
     try:
-        return parser.parse_args(argv)
+        return parser.parse_args([_as_known(parser, argument) for argument in argv])
     except jsonargparse.ArgumentError as error:
         text = " ".join(str(error).split())
         raise RecipeError(f"{text}{_proposal(parser, text)}") from None
+
+
+def _as_known(parser: Any, argument: str) -> str:
+    """`--eval-labels` is `--eval_labels`: which of the two a command uses is not worth a mistake."""
+    flag, equals, value = argument.partition("=")
+    plain = "--" + flag[2:].replace("-", "_")
+    known = _flags(parser)
+    return plain + equals + value if argument.startswith("--") and flag not in known and plain in known else argument
+
+
+def _flags(parser: Any) -> list[str]:
+    return [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
 
 
 def _proposal(parser: Any, text: str) -> str:
@@ -31,6 +43,5 @@ def _proposal(parser: Any, text: str) -> str:
     unknown = re.search(r"unrecognized arguments: (--[\w.]+)", text)
     if unknown is None:
         return ""
-    known = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
-    near = difflib.get_close_matches(unknown.group(1), known, n=1)
+    near = difflib.get_close_matches(unknown.group(1), _flags(parser), n=1)
     return f"; did you mean {near[0]}?" if near else "; --help lists the options"
