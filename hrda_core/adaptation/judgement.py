@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ def judge_bundles(
     Raises:
         DataError: a frame or label cannot be read.
     """
-    path = folder / (JUDGEMENT_NAME if labelled is None else f"labelled_{JUDGEMENT_NAME}")
+    path = folder / _file_name(labelled)
     if path.is_file():
         judgement = Judgement.from_dict(read_json(path))
     else:
@@ -81,6 +82,14 @@ def judge_bundles(
         write_json(path, judgement.to_dict())
     agrees: Any = None if labelled is None else agreement_with_labels(judgement)
     return Judged(judgement, decide(judgement), agrees)
+
+
+def _file_name(labelled: ImageLabelPairs | None) -> str:
+    """Measures against other labels are others."""
+    if labelled is None:
+        return JUDGEMENT_NAME
+    files = "\n".join(str(path.resolve()) for path in (*labelled.images, *labelled.labels))
+    return f"labelled_{hashlib.sha256(files.encode()).hexdigest()[:12]}_{JUDGEMENT_NAME}"
 
 
 def read_image_later(path: Path) -> Callable[[], Any]:

@@ -22,6 +22,7 @@ from hrda_core.adaptation.measures import (
     mutual_information,
 )
 from hrda_core.data.image_files import UInt8Array
+from hrda_core.errors import DataError
 from hrda_core.labels import CITYSCAPES19, IGNORE_LABEL, ClassGroups
 from hrda_core.metrics import LabelledImages
 
@@ -100,9 +101,18 @@ class Judgement:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Judgement:
-        """The reverse of `to_dict`."""
-        candidates = {name: CandidateMeasures(**measures) for name, measures in values["candidates"].items()}
-        return cls(candidates, int(values["frames"]), tuple(values["groups"]))
+        """The reverse of `to_dict`.
+
+        Raises:
+            DataError: the values are those of another release.
+        """
+        try:
+            candidates = {name: CandidateMeasures(**measures) for name, measures in values["candidates"].items()}
+            return cls(candidates, int(values["frames"]), tuple(values["groups"]))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"the kept measures are of another release ({error!r}); delete judgement.json in the working folder"
+            ) from error
 
     def summary(self) -> dict[str, Any]:
         """Means for reports, by candidate; None where a measure was not taken."""
@@ -179,9 +189,9 @@ def judge(
     return Judgement(found, len(held_out), groups.names)
 
 
-def mean_iou(overlaps: Overlaps) -> float | None:
+def mean_iou(overlaps: Overlaps | npt.NDArray[np.int64]) -> float | None:
     """Mean IoU over the groups that are labelled somewhere, 0..1; None without an image."""
-    if not overlaps:
+    if not len(overlaps):
         return None
     total = np.asarray(overlaps).sum(axis=0)
     values = _iou(total)[total[2] > 0]

@@ -114,7 +114,8 @@ def _notes(request: Request, pack: SourcePack | None, run: Path | None) -> list[
     if run is not None:
         notes += load_recipe(run).paper
     notes.append(
-        "The verdict was made without labels of the target. What it rests on is agreement of the model with itself, "
-        "which rose with accuracy on the drives that this was tried on; that is evidence, not proof."
+        "The verdict was made without labels of the target. It rests on what masks of other views tell about a frame, "
+        "and on flicker: one of the two improved with accuracy on the drives that this was tried on. It is evidence, "
+        "not proof."
     )
     return notes

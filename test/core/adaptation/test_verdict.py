@@ -156,10 +156,10 @@ def test_a_judgement_passes_through_plain_values_unchanged() -> None:
 
 
 def test_of_two_good_models_the_one_that_changed_less_is_taken_unless_the_other_is_better() -> None:
-    judgement = _judged(by_colour(0.05))
-    judgement.candidates["instant"] = _judged(by_colour(0.1)).candidates["adapted"]
+    given, good, better = (_judged(by_colour(errors)).candidates["adapted"] for errors in (0.3, 0.1, 0.05))
+    judgement = Judgement({"given": given, "instant": good, "adapted": better}, len(STREETS), GROUPS.names)
     assert decide(judgement).choice == "adapted"
-    judgement.candidates["instant"] = judgement.candidates["adapted"]
+    judgement.candidates["instant"] = better
     verdict = decide(judgement)
     assert verdict.choice == "instant"
     assert "good too" in verdict.refusals["adapted"][0]
@@ -173,3 +173,16 @@ def test_a_few_frames_are_no_ground_to_change_the_model() -> None:
     verdict = decide(judgement)
     assert verdict.choice == "given"
     assert "3 held-out frames are too few" in verdict.refusals["adapted"][0]
+
+
+def test_less_flicker_is_a_gain_where_information_holds() -> None:
+    judgement = _judged(by_colour(0.3))
+    judgement.candidates["given"].flickers, judgement.candidates["adapted"].flickers = [0.2] * 8, [0.1] * 8
+    verdict = decide(judgement)
+    assert verdict.choice == "adapted"
+    assert any("10.0% of the pixels change class" in reason for reason in verdict.reasons)
+    judgement.candidates["adapted"].joint = _judged(by_colour(0.35)).candidates["adapted"].joint
+    assert decide(judgement).choice == "given"
+    judgement.candidates["adapted"].joint = judgement.candidates["given"].joint
+    judgement.candidates["adapted"].flickers = [0.19] * 8
+    assert decide(judgement).choice == "given"
