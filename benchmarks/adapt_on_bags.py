@@ -143,10 +143,13 @@ def _commands(name: str, effort: str, seed: int, drive: Drive, run: Path, folder
         "threads": 1,
         "json": folder / "adapt.json",
     }
+    adapt = ["adapt", *_options(adapted)]
+    if given.is_dir() and pack.is_dir():  # of an interrupted call: the adaptation goes on only with the same ones
+        return [adapt]
     return [
         ["export", str(run), "--out", str(given)],
         ["pack-source", *_options(packed if names is None else packed | {"names": names})],
-        ["adapt", *_options(adapted)],
+        adapt,
     ]
 
 
@@ -157,14 +160,13 @@ def _options(values: Mapping[str, Any]) -> list[str]:
 def _row(name: str, effort: str, seed: int, folder: Path, drive: Drive, log: Path) -> dict[str, Any]:
     outcome = json.loads((folder / "adapt.json").read_text(encoding="utf-8"))
     bundles = {"given": folder / "given"} | {n: folder / "work" / n for n in ("instant", "adapted")}
-    labelled = folder / "labelled"
     scores = {}
     for candidate, bundle in bundles.items():
-        if not bundle.is_dir():
-            continue
-        target = _score(bundle, labelled / "images", labelled / "labels", None, folder, log)
-        known = _score(bundle, *drive.forgetting, folder, log)
-        scores[candidate] = {"target": target["mean_iou"], "target_iou": target["iou"], "known": known["mean_iou"]}
+        if bundle.is_dir():
+            measures = outcome["measures"]["candidates"][candidate]
+            known = _score(bundle, *drive.forgetting, folder, log)
+            # Of the groups that are labelled in the held-out frames.
+            scores[candidate] = {"target": measures["eval_miou"], "known": known["mean_iou"]}
     return {
         "drive": name,
         "effort": effort,
