@@ -11,23 +11,31 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from made_bag import write_made_bag
 from tiny_network import TINY
 from two_domains import draw_street, write_domain
 
 from hrda_core.adaptation.adapt import Outcome, adapt
+from hrda_core.adaptation.candidates import export_candidate
 from hrda_core.adaptation.efforts import EFFORTS, Effort
+from hrda_core.adaptation.frames import choose_frames
+from hrda_core.adaptation.judgement import judge_bundles
 from hrda_core.adaptation.request import Request
 from hrda_core.adaptation.training import StoppedError
+from hrda_core.data.frame_selection import SelectionConfig
+from hrda_core.data.source_pack import SourcePack
 from hrda_core.data.transforms import AppearanceConfig, CropConfig
 from hrda_core.errors import BundleError, DataError, RecipeError
 from hrda_core.inference import Bundle, Predictor
 from hrda_core.inference.export import ExportSpec, export_bundle
+from hrda_core.inference.network import load_network as load_bundle_network
 from hrda_core.labels import CITYSCAPES19
 from hrda_core.trainer.loading import load_network
 from hrda_core.trainer.loop import Watch, fit
 from hrda_core.trainer.optim import OptimConfig
 from hrda_core.trainer.recipe import ModelConfig, Recipe, RuntimeConfig, SourceConfig
+from hrda_core.uda.adabn import reestimate_batchnorm
 
 SIZE = (144, 192)
 SMALL = Effort("small", "for tests", frames=40, iterations=12, alpha=0.9, warmup=2)
@@ -51,7 +59,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         appearance=AppearanceConfig(photometric=False),
         optim=OptimConfig(lr=2e-3, head_lr_factor=2, warmup=10),
         runtime=RuntimeConfig(threads=1),
-        iterations=120,
+        iterations=300,
         batch_size=4,
         average=0.0,
         checkpoint_every=0,
@@ -164,6 +172,43 @@ def test_a_drive_of_noise_is_refused_with_what_was_found(made: Path, tmp_path: P
     with pytest.raises(DataError, match=r"0 are left to adapt on \(.*noise"):
         adapt(_request(made, tmp_path, bags=(tmp_path / "noise",)))
     assert not (tmp_path / "out").exists()
+
+
+def _spoilt(made: Path, folder: Path, name: str, spoil: Any) -> Bundle:
+    given = Bundle.open(made / "given")
+    network = load_bundle_network(given)
+    spoil(network)
+    sample = draw_street(np.random.default_rng(2), (192, 256), target=True)[0]
+    overrides = given.manifest["overrides"]
+    return export_candidate(
+        network, given, folder / name, sample, name=name, overrides=overrides, provenance={}, say=lambda _: None
+    )
+
+
+def test_statistics_of_noise_and_a_single_class_are_refused(made: Path, outcome: Outcome, tmp_path: Path) -> None:
+    def adapt_to_noise(network: Any) -> None:
+        noise = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (8, 3, *SIZE)).astype(np.float32))
+        reestimate_batchnorm(network, [noise], plan="tiles")
+
+    def answer_building(network: Any) -> None:
+        with torch.no_grad():
+            network.decode_head.head.conv_seg.weight.zero_()
+            network.decode_head.head.conv_seg.bias.zero_()[2] = 20.0
+
+    work = outcome.bundle.parent / "work"
+    frames = choose_frames((), (), work / "frames", SelectionConfig(), print, lambda *_: None)
+    bundles = {
+        "given": Bundle.open(made / "given"),
+        "instant": _spoilt(made, tmp_path, "noise", adapt_to_noise),
+        "adapted": _spoilt(made, tmp_path, "constant", answer_building),
+    }
+    source = SourcePack.open(work / "source").held_out_pairs()
+    for known in (source, None):
+        folder = tmp_path / ("with" if known else "without")
+        judged = judge_bundles(bundles, None, frames, known, None, folder, 1, lambda *_: None)
+        assert judged.verdict.choice == "given"
+        assert set(judged.verdict.refusals) == {"instant", "adapted"}
+        assert any("'building' covers 100%" in reason for reason in judged.verdict.refusals["adapted"])
 
 
 def test_labels_are_reported_and_never_decide(made: Path, tmp_path: Path) -> None:
