@@ -30,6 +30,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from hrda_core.data.bag_scan import scan
 from hrda_core.data.recordings import Recordings
+from hrda_core.memory import keep_big_buffers
 
 HEIGHT, WIDTH, HZ = 720, 1280, 30
 TOPIC, IMAGE = "/camera/image_raw", "sensor_msgs/msg/Image"
@@ -73,6 +74,7 @@ def read_bare(bag: Path) -> int:
 
 def read_scan(bag: Path) -> int:
     """Scan as `hrda bag info` does."""
+    keep_big_buffers()  # as `hrda bag info` and `hrda adapt` do
     result = scan(Recordings.open([bag], several=True), pictures=24)
     return sum(len(camera.stamps_ns) for camera in result.cameras)
 

@@ -32,8 +32,8 @@ from sensor_msgs.msg import Image
 
 from hrda_core.inference import Prediction
 from hrda_core.labels import CITYSCAPES19
+from hrda_core.memory import keep_big_buffers
 from hrda_ros.codec import fill_image
-from hrda_ros.memory import keep_big_buffers
 from hrda_ros.segment_node import SegmentNode
 
 HEIGHT, WIDTH, CAMERA_HZ = 1080, 1920, 30

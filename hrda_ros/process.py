@@ -10,7 +10,7 @@ from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import ExternalShutdownException
 
 from hrda_core.errors import HrdaError
-from hrda_ros.memory import keep_big_buffers
+from hrda_core.memory import keep_big_buffers
 from hrda_ros.parameters import read_settings
 from hrda_ros.segment_node import SegmentNode
 

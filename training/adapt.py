@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hrda_core.errors import RecipeError, require
+from hrda_core.memory import keep_big_buffers
 from hrda_training.arguments import parse
 from hrda_training.output import write_json
 
@@ -40,6 +41,7 @@ def main(argv: list[str]) -> int:
     from hrda_core.trainer.loop import Watch
     from hrda_core.trainer.recipe import RuntimeConfig
 
+    keep_big_buffers()
     effort = effort_named(options.effort)
     if (options.eval_labels is None) != (options.eval_images is None):
         raise RecipeError("give both --eval_images and --eval_labels, or neither")

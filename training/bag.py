@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hrda_core.errors import RecipeError, require
+from hrda_core.memory import keep_big_buffers
 from hrda_training.arguments import parse
 from hrda_training.output import Progress, write_json
 
@@ -30,6 +31,7 @@ def main(argv: list[str]) -> int:
         return 0
     if argv[0] != "info":
         raise RecipeError(f"'{argv[0]}' is no subcommand of bag; write: hrda bag info PATH...")
+    keep_big_buffers()
     return _info(parse(_info_parser(), argv[1:]))
 
 

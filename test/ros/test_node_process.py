@@ -121,7 +121,7 @@ def test_node_module_imports_neither_torch_nor_plotting(ros: Any) -> None:
 
 
 def test_ros_free_modules_import_without_ros() -> None:
-    modules = "codec pipeline parameters diagnostics outputs label_info segmenter topic_watch memory"
+    modules = "codec pipeline parameters diagnostics outputs label_info segmenter topic_watch"
     modules += " reload served_model"
     code = "import sys; sys.modules.update(dict.fromkeys(['rclpy', 'sensor_msgs', 'std_msgs', 'rcl_interfaces']));"
     code += "import " + ", ".join(f"hrda_ros.{name}" for name in modules.split())

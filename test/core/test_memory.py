@@ -10,7 +10,7 @@ import pytest
 _CODE = """
 import resource
 import numpy as np
-from hrda_ros.memory import keep_big_buffers
+from hrda_core.memory import keep_big_buffers
 assert keep_big_buffers()
 np.ones(6 << 20, np.uint8)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -1,4 +1,4 @@
-"""Process-wide memory settings for frames of several megabytes."""
+"""Process-wide memory settings for frames of several megabytes: of the node, and of commands that read recordings."""
 
 from __future__ import annotations
 
