@@ -24,6 +24,7 @@ __all__ = [
     "Evaluation",
     "LabelledImages",
     "Scores",
+    "at_size",
     "boundary_f_score",
     "score",
 ]
@@ -240,7 +241,7 @@ def score(
     boundaries = Boundaries(len(groups.groups)) if boundary else None
     for index in range(len(pairs)):
         image, labels = pairs.load(index)
-        prediction, labels = table[_at_size(predict(image), labels.shape)], table[labels]
+        prediction, labels = table[at_size(predict(image), labels.shape)], table[labels]
         confusion.add(prediction, labels)
         if boundaries is not None:
             boundaries.add(prediction, labels)
@@ -274,7 +275,7 @@ def _check_sizes(prediction: UInt8Array, label: UInt8Array) -> None:
         raise DataError(f"prediction {prediction.shape} and labels {label.shape} must have the same size")
 
 
-def _at_size(ids: UInt8Array, size: tuple[int, ...]) -> UInt8Array:
+def at_size(ids: UInt8Array, size: tuple[int, ...]) -> UInt8Array:
     """Nearest pixel, centres aligned: uint8 (h, w) -> (H, W)."""
     if ids.shape == size:
         return ids

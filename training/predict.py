@@ -24,6 +24,7 @@ from hrda_core.data.recording_files import storage_kind
 from hrda_core.data.unlabelled import VIDEO_SUFFIXES
 from hrda_core.errors import DataError, RecipeError, require
 from hrda_core.inference.overlay import OUTPUTS
+from hrda_core.memory import keep_big_buffers
 from hrda_training.arguments import parse
 from hrda_training.output import write_json
 from hrda_training.output_folder import replaced_folder, write_file
@@ -40,6 +41,7 @@ _USUAL_OUTPUTS = {"recordings": "labels,confidence", "images": "labels,overlay",
 def main(argv: list[str]) -> int:
     """Parse, segment, say what was written. Returns the exit code."""
     options = parse(_parser(), argv)
+    keep_big_buffers()
     kind = _kind_of_all(options.input)
     outputs = _outputs(options, kind)
     _check(options, kind)

@@ -221,7 +221,3 @@ class _Progress:
         """End the line."""
         if sys.stderr.isatty() and self._text:
             print(file=sys.stderr)
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"

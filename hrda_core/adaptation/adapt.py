@@ -24,12 +24,13 @@ from hrda_core.adaptation.models import adapted_bundle, instant_bundle
 from hrda_core.adaptation.recipe import adaptation_recipe, check_bundle
 from hrda_core.adaptation.reporting import write_adaptation
 from hrda_core.adaptation.request import Request
-from hrda_core.adaptation.sources import open_or_make_pack, pack_from_predictions, source_folder
+from hrda_core.adaptation.sources import check_source, open_or_make_pack, pack_from_predictions, source_folder
 from hrda_core.adaptation.training import smallest_size, train
 from hrda_core.adaptation.verdict import Verdict
 from hrda_core.adaptation.workspace import Workspace
 from hrda_core.data.datasets import ImageLabelPairs, pair_folders
 from hrda_core.data.source_pack import SourcePack
+from hrda_core.errors import HrdaError
 from hrda_core.inference.bundle import Bundle
 from hrda_core.inference.network import load_network
 from hrda_core.trainer.loop import Watch
@@ -98,9 +99,9 @@ def adapt(request: Request, watch: Watch | None = None, count: Count | None = No
     load_network(given)  # a model without weights is refused before anything is read
     check_out(request.out)
     labelled = _labelled(request)
+    check_source(request.source)
     work = Workspace.open(request.work, request.identity(given), watch.say)
-    with work.stage("frames", f"choosing from {', '.join(bag.name for bag in request.bags)}"):
-        frames = choose_frames(request.bags, request.topics, work.path("frames"), request.selection, work.say, count)
+    frames = _frames(request, work, count)
     pack = _source(request, given, frames, work, count)
     bundles, run = {"given": given}, None
     with work.stage("instant", "BatchNorm statistics of the recording"):
@@ -132,6 +133,15 @@ def _labelled(request: Request) -> ImageLabelPairs | None:
     if request.eval_images is None or request.eval_labels is None:
         return None
     return pair_folders(request.eval_images, request.eval_labels)
+
+
+def _frames(request: Request, work: Workspace, count: Count) -> Frames:
+    try:
+        with work.stage("frames", f"choosing from {', '.join(bag.name for bag in request.bags)}"):
+            return choose_frames(request.bags, request.topics, work.path("frames"), request.selection, work.say, count)
+    except HrdaError:
+        work.discard_if_empty()
+        raise
 
 
 def _source(request: Request, given: Bundle, frames: Frames, work: Workspace, count: Count) -> SourcePack | None:

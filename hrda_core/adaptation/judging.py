@@ -23,8 +23,8 @@ from hrda_core.adaptation.measures import (
 )
 from hrda_core.data.image_files import UInt8Array
 from hrda_core.errors import DataError
-from hrda_core.labels import CITYSCAPES19, IGNORE_LABEL, ClassGroups
-from hrda_core.metrics import LabelledImages
+from hrda_core.labels import CITYSCAPES19, ClassGroups
+from hrda_core.metrics import Confusion, LabelledImages, at_size
 
 __all__ = ["GIVEN", "CandidateMeasures", "Judgement", "judge", "mean_iou"]
 
@@ -235,16 +235,12 @@ def _score(
     name: str,
 ) -> None:
     table, count = groups.table(), len(groups.groups)
-    truth = table[labels]
-    known = truth != IGNORE_LABEL
     for candidate in candidates:
-        guess = table[candidate.predict(rgb).labels]
-        right = np.bincount(truth[known & (guess == truth)], minlength=count)
-        guessed = guess[known]
-        predicted = np.bincount(guessed[guessed != IGNORE_LABEL], minlength=count)
-        getattr(found[candidate.name], name).append(
-            [right.tolist(), predicted.tolist(), np.bincount(truth[known], minlength=count).tolist()]
-        )
+        confusion = Confusion(count)
+        confusion.add(table[at_size(candidate.predict(rgb).labels, labels.shape)], table[labels])
+        counts = confusion.counts
+        right, predicted, labelled = counts.diagonal(), counts[:, :count].sum(axis=0), counts.sum(axis=1)
+        getattr(found[candidate.name], name).append([right.tolist(), predicted.tolist(), labelled.tolist()])
 
 
 class _Steps:

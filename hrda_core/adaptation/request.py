@@ -23,7 +23,7 @@ class Request:
     """What is to be done.
 
     Attributes:
-        bags: recordings, folders of images or videos of the target, without labels.
+        bags: recordings of the target, without labels.
         topics: camera topics; empty = the only one.
         model: bundle to start from.
         source: pack or data set, see `open_or_make_pack`; empty = source-free.

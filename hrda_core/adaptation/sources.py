@@ -23,13 +23,25 @@ from hrda_core.inference.bundle import MANIFEST_NAME, Bundle, file_record
 from hrda_core.labels import CITYSCAPES19
 from hrda_core.uda.rare_class_sampling import class_probabilities
 
-__all__ = ["count_labels", "open_or_make_pack", "pack_from_predictions", "pack_of", "source_folder"]
+__all__ = ["check_source", "count_labels", "open_or_make_pack", "pack_from_predictions", "pack_of", "source_folder"]
 
 _TEMPERATURE = 0.01  # T of Rare Class Sampling in the paper
 _IMAGES, _HELD_OUT = 200, 0.1
 _SAMPLED_FRAMES = 24
 
 Count = Callable[[int, int], None]
+
+
+def check_source(spec: str) -> None:
+    """Refuse a source that is not there, before anything else is done; empty = none is asked for.
+
+    Raises:
+        DataError: nothing usable is there.
+    """
+    if spec and is_pack(Path(spec)):
+        SourcePack.open(Path(spec))
+    elif spec:
+        open_source(spec)
 
 
 def open_or_make_pack(

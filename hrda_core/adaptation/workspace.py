@@ -63,6 +63,14 @@ class Workspace:
         stages = folder / _STAGES_NAME
         return cls(folder, say, dict(read_json(stages)) if stages.exists() else {})
 
+    def discard_if_empty(self) -> None:
+        """Remove the folder if no stage has left anything: a mistyped path must not block the right one."""
+        own = {self.folder / OPTIONS_NAME, self.folder / _STAGES_NAME}
+        if set(self.folder.iterdir()) <= own:
+            for path in own:
+                path.unlink(missing_ok=True)
+            self.folder.rmdir()
+
     def path(self, name: str) -> Path:
         """Path of a file in the folder."""
         return self.folder / name

@@ -228,6 +228,13 @@ def test_labels_are_reported_and_never_decide(made: Path, tmp_path: Path) -> Non
     assert told.to_dict()["measures"]["candidates"]["given"]["eval_miou"] > 0
 
 
+def test_a_mistyped_path_leaves_nothing_that_stands_in_the_way(made: Path, tmp_path: Path) -> None:
+    for wrong in ({"bags": (made / "drvie",)}, {"source": str(made / "surce")}, {"topics": ("/rear",)}):
+        with pytest.raises(DataError):
+            adapt(_request(made, tmp_path, **wrong))
+        assert not (tmp_path / "work").exists()
+
+
 def test_the_given_model_is_never_overwritten(made: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="is the given model"):
         _request(made, tmp_path, out=made / "given")

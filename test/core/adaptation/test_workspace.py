@@ -42,6 +42,16 @@ def test_a_failed_stage_counts_its_time_and_passes_the_error_on(tmp_path: Path) 
     assert "train" in read_json(tmp_path / "work" / "stages.json")
 
 
+def test_a_folder_in_which_nothing_was_reached_is_removed_and_another_is_kept(tmp_path: Path) -> None:
+    work = _open(tmp_path / "work")
+    work.discard_if_empty()
+    assert not (tmp_path / "work").exists()
+    work = _open(tmp_path / "work")
+    write_json(work.path("frames/selection.json"), {})
+    work.discard_if_empty()
+    assert (tmp_path / "work" / "frames" / "selection.json").is_file()
+
+
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(DataError, match=r"x\.json' cannot be read"):
