@@ -56,7 +56,7 @@ EXTRAS = {
         "Pillow>=9",
     ],
     # Inference on NVIDIA GPUs.
-    "tensorrt": ["tensorrt>=8.6", "cuda-python>=12"],
+    "tensorrt": ["tensorrt>=8.6", "cuda-python>=12", "tqdm>=4.60"],
     # Tests, lint and the colcon build. colcon-core needs setuptools below 80.
     "test": [
         "pytest>=7",

@@ -5,7 +5,10 @@ HRDA lie (paper section 3.4, "HRDA"; names, costs and the choice between them: d
 
     nested    outer windows on a sliding grid, each a context with overlapping detail crops: the paper's test mode
     overlap   one context of the whole image, overlapping detail crops
-    tiles     one context of the whole image, disjoint detail tiles of equal size
+    tiles     one context of the whole image, disjoint detail tiles of equal size, or ones that overlap a little
+    topk      as tiles, but only the `keep` tiles run where the context says that detail matters; elsewhere the context
+              stands alone
+    rotate    as tiles, but `keep` tiles a frame of a video run, in turn; the others show what they gave last
     context   the context alone
     whole     single-scale networks: the whole image at once
     slide     single-scale networks: windows on a sliding grid
@@ -18,13 +21,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from types import EllipsisType
 
 from hrda_core.errors import BackendError, ImageError, RecipeError
 
 __all__ = [
+    "GRAPH_PLANS",
     "HRDA_PLANS",
     "PLAN_NAMES",
     "SINGLE_SCALE_PLANS",
@@ -34,11 +38,16 @@ __all__ = [
     "sliding_windows",
 ]
 
-HRDA_PLANS = ("nested", "overlap", "tiles", "context")
+HRDA_PLANS = ("nested", "overlap", "tiles", "topk", "context")
+"""Plans for one image through an HRDA network."""
+
 SINGLE_SCALE_PLANS = ("whole", "slide")
 
 PLAN_NAMES = ("context", "tiles")
-"""Plans that a bundle may carry as an ONNX graph: those whose crops do not depend on more than a grid."""
+"""Plans of HRDA that a bundle carries as a graph for any image size: those whose crops depend on a grid alone."""
+
+GRAPH_PLANS = ("tiles", "overlap", "topk", "rotate", "context", "whole")
+"""Plans that a bundle may carry as a graph for one image size."""
 
 Size = tuple[int, int]
 """Height and width, pixels."""
@@ -87,13 +96,14 @@ class WindowPlan:
     """Where to look in one image of a given size.
 
     Attributes:
-        name: one of `HRDA_PLANS` or `SINGLE_SCALE_PLANS`.
+        name: one of `HRDA_PLANS` or `SINGLE_SCALE_PLANS`, or `rotate`.
         height, width: size of the image as it came, pixels.
         padded_height, padded_width: size after padding at the bottom and right, pixels.
         context_scale: factor from a window to its context image, 0 to 1.
         windows: what the context branch (or a single-scale network) sees, row-major, all of one size.
         detail: distinct detail crops, all of one size; empty for `context`, `whole` and `slide`.
         detail_of: for each window the indices of its detail crops, in row-major order within the window.
+        keep: how many of the detail crops run for one image (`topk`, `rotate`); 0 = all.
     """
 
     name: str
@@ -105,6 +115,12 @@ class WindowPlan:
     windows: tuple[CropBox, ...]
     detail: tuple[CropBox, ...]
     detail_of: tuple[tuple[int, ...], ...]
+    keep: int = 0
+
+    @property
+    def crops_run(self) -> int:
+        """Detail crops that the network sees for one image."""
+        return self.keep or len(self.detail)
 
     @property
     def detail_count(self) -> int:
@@ -143,11 +159,15 @@ def plan_windows(
     crop: Size | None = None,
     stride: Size | None = None,
     share_detail: bool = True,
+    overlap: int = 0,
+    keep: int | None = None,
+    step: int = 8,
 ) -> WindowPlan:
     """Cut an image of `height` x `width` pixels.
 
     Args:
-        name: one of `HRDA_PLANS` or `SINGLE_SCALE_PLANS`.
+        name: one of `HRDA_PLANS` or `SINGLE_SCALE_PLANS`, or `rotate`. What is said of `tiles` holds for `topk` and
+            `rotate` too.
         height, width: image size, at least 1 x 1.
         grid: `tiles`: rows and columns of detail tiles; each side of the padded image divides evenly by it. None = as
             many tiles, of at least the size of `detail_crop`, as fit.
@@ -161,21 +181,26 @@ def plan_windows(
         crop, stride: `nested`, `slide`: size of outer windows (None = twice the detail crop for `nested`, 512 x 512
             for `slide`) and step between them (None = half). An axis as long as the crop or longer is not padded.
         share_detail: `nested`: list detail crops that several windows have in common once.
+        overlap: `tiles`: pixels that neighbouring tiles share at least, 0 to a quarter of the tile. The image is then
+            padded to `multiple_of` alone, and tiles may share more, so that equal ones of the right size fit.
+        keep: `topk`, `rotate`: detail tiles that run, 1 to their number; None = half of them, rounded up.
+        step: `tiles` that overlap begin at multiples of this, pixels.
 
     Raises:
         BackendError: unknown plan name.
         ImageError: a side below 1.
         RecipeError: windows or strides that cannot cover an image.
     """
-    if name not in HRDA_PLANS + SINGLE_SCALE_PLANS:
+    if name not in _ALL_PLANS:
         raise BackendError(f"window plan '{name}' is not known; choose one of {', '.join(_ALL_PLANS)}")
     if height < 1 or width < 1:
         raise ImageError(f"an image of {height} x {width} pixels is empty; both sides must be at least 1", "size")
     multiple = multiple_of or _MULTIPLE_OF[name]
     least = max(height, smallest), max(width, smallest)
-    if name == "tiles":
-        size, detail = _tiles(least, grid, detail_crop, multiple, tile_multiple)
-        return _plan(name, (height, width), size, context_scale, _whole(size), [detail])
+    if name in _TILED:
+        size, detail = _tiles(least, grid, detail_crop, multiple, tile_multiple, overlap, step)
+        plan = _plan(name, (height, width), size, context_scale, _whole(size), [detail])
+        return plan if name == "tiles" else replace(plan, keep=_kept(name, keep, len(detail)))
     if name in ("nested", "slide"):
         crop = crop or _default_window(name, detail_crop, multiple, smallest)
         _check_window(name, crop, multiple, smallest)
@@ -188,9 +213,10 @@ def plan_windows(
     return _plan(name, (height, width), size, context_scale, windows, details, share_detail)
 
 
-_ALL_PLANS = HRDA_PLANS + SINGLE_SCALE_PLANS
+_ALL_PLANS = (*HRDA_PLANS, *SINGLE_SCALE_PLANS, "rotate")
 _OVERLAPPING = ("nested", "overlap")
-_MULTIPLE_OF = {"nested": 8, "overlap": 8, "tiles": 64, "context": 64, "whole": 1, "slide": 1}
+_TILED = ("tiles", "topk", "rotate")
+_MULTIPLE_OF = {"nested": 8, "overlap": 8, "context": 64, "whole": 1, "slide": 1, **dict.fromkeys(_TILED, 64)}
 
 _Boxes = tuple[CropBox, ...]
 
@@ -228,20 +254,54 @@ def _check_window(name: str, crop: Size, multiple: int, smallest: int) -> None:
 
 
 def _tiles(
-    size: Size, grid: tuple[int, int] | None, detail_crop: Size, multiple: int, tile_multiple: int
+    size: Size,
+    grid: tuple[int, int] | None,
+    detail_crop: Size,
+    multiple: int,
+    tile_multiple: int,
+    overlap: int,
+    step: int,
 ) -> tuple[Size, _Boxes]:
-    """Padded size and disjoint tiles of equal size that cover it."""
+    """Padded size and tiles of equal size that cover it."""
     if grid is None:
         # Counted on the padded size: 1000 rows hold two tiles of 512, not one of 1024.
         high, wide = (max(1, _round_up(side, multiple) // tile) for side, tile in zip(size, detail_crop, strict=True))
         grid = high, wide
     if min(grid) < 1:
         raise RecipeError(f"a grid of detail tiles has at least 1 row and 1 column, not {grid}")
+    if overlap:
+        padded = _round_up(size[0], multiple), _round_up(size[1], multiple)
+        rows, columns = (
+            _overlapping(side, count, overlap, tile_multiple, step) for side, count in zip(padded, grid, strict=True)
+        )
+        return padded, tuple(CropBox(y1, y2, x1, x2) for y1, y2 in rows for x1, x2 in columns)
     height, width = (
         _round_up(side, math.lcm(multiple, count * tile_multiple)) for side, count in zip(size, grid, strict=True)
     )
     tile = height // grid[0], width // grid[1]
     return (height, width), sliding_windows((height, width), tile, tile)
+
+
+def _overlapping(size: int, count: int, overlap: int, tile_multiple: int, step: int) -> list[tuple[int, int]]:
+    """Start and end of `count` equal tiles along an axis, neighbours sharing `overlap` pixels or a little more."""
+    if count == 1 and overlap >= 0:
+        return [(0, size)]
+    tile = _round_up(-(-(size + (count - 1) * overlap) // count), tile_multiple)
+    if overlap < 0 or 4 * overlap > tile or tile >= size:
+        raise RecipeError(
+            f"tiles that share {overlap} pixels do not fit into {size} pixels, {count} of them and each a multiple of "
+            f"{tile_multiple}; ask for 0 to {size // count // 4} pixels or another grid"
+        )
+    starts = [index * (size - tile) // (count - 1) // step * step for index in range(count - 1)]
+    return [(start, start + tile) for start in [*starts, size - tile]]
+
+
+def _kept(name: str, keep: int | None, tiles: int) -> int:
+    if keep is None:
+        return -(-tiles // 2)
+    if not 1 <= keep <= tiles:
+        raise RecipeError(f"plan '{name}' runs 1 to {tiles} of its {tiles} detail tiles, not {keep}")
+    return keep
 
 
 def _detail_of(window: CropBox, crop: Size, stride: Size | None) -> _Boxes:

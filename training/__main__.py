@@ -27,6 +27,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "predict": ("hrda_training.predict", "segment recordings, images or a video"),
     "export": ("hrda_training.export", "turn a checkpoint into a model bundle with ONNX graphs"),
     "import": ("hrda_training.import_checkpoint", "load an official checkpoint (HRDA, DAFormer, MIC) into a bundle"),
+    "distill": ("hrda_training.distill", "train a slimmer network to give what a larger one gives"),
+    "bench": ("hrda_training.bench", "time a bundle on this machine against what the machine could do"),
     "evaluate": ("hrda_training.evaluate", "score a bundle on labelled images"),
 }
 """Verb -> (module with `main(argv) -> int`, help line). A new verb is one file and one row."""

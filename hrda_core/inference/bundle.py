@@ -6,7 +6,7 @@ Layout and meaning of every manifest key: docs/bundle.md. Reading a bundle runs 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,25 @@ import yaml
 from hrda_core.errors import BundleError, LabelSpaceError
 from hrda_core.labels import LabelSpace
 
-__all__ = ["FORMAT_VERSION", "MANIFEST_NAME", "Bundle", "GraphSpec", "file_record", "write_manifest"]
+__all__ = [
+    "FORMAT_VERSION",
+    "MANIFEST_NAME",
+    "PRECISIONS",
+    "UNLISTED_FOLDERS",
+    "Bundle",
+    "GraphSpec",
+    "file_record",
+    "write_manifest",
+]
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.yaml"
+
+UNLISTED_FOLDERS = ("engines", "samples")
+"""Folders of a bundle that the manifest does not list: what this machine built, and pictures not needed to run."""
+
+PRECISIONS = ("fp32", "fp16", "int8")
+"""Number formats that a static graph may be written in."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +42,58 @@ class GraphSpec:
     """One ONNX graph of a bundle: `image` uint8 (1, H, W, 3) RGB in; `labels`, `confidence` uint8 (1, H, W) out.
 
     Attributes:
-        plan: window plan that the graph carries out (`tiles`, `context`).
-        file: file name inside the bundle.
-        grid: rows and columns of detail tiles; (1, 1) for `context`.
+        plan: window plan that the graph carries out (`tiles`, `overlap`, `topk`, `rotate`, `context`, `whole`).
+        file: path inside the bundle.
+        grid: rows and columns of detail tiles; (1, 1) for plans without tiles.
+        size: height and width of the padded image of a static graph, pixels; None = any multiple of `multiple_of`.
+        precision: one of `PRECISIONS`, written in the graph.
+        overlap: pixels that neighbouring detail tiles share.
+        keep: detail tiles that run for one image, in plans that do not run all; 0 = all.
+        memory: `rotate`: shape of the detail logits that the caller keeps: tiles, classes, rows, columns; else None.
     """
 
     plan: str
     file: str
     grid: tuple[int, int]
+    size: tuple[int, int] | None = None
+    precision: str = "fp32"
+    overlap: int = 0
+    keep: int = 0
+    memory: tuple[int, int, int, int] | None = None
+
+    @classmethod
+    def from_dict(cls, plan: str, entry: Mapping[str, Any]) -> GraphSpec:
+        """Read an entry of the manifest.
+
+        Raises:
+            KeyError, TypeError, ValueError: a key is absent or garbled.
+        """
+        size, precision = entry.get("size"), str(entry.get("precision", "fp32"))
+        memory = entry.get("memory")
+        if precision not in PRECISIONS:
+            raise ValueError(f"graph '{entry['file']}' has the unknown precision '{precision}'")
+        return cls(
+            plan,
+            str(entry["file"]),
+            _pair(entry.get("grid", (1, 1))),
+            None if size is None else _pair(size),
+            precision,
+            int(entry.get("overlap", 0)),
+            int(entry.get("keep", 0)),
+            None if memory is None else _quadruple(memory),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entry of the manifest, without the plan."""
+        return {
+            "file": self.file,
+            "grid": list(self.grid),
+            "size": None if self.size is None else list(self.size),
+            "precision": self.precision,
+            "overlap": self.overlap,
+            "keep": self.keep,
+            **({"memory": list(self.memory)} if self.memory else {}),
+        }
 
 
 @dataclass(frozen=True)
@@ -51,7 +110,8 @@ class Bundle:
         long_side: images with a longer side are shrunk to it before inference; 0 = never.
         context_scale: factor of the context image.
         default_plan: plan used when none is asked for.
-        graphs: plan name to graph.
+        graphs: plan name to the graph that takes any image size.
+        static_graphs: graphs of one image size each; plan, size and precision together are unique.
         manifest: the whole manifest as read, for provenance and display.
     """
 
@@ -66,6 +126,7 @@ class Bundle:
     context_scale: float
     default_plan: str
     graphs: Mapping[str, GraphSpec]
+    static_graphs: tuple[GraphSpec, ...]
     manifest: Mapping[str, Any]
 
     @classmethod
@@ -96,6 +157,7 @@ class Bundle:
                 context_scale=float(manifest["context_scale"]),
                 default_plan=str(manifest["default_plan"]),
                 graphs=_graphs(manifest),
+                static_graphs=_static_graphs(manifest),
                 manifest=manifest,
             )
         except (AttributeError, KeyError, TypeError, ValueError, LabelSpaceError) as error:
@@ -108,18 +170,44 @@ class Bundle:
         """Path of a file inside the bundle."""
         return self.path / name
 
+    @property
+    def plans(self) -> tuple[str, ...]:
+        """Window plans that the bundle has a graph for, those of any image size first."""
+        return tuple(dict.fromkeys([*self.graphs, *(graph.plan for graph in self.static_graphs)]))
+
+    def graph_for(self, plan: str, size: tuple[int, int], precision: str = "fp32") -> GraphSpec | None:
+        """The graph for padded images of `size` (height, width): one made for it, else the one for any size.
+
+        Args:
+            precision: of the static graph; graphs for any size are in `fp32` and serve every request.
+
+        Returns:
+            None where the bundle has neither.
+        """
+        for graph in self.static_graphs:
+            if (graph.plan, graph.size, graph.precision) == (plan, size, precision):
+                return graph
+        return self.graphs.get(plan)
+
 
 def file_record(path: Path) -> dict[str, Any]:
     """Size in bytes and sha256 of a file, as the manifest keeps them."""
     return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
 
 
-def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Write `manifest.yaml` with fresh records of all other files of the folder, by an atomic rename."""
+def write_manifest(folder: Path, manifest: Mapping[str, Any], *, without: Collection[Path] = ()) -> None:
+    """Write `manifest.yaml` with fresh records of all other files of the folder, by an atomic rename.
+
+    Args:
+        without: files that no longer belong to the bundle.
+    """
     files = {
         str(path.relative_to(folder)): file_record(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != MANIFEST_NAME and "engines" not in path.relative_to(folder).parts
+        if path.is_file()
+        and path.name != MANIFEST_NAME
+        and path not in without
+        and path.relative_to(folder).parts[0] not in UNLISTED_FOLDERS
     }
     text = yaml.safe_dump({"format_version": FORMAT_VERSION, **manifest, "files": files}, sort_keys=False, width=120)
     part = folder / (MANIFEST_NAME + ".part")
@@ -185,15 +273,36 @@ def _sha256(path: Path) -> str:
 
 def _graphs(manifest: Mapping[str, Any]) -> dict[str, GraphSpec]:
     listed: dict[str, Any] = manifest["graphs"]
-    graphs = {}
-    for plan, spec in listed.items():
-        if spec["file"] not in manifest["files"]:
-            raise ValueError(f"graph '{plan}' uses a file that the manifest does not list: {spec['file']}")
-        rows, columns = spec.get("grid", (1, 1))
-        graphs[str(plan)] = GraphSpec(str(plan), str(spec["file"]), (int(rows), int(columns)))
+    graphs = {str(plan): GraphSpec.from_dict(str(plan), entry) for plan, entry in listed.items()}
+    _check_listed(manifest, graphs.values())
     if manifest["default_plan"] not in graphs:
         raise ValueError(f"default_plan '{manifest['default_plan']}' is not among the graphs {sorted(graphs)}")
     return graphs
+
+
+def _static_graphs(manifest: Mapping[str, Any]) -> tuple[GraphSpec, ...]:
+    graphs = tuple(GraphSpec.from_dict(str(entry["plan"]), entry) for entry in manifest.get("static_graphs", ()))
+    _check_listed(manifest, graphs)
+    for graph in graphs:
+        if graph.size is None:
+            raise ValueError(f"static graph '{graph.file}' has no size")
+    return graphs
+
+
+def _check_listed(manifest: Mapping[str, Any], graphs: Iterable[GraphSpec]) -> None:
+    for graph in graphs:
+        if graph.file not in manifest["files"]:
+            raise ValueError(f"graph '{graph.plan}' uses a file that the manifest does not list: {graph.file}")
+
+
+def _quadruple(values: Any) -> tuple[int, int, int, int]:
+    first, second, third, fourth = (int(value) for value in values)
+    return first, second, third, fourth
+
+
+def _pair(values: Any) -> tuple[int, int]:
+    first, second = (int(value) for value in values)
+    return first, second
 
 
 def _triple(values: Any) -> tuple[float, float, float]:

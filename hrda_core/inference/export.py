@@ -7,10 +7,8 @@ the file, and the difference is part of the parity check. Needs torch and onnx.
 
 from __future__ import annotations
 
-import io
 import math
 import shutil
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,15 +19,16 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
-import torch.nn.functional as F
-from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from hrda_core.errors import BackendError, BundleError
 from hrda_core.inference.backends.onnx_backend import OnnxBackend
 from hrda_core.inference.bundle import write_manifest
+from hrda_core.inference.deploy_graph import DeployGraph
+from hrda_core.inference.folding import folded
 from hrda_core.inference.model_card import CARD_NAME, model_card
+from hrda_core.inference.onnx_writing import trace, with_weights_in_half
 from hrda_core.labels import LabelSpace
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.segmenter import Segmenter
@@ -44,9 +43,6 @@ _OPSET = 17
 """Newest operator set that TensorRT 8.6 and ONNX Runtime 1.16 both read."""
 
 _ENCODER_STRIDE = 32
-
-_HALF_FROM = 1024
-"""Tensors with fewer values than this keep single precision: they weigh nothing, and shapes and scales stay exact."""
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -88,42 +84,6 @@ class ParityReport:
     confidence: int
 
 
-class DeployGraph(nn.Module):
-    """The network of one window plan from camera bytes to class ids, as it is exported."""
-
-    def __init__(
-        self,
-        model: HRDA | Segmenter,
-        plan: str,
-        grid: tuple[int, int],
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-    ) -> None:
-        super().__init__()
-        self.model, self.plan, self.grid = model, plan, grid
-        self.mean = nn.Buffer(torch.tensor(mean).view(1, 3, 1, 1))
-        self.std = nn.Buffer(torch.tensor(std).view(1, 3, 1, 1))
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 (1, H, W, 3) RGB -> class ids and confidence, uint8 (1, H, W) each."""
-        # Cast before transposing: TensorRT accepts no other operation on 8-bit integers.
-        pixels = image.to(torch.float32).permute(0, 3, 1, 2)
-        normalised = (pixels - self.mean) / self.std
-        logits, factor = self._logits(normalised)
-        logits = F.interpolate(logits, scale_factor=factor, mode="bilinear", align_corners=False)
-        top, labels = logits.max(dim=1)
-        confidence = 1 / torch.exp(logits - top[:, None]).sum(dim=1)  # softmax of the winning class
-        return _to_uint8(labels.to(torch.float32)), _to_uint8(confidence * 255 + 0.5)
-
-    def _logits(self, image: Tensor) -> tuple[Tensor, float]:
-        """Logits of a normalised image, and the factor that enlarges them to its size."""
-        if isinstance(self.model, Segmenter):
-            return self.model(image), float(self.model.stride)
-        if self.plan == "context":
-            return self.model.context_logits(image), self.model.stride / self.model.context_scale
-        return self.model(image, self.grid), self.model.stride / self.model.detail_scale
-
-
 def export_bundle(
     model: HRDA | Segmenter,
     spec: ExportSpec,
@@ -156,13 +116,15 @@ def export_bundle(
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     model.eval()
-    reports, graphs = {}, {}
+    reports, graphs, light = {}, {}, folded(model)
     for plan in plans:
         grid = spec.grid if plan == "tiles" else (1, 1)
         file = "model.onnx" if plan == spec.default_plan else f"{plan}.onnx"
         say(f"exporting window plan '{plan}' to {file}")
-        graph = DeployGraph(model, plan, grid, spec.mean, spec.std).eval()
-        reports[plan] = _write_graph(graph, part / file, sample, _multiple_of(model, spec.grid), say)
+        written, reference = (
+            DeployGraph.for_any_size(network, plan, grid, spec.mean, spec.std).eval() for network in (light, model)
+        )
+        reports[plan] = _write_graph(written, reference, part / file, sample, _multiple_of(model, spec.grid), say)
         graphs[plan] = {"file": file, "grid": list(grid)}
         if reports[plan].labels < MIN_AGREEMENT:
             shutil.rmtree(part)
@@ -179,17 +141,22 @@ def export_bundle(
 
 
 def _write_graph(
-    graph: DeployGraph, file: Path, sample: UInt8Array, multiple_of: int, say: Callable[[str], None]
+    graph: DeployGraph,
+    reference: DeployGraph,
+    file: Path,
+    sample: UInt8Array,
+    multiple_of: int,
+    say: Callable[[str], None],
 ) -> ParityReport:
     """Write a graph with weights in half precision, or in single where that moves too many pixels."""
     whole = _to_onnx(graph, multiple_of)
-    file.write_bytes(_with_weights_in_half(whole))
-    report = measure_parity(graph, file, sample, multiple_of)
+    file.write_bytes(with_weights_in_half(whole))
+    report = measure_parity(reference, file, sample, multiple_of)
     if report.labels < MIN_AGREEMENT:
         # Dark images have many pixels on which two classes are almost equally probable.
         say(f"{file.name}: half-precision weights agree on {report.labels:.3%} of the pixels only; kept in single")
         file.write_bytes(whole.SerializeToString())
-        report = measure_parity(graph, file, sample, multiple_of)
+        report = measure_parity(reference, file, sample, multiple_of)
     return report
 
 
@@ -214,48 +181,10 @@ def measure_parity(graph: DeployGraph, onnx_file: Path, sample: UInt8Array, mult
 
 
 def _to_onnx(graph: DeployGraph, multiple_of: int) -> onnx.ModelProto:
-    size = {"image": {1: "height", 2: "width"}, "labels": {1: "height", 2: "width"}}
-    buffer = io.BytesIO()
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the tracer warns of shapes that it keeps; the parity check covers them
-        # The tracing exporter, not the newer one: that needs many minutes to reason about symbolic sizes through
-        # the encoder's strides, and static graphs would need one file an image size.
-        torch.onnx.export(
-            graph,
-            (torch.zeros((1, 4 * multiple_of, 7 * multiple_of, 3), dtype=torch.uint8),),
-            buffer,  # type: ignore[arg-type]  # the tracing exporter takes a buffer
-            input_names=["image"],
-            output_names=["labels", "confidence"],
-            dynamic_axes={**size, "confidence": size["labels"]},
-            opset_version=_OPSET,
-            dynamo=False,
-        )
-    model = onnx.load_from_string(buffer.getvalue())
-    for node in model.graph.node:
-        node.ClearField("name")  # optional in ONNX, and a tenth of a megabyte of module paths
-    onnx.checker.check_model(model, full_check=True)
-    return model
-
-
-def _with_weights_in_half(whole: onnx.ModelProto) -> bytes:
-    """Replace each large float initializer by a half-precision one and a Cast, which loaders fold away."""
-    model, casts = onnx.ModelProto(), []
-    model.CopyFrom(whole)
-    for tensor in model.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or int(np.prod(tensor.dims)) < _HALF_FROM:
-            continue
-        name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(_to_half(numpy_helper.to_array(tensor)), f"{name}.half"))
-        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
-    nodes = [*casts, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    onnx.checker.check_model(model, full_check=True)
-    return bytes(model.SerializeToString())
-
-
-def _to_half(values: npt.NDArray[Any]) -> npt.NDArray[np.float16]:
-    return values.astype(np.float16)
+    size = {1: "height", 2: "width"}
+    image = torch.zeros((1, 4 * multiple_of, 7 * multiple_of, 3), dtype=torch.uint8)
+    names = ("labels", "confidence")
+    return trace(graph, {"image": image}, names, opset=_OPSET, any_size=dict.fromkeys(("image", *names), size))
 
 
 def _manifest(
@@ -304,7 +233,3 @@ def _tile_to(image: UInt8Array, height: int, width: int) -> UInt8Array:
 
 def _half(value: Tensor) -> Tensor:
     return value.half().contiguous() if value.is_floating_point() else value.contiguous()
-
-
-def _to_uint8(x: Tensor) -> Tensor:
-    return x.to(torch.uint8)

@@ -68,12 +68,14 @@ class FlopCounter:
         crop: Size | None = None,
         stride: Size | None = None,
         grid: tuple[int, int] | None = None,
+        overlap: int = 0,
+        keep: int | None = None,
         share_detail: bool = True,
     ) -> PlanFlops:
         """What `predict_logits` costs for one image.
 
         Args:
-            plan, crop, stride, grid: see `predict_logits`.
+            plan, crop, stride, grid, overlap, keep: see `predict_logits`.
             height, width: image size, pixels.
             share_detail: False counts detail crops that nested windows have in common once for each window, as the
                 reference runs them.
@@ -82,13 +84,24 @@ class FlopCounter:
             BackendError, ImageError, RecipeError: as `predict_logits`.
         """
         network = self._network
-        cut = plan_for(network, plan, height, width, crop=crop, stride=stride, grid=grid, share_detail=share_detail)
+        cut = plan_for(
+            network,
+            plan,
+            height,
+            width,
+            crop=crop,
+            stride=stride,
+            grid=grid,
+            overlap=overlap,
+            keep=keep,
+            share_detail=share_detail,
+        )
         if not isinstance(network, HRDA):
             return PlanFlops(len(cut.windows), 0, self._count("network", network, self._image(cut.windows[0], 1)), 0)
         small = self._image(cut.windows[0], network.context_scale)
         window = self._branch(network, small, attention=plan != "context")
         detail = self._branch(network, self._image(cut.detail[0], network.detail_scale)) if cut.detail else 0
-        return PlanFlops(len(cut.windows), len(cut.detail), window, detail)
+        return PlanFlops(len(cut.windows), cut.crops_run, window, detail)
 
     def _branch(self, network: HRDA, image: Tensor, *, attention: bool = False) -> int:
         """Encoder and decoder on one image, and the attention decoder if it runs."""
@@ -126,10 +139,22 @@ def plan_flops(
     crop: Size | None = None,
     stride: Size | None = None,
     grid: tuple[int, int] | None = None,
+    overlap: int = 0,
+    keep: int | None = None,
     share_detail: bool = True,
 ) -> PlanFlops:
     """One count of `FlopCounter(model)`, which explains the arguments; keep a `FlopCounter` for several plans."""
-    return FlopCounter(model)(plan, height, width, crop=crop, stride=stride, grid=grid, share_detail=share_detail)
+    return FlopCounter(model)(
+        plan,
+        height,
+        width,
+        crop=crop,
+        stride=stride,
+        grid=grid,
+        overlap=overlap,
+        keep=keep,
+        share_detail=share_detail,
+    )
 
 
 def _without_data(model: nn.Module) -> nn.Module:

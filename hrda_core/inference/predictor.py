@@ -3,23 +3,38 @@
 Steps: shrink to the bundle's `long_side` if larger (OpenCV), pad to the window plan's size at the bottom and right by
 repeating the border, run the back end, crop, enlarge back (nearest neighbour). Normalisation, context resize, detail
 crops, fusion, upsampling and argmax are inside the graph.
+
+Where the bundle has a graph made for the image's size, that one runs (faster, and the only kind that becomes a TensorRT
+engine); else the one for any size.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from hrda_core.errors import BackendError, ImageError
-from hrda_core.inference.backends import open_backend
-from hrda_core.inference.bundle import Bundle
-from hrda_core.window_plan import WindowPlan, plan_windows
+from hrda_core.errors import BackendError, ImageError, MissingPackageError
+from hrda_core.inference.backends import Backend, open_backend
+from hrda_core.inference.backends.fallback import FallBackBackend
+from hrda_core.inference.bundle import PRECISIONS, Bundle, GraphSpec
+from hrda_core.inference.detail_memory import DetailMemory
+from hrda_core.inference.image_plan import graph_for_image, plan_for_graph, shrunk
+from hrda_core.inference.tensorrt.progress import log_lines
+from hrda_core.window_plan import WindowPlan
 
-__all__ = ["Prediction", "Predictor"]
+__all__ = ["PRECISION_CHOICES", "Prediction", "Predictor"]
+
+PRECISION_CHOICES = ("auto", *PRECISIONS)
+"""What a user can ask for. `auto` takes fp16 where a TensorRT engine of it is there, else fp32."""
+
+_KEPT_OPEN = 2
+"""Graphs that stay open for images of changing sizes."""
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -37,15 +52,29 @@ class Prediction:
     confidence: UInt8Array
 
 
+@dataclass
+class _Opened:
+    """A graph in a back end, and what plan `rotate` keeps between frames."""
+
+    graph: GraphSpec
+    backend: Backend
+    memory: DetailMemory | None = None
+
+
 class Predictor:
     """A model bundle ready to segment images. Not thread-safe: one caller at a time.
 
     Args:
         bundle: an open bundle, or its path.
-        backend: `"auto"` or `"onnx"`.
+        backend: one of `hrda_core.inference.backends.BACKEND_NAMES`.
         plan: window plan; None = the bundle's default.
         long_side: images with a longer side are shrunk to it first, pixels; 0 = never; None = the bundle's value.
         threads: CPU threads for one inference; 0 = all cores but one.
+        precision: one of `PRECISION_CHOICES`.
+        stale_after: plan `rotate`: frames for which the detail of a tile is used after its own frame.
+        on_gpu_failure: `stop`, or `fall_back` to ONNX Runtime on the CPU, where a GPU fails.
+        build_engine: build a TensorRT engine that is missing, which takes minutes.
+        say: takes lines for the user: builds, waits, hand-overs to the CPU.
 
     Raises:
         BundleError, BackendError, MissingPackageError: see `Bundle.open` and `open_backend`.
@@ -59,19 +88,56 @@ class Predictor:
         *,
         long_side: int | None = None,
         threads: int = 0,
+        precision: str = "auto",
+        stale_after: int = 5,
+        on_gpu_failure: str = "stop",
+        build_engine: bool = False,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         self.plan = plan or self.bundle.default_plan
         self.long_side = self.bundle.long_side if long_side is None else long_side
         if self.long_side < 0:
             raise BackendError(f"long_side must be 0 (keep the size) or more pixels, not {self.long_side}")
-        self._backend = open_backend(backend, self.bundle, self.plan, threads=threads)
+        if precision not in PRECISION_CHOICES:
+            raise BackendError(f"precision '{precision}' is not known; choose one of {', '.join(PRECISION_CHOICES)}")
+        if self.plan not in self.bundle.plans:
+            raise BackendError(
+                f"model bundle '{self.bundle.path}' has no graph for window plan '{self.plan}'; it has "
+                f"{', '.join(self.bundle.plans)}; add one with 'hrda export {self.bundle.path} --size HEIGHTxWIDTH "
+                f"--plan {self.plan}'"
+            )
+        self._backend_name, self._precision, self._stale_after = backend, precision, stale_after
+        self._gpu: dict[str, Any] = {
+            "on_gpu_failure": on_gpu_failure,
+            "build_engine": build_engine,
+            "say": say,
+            "progress": log_lines(say),
+        }
+        self._threads = threads
+        self._opened: list[_Opened] = []  # newest last
         self._padded = np.empty((0, 0, 3), np.uint8)
+        # A mistake shall show now and not with the first image, whose size is not known yet.
+        static = [graph for graph in self.bundle.static_graphs if self._may_run(graph)]
+        any_size = [self.bundle.graphs[self.plan]] if self._may_use("fp32") and self.plan in self.bundle.graphs else []
+        # An engine is for one image size.
+        graph = next(iter([*static, *any_size] if backend == "tensorrt" else [*any_size, *static]), None)
+        if graph is None:
+            raise BackendError(
+                f"model bundle '{self.bundle.path}' has no graph of window plan '{self.plan}' in {precision}; add one "
+                f"with 'hrda export {self.bundle.path} --size HEIGHTxWIDTH --plan {self.plan} --precision {precision}'"
+            )
+        self._open([graph])
 
     @property
     def backend_description(self) -> str:
         """What runs where, for logs and diagnostics."""
-        return self._backend.description
+        return self._opened[-1].backend.description if self._opened else "closed"
+
+    @property
+    def graph(self) -> GraphSpec:
+        """The graph that ran last, or that was opened first."""
+        return self._opened[-1].graph
 
     def __call__(self, rgb: UInt8Array) -> Prediction:
         """Segment one image.
@@ -84,14 +150,15 @@ class Predictor:
 
         Raises:
             ImageError: another dtype or shape, or an empty image.
-            BackendError: the back end failed.
+            BackendError: the back end failed, or no graph is for images of this size.
         """
         if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
             found = f"{rgb.dtype} {rgb.shape}" if isinstance(rgb, np.ndarray) else type(rgb).__name__
             raise ImageError(f"an image must be uint8 of shape (height, width, 3), RGB; found {found}", "array")
         height, width = rgb.shape[:2]
+        opened = self._for_size(height, width)
         plan = self.plan_for(height, width)
-        labels, confidence = self._backend(self._pad(rgb, plan)[None])
+        labels, confidence = _run(opened, self._pad(rgb, plan)[None])
         labels, confidence = labels[0, : plan.height, : plan.width], confidence[0, : plan.height, : plan.width]
         if (plan.height, plan.width) != (height, width):
             labels, confidence = _enlarge(labels, height, width), _enlarge(confidence, height, width)
@@ -102,22 +169,106 @@ class Predictor:
 
         Raises:
             ImageError: a side below 1.
+            BackendError: no graph is for images of this size.
         """
-        longest = max(height, width)
-        if 0 < self.long_side < longest:
-            height, width = (max(1, round(side * self.long_side / longest)) for side in (height, width))
-        return plan_windows(
-            self.plan,
-            height,
-            width,
-            grid=self.bundle.graphs[self.plan].grid,
-            multiple_of=self.bundle.multiple_of,
-            context_scale=self.bundle.context_scale,
-        )
+        size = shrunk(height, width, self.long_side)
+        candidates = self._candidates(size)
+        opened = next((opened.graph for opened in self._opened if opened.graph in candidates), candidates[0])
+        return plan_for_graph(self.bundle, opened, *size)
 
     def warm_up(self, height: int, width: int) -> None:
-        """Run once on a grey image of this size, so that the first frame meets allocated memory."""
+        """Run once on a grey image of this size, so that the first frame meets allocated memory.
+
+        Does nothing where the bundle's graphs are for other sizes: the first image will say so.
+        """
+        if not self._candidates(shrunk(height, width, self.long_side), strict=False):
+            return
         self(np.full((height, width, 3), 128, np.uint8))
+        self.forget()
+
+    def forget(self) -> None:
+        """Plan `rotate`: use nothing of earlier images. Call it where the video has a gap. Else nothing."""
+        for opened in self._opened:
+            if opened.memory is not None:
+                opened.memory.forget()
+
+    def close(self) -> None:
+        """Free what the back ends hold, on a GPU above all. The next image opens one again."""
+        while self._opened:
+            self._opened.pop().backend.close()
+
+    def _for_size(self, height: int, width: int) -> _Opened:
+        """The graph for images of this size, opened."""
+        candidates = self._candidates(shrunk(height, width, self.long_side))
+        for opened in self._opened:
+            if opened.graph in candidates:
+                self._opened.remove(opened)
+                self._opened.append(opened)
+                return opened
+        self._open(candidates)
+        return self._opened[-1]
+
+    def _candidates(self, size: tuple[int, int], *, strict: bool = True) -> list[GraphSpec]:
+        """Graphs that run on an image of this size (after shrinking), best one first."""
+        precisions = [p for p in ("fp16", "fp32", "int8") if self._may_use(p)]
+        found = [graph_for_image(self.bundle, self.plan, size, precision) for precision in precisions]
+        graphs = [graph for graph in found if graph is not None]
+        if not graphs and strict:
+            sizes = sorted(
+                {f"{g.size[0]}x{g.size[1]}" for g in self.bundle.static_graphs if g.size and self._may_run(g)}
+            )
+            raise BackendError(
+                f"no graph of window plan '{self.plan}' is for images of {size[0]}x{size[1]} pixels (height x width): "
+                f"the bundle's are for {', '.join(sizes)} after padding; add one with 'hrda export {self.bundle.path} "
+                f"--size {size[0]}x{size[1]} --plan {self.plan}'"
+            )
+        return graphs
+
+    def _may_run(self, graph: GraphSpec) -> bool:
+        return graph.plan == self.plan and self._may_use(graph.precision)
+
+    def _may_use(self, precision: str) -> bool:
+        if self._precision != "auto":
+            return precision == self._precision
+        return precision == "fp32" or (precision == "fp16" and self._backend_name in ("auto", "tensorrt"))
+
+    def _open(self, candidates: list[GraphSpec]) -> None:
+        """Open the first graph that a back end takes: half precision is for engines, where the user left the choice."""
+        *engines, last = candidates
+        reasons = []
+        for graph in engines:
+            try:
+                backend = self._open_engine(graph, last)
+            except (BackendError, MissingPackageError) as error:
+                reasons.append(f"no TensorRT engine in {graph.precision}: {error}")
+                continue
+            self._keep(graph, backend)
+            return
+        backend = open_backend(self._backend_name, self.bundle, last, threads=self._threads, **self._gpu)
+        news = [reason for reason in reasons if reason.partition(": ")[2] not in backend.description]
+        backend.description = "; ".join([backend.description, *news])
+        self._keep(last, backend)
+
+    def _open_engine(self, graph: GraphSpec, cpu_graph: GraphSpec) -> Backend:
+        """The engine of a graph, which may hand over to the single-precision graph on the CPU while it runs."""
+        stop = {**self._gpu, "on_gpu_failure": "stop"}
+        backend = open_backend("tensorrt", self.bundle, graph, threads=self._threads, **stop)
+        if self._gpu["on_gpu_failure"] == "stop":
+            return backend
+
+        def open_cpu() -> Backend:
+            return open_backend("onnx", self.bundle, cpu_graph, threads=self._threads)
+
+        return FallBackBackend(backend, open_cpu, self._gpu["say"])
+
+    def _keep(self, graph: GraphSpec, backend: Backend) -> None:
+        memory = None
+        if graph.memory is not None:
+            count, *tile = graph.memory
+            memory = DetailMemory(count, graph.keep, (tile[0], tile[1], tile[2]), self._stale_after)
+        if len(self._opened) == _KEPT_OPEN:
+            self._opened.pop(0).backend.close()
+        self._opened.append(_Opened(graph, backend, memory))
 
     def _pad(self, rgb: UInt8Array, plan: WindowPlan) -> UInt8Array:
         """Shrink and pad into a buffer that is kept from image to image; returns (padded_height, padded_width, 3)."""
@@ -136,3 +287,12 @@ class Predictor:
 
 def _enlarge(mask: UInt8Array, height: int, width: int) -> UInt8Array:
     return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
+def _run(opened: _Opened, image: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
+    if opened.memory is None:
+        return opened.backend(image)
+    feeds = opened.memory.feeds()
+    results = opened.backend.run({"image": image, **feeds})
+    opened.memory.store(feeds["tiles"], results["detail"])
+    return results["labels"], results["confidence"]

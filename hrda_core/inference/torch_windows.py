@@ -28,6 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hrda_core.errors import BackendError, ImageError, RecipeError
+from hrda_core.inference.detail_tiles import ChosenTiles
+from hrda_core.inference.feather import crop_weights
 from hrda_core.models.hrda import HRDA, ContextOutput
 from hrda_core.window_plan import HRDA_PLANS, SINGLE_SCALE_PLANS, CropBox, Size, WindowPlan, plan_windows
 
@@ -45,6 +47,8 @@ def predict_logits(
     crop: Size | None = None,
     stride: Size | None = None,
     grid: tuple[int, int] | None = None,
+    overlap: int = 0,
+    keep: int | None = None,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     max_batch: int | None = None,
@@ -54,10 +58,12 @@ def predict_logits(
     Args:
         model: `HRDA`, or a single-scale network (`Segmenter`).
         image: float (B, 3, H, W), normalised, any size from 1 x 1.
-        plan: HRDA: `nested`, `overlap`, `tiles`, `context`; single-scale networks: `whole`, `slide`.
+        plan: HRDA: `nested`, `overlap`, `tiles`, `topk`, `context`; single-scale networks: `whole`, `slide`.
         crop, stride: `nested`, `slide`: size of outer windows and step between them, pixels. None = twice the
             network's detail crop (`nested`) or 512 x 512 (`slide`), and half of the crop.
-        grid: `tiles`: rows and columns; None = as many tiles, of at least the network's detail crop, as fit.
+        grid: `tiles`, `topk`: rows and columns; None = as many tiles, of at least the network's detail crop, as fit.
+        overlap: `tiles`, `topk`: pixels that neighbouring tiles share at least; they fade into each other.
+        keep: `topk`: tiles that run; None = half of them.
         scales, flip: see `predict_probs`; with more than one view the result is the logarithm of the mean probability.
         max_batch: most windows or crops in one run of the encoder, to bound memory; None = all.
 
@@ -71,10 +77,22 @@ def predict_logits(
     """
     _check_image(model, image)
     if tuple(scales) == (1.0,) and not flip:
-        windows = plan_for(model, plan, image.shape[2], image.shape[3], crop=crop, stride=stride, grid=grid)
+        windows = plan_for(
+            model, plan, *image.shape[2:], crop=crop, stride=stride, grid=grid, overlap=overlap, keep=keep
+        )
         return run_plan(model, image, windows, max_batch)
     probs = predict_probs(
-        model, image, plan, crop=crop, stride=stride, grid=grid, scales=scales, flip=flip, max_batch=max_batch
+        model,
+        image,
+        plan,
+        crop=crop,
+        stride=stride,
+        grid=grid,
+        overlap=overlap,
+        keep=keep,
+        scales=scales,
+        flip=flip,
+        max_batch=max_batch,
     )
     return probs.clamp_min(torch.finfo(probs.dtype).tiny).log()
 
@@ -88,6 +106,8 @@ def predict_probs(
     crop: Size | None = None,
     stride: Size | None = None,
     grid: tuple[int, int] | None = None,
+    overlap: int = 0,
+    keep: int | None = None,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     max_batch: int | None = None,
@@ -98,7 +118,7 @@ def predict_probs(
         size: height and width of the result, for example of the annotation; None = of the image.
         scales: factors by which the image is resized before it is cut into windows (which keep their size).
         flip: add the horizontally mirrored image for each scale; its result is mirrored back.
-        model, image, plan, crop, stride, grid, max_batch: see `predict_logits`.
+        model, image, plan, crop, stride, grid, overlap, keep, max_batch: see `predict_logits`.
 
     Returns:
         (B, C, *size), summing to 1 over C.
@@ -113,7 +133,9 @@ def predict_probs(
     total: Tensor | None = None
     for scale in scales:
         scaled = _resize(image, (max(1, round(height * scale)), max(1, round(width * scale))))
-        windows = plan_for(model, plan, scaled.shape[2], scaled.shape[3], crop=crop, stride=stride, grid=grid)
+        windows = plan_for(
+            model, plan, *scaled.shape[2:], crop=crop, stride=stride, grid=grid, overlap=overlap, keep=keep
+        )
         for mirrored in (False, True) if flip else (False,):
             logits = run_plan(model, scaled.flip(3) if mirrored else scaled, windows, max_batch)
             probs = _resize(logits, size or (height, width)).softmax(1)
@@ -132,12 +154,14 @@ def plan_for(
     crop: Size | None = None,
     stride: Size | None = None,
     grid: tuple[int, int] | None = None,
+    overlap: int = 0,
+    keep: int | None = None,
     share_detail: bool = True,
 ) -> WindowPlan:
     """The window plan of `predict_logits` for one network and image size.
 
     Args:
-        model, plan, crop, stride, grid: see `predict_logits`.
+        model, plan, crop, stride, grid, overlap, keep: see `predict_logits`.
         height, width: image size, pixels.
         share_detail: run detail crops that nested windows have in common once.
 
@@ -167,6 +191,9 @@ def plan_for(
         crop=crop,
         stride=stride,
         share_detail=share_detail and plain,
+        overlap=overlap,
+        keep=keep,
+        step=math.lcm(8, model.multiple_of),
     )
 
 
@@ -182,6 +209,9 @@ def run_plan(model: nn.Module, image: Tensor, plan: WindowPlan, max_batch: int |
         return _average(plan, logits)
     if plan.name == "context":
         return _average(plan, [_run(model.context_logits, windows, max_batch)])
+    if plan.name == "topk":
+        chosen = ChosenTiles(model, plan).to(windows.device)
+        return _average(plan, [torch.cat([chosen(window) for window in torch.split(windows, 1)])])
     contexts = [model.context(batch) for batch in torch.split(windows, max_batch or len(windows))]
     context = ContextOutput(
         torch.cat([part.logits for part in contexts]), torch.cat([part.attention for part in contexts]), []
@@ -197,7 +227,8 @@ def _fused(model: HRDA, context: ContextOutput, detail: Sequence[Tensor], plan: 
     parts = zip(plan.windows, plan.detail_of, context.logits.chunk(count), context.attention.chunk(count), strict=True)
     for window, indices, logits, attention in parts:
         boxes = [plan.detail[i].shifted(-window.y1, -window.x1) for i in indices]
-        merged = _merge([detail[i] for i in indices], [box.scaled(model.detail_scale / model.stride) for box in boxes])
+        cells = [box.scaled(model.detail_scale / model.stride) for box in boxes]
+        merged = _merge([detail[i] for i in indices], cells, feathered=plan.name == "tiles")
         yield model.fuse(replace(context, logits=logits, attention=attention), merged)
 
 
@@ -213,12 +244,17 @@ def _detail_crops(model: HRDA, image: Tensor, plan: WindowPlan) -> list[Tensor]:
     return crops
 
 
-def _merge(logits: Sequence[Tensor], boxes: Sequence[CropBox]) -> Tensor:
+def _merge(logits: Sequence[Tensor], boxes: Sequence[CropBox], *, feathered: bool) -> Tensor:
     """Mean of crops where they overlap; boxes on the grid of the logits. Crops (B, C, h, w) -> (B, C, H, W)."""
     height, width = max(box.y2 for box in boxes), max(box.x2 for box in boxes)
     if len(boxes) == 1:
         return logits[0]
     total = logits[0].new_zeros(*logits[0].shape[:2], height, width)
+    if feathered:
+        weights = crop_weights(boxes, (height, width), feathered=True)
+        for crop, box, weight in zip(logits, boxes, weights, strict=True):
+            total[box.index] += crop * torch.from_numpy(weight).to(crop)
+        return total
     count = total.new_zeros(1, 1, height, width)
     for crop, box in zip(logits, boxes, strict=True):
         total[box.index] += crop

@@ -20,7 +20,7 @@ from hrda_core.errors import RecipeError
 from hrda_core.models.conv_modules import ConvNormAct, SeparableConvNormAct, classifier, resize
 from hrda_core.models.isa_layer import ISALayer
 
-__all__ = ["ASPP_DILATIONS", "FUSIONS", "DAFormerHead", "LinearEmbed"]
+__all__ = ["ASPP", "ASPP_DILATIONS", "FUSIONS", "DAFormerHead", "LinearEmbed"]
 
 ASPP_DILATIONS = (1, 6, 12, 18)
 FUSIONS = ("sepaspp", "aspp", "conv1", "isa", "sepaspp_bottleneck")
@@ -40,7 +40,7 @@ class LinearEmbed(nn.Module):
         return F.conv2d(x, self.proj.weight[:, :, None, None], self.proj.bias)
 
 
-class _ASPP(nn.Module):
+class ASPP(nn.Module):
     """Parallel dilated branches, concatenated, then a 3x3 bottleneck. (B, Cin, H, W) -> (B, Cout, H, W)."""
 
     def __init__(self, in_channels: int, channels: int, *, separable: bool, norm: bool) -> None:
@@ -68,7 +68,7 @@ def _fusion(fusion: str, in_channels: int, channels: int, norm: bool) -> nn.Modu
         return ConvNormAct(in_channels, channels, 1, norm=norm)
     if fusion == "isa":
         return ISALayer(in_channels, channels, norm=norm)
-    return _ASPP(in_channels, channels, separable=fusion == "sepaspp", norm=norm)
+    return ASPP(in_channels, channels, separable=fusion == "sepaspp", norm=norm)
 
 
 class DAFormerHead(nn.Module):
@@ -113,7 +113,7 @@ class DAFormerHead(nn.Module):
         self.resize_first = fusion == "sepaspp_bottleneck"
         embeds: list[nn.Module] = [LinearEmbed(channels, embed_channels) for channels in in_channels]
         if self.resize_first:
-            context = _ASPP(embed_channels, embed_channels, separable=True, norm=norm)
+            context = ASPP(embed_channels, embed_channels, separable=True, norm=norm)
             embeds[-1] = nn.Sequential(nn.Conv2d(in_channels[-1], embed_channels, 1), context)
         self.embed_layers = nn.ModuleList(embeds)
         self.fuse_layer = _fusion(fusion, embed_channels * len(in_channels), decoder_channels, norm)

@@ -110,12 +110,12 @@ def test_windows_and_details_of_every_plan_cover_the_padded_image(
             covered[box.index] = True
         assert covered.all() or not boxes
     assert len(plan.detail_of) == len(plan.windows)
-    assert bool(plan.detail) == (name in ("nested", "overlap", "tiles"))
+    assert bool(plan.detail) == (name in ("nested", "overlap", "tiles", "topk"))
     for window, indices in zip(plan.windows, plan.detail_of, strict=True):
         for box in (plan.detail[i] for i in indices):
             assert window.y1 <= box.y1 < box.y2 <= window.y2
             assert window.x1 <= box.x1 < box.x2 <= window.x2
-            assert name == "tiles" or (box.y1 - window.y1) % 8 == (box.x1 - window.x1) % 8 == 0
+            assert name in ("tiles", "topk") or (box.y1 - window.y1) % 8 == (box.x1 - window.x1) % 8 == 0
 
 
 @given(height=sides, width=sides)
@@ -198,7 +198,7 @@ def test_bundles_carry_only_plans_that_a_grid_describes() -> None:
 
 
 def test_an_unknown_plan_lists_the_known_ones() -> None:
-    with pytest.raises(BackendError, match="nested, overlap, tiles, context, whole, slide"):
+    with pytest.raises(BackendError, match="nested, overlap, tiles, topk, context, whole, slide"):
         plan_windows("spiral", 10, 10)
 
 

@@ -2,55 +2,152 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
+from hrda_core.errors import BackendError, MissingPackageError, require
+from hrda_core.inference.backends.protocol import Backend
+from hrda_core.inference.bundle import Bundle, GraphSpec
+from hrda_core.inference.tensorrt.builder import BuildOptions
+from hrda_core.inference.tensorrt.driver import GpuError
+from hrda_core.inference.tensorrt.progress import Progress
 
-from hrda_core.errors import BackendError
-from hrda_core.inference.bundle import Bundle
+__all__ = ["BACKEND_NAMES", "GPU_FAILURE_CHOICES", "Backend", "open_backend"]
 
-__all__ = ["BACKEND_NAMES", "Backend", "open_backend"]
+BACKEND_NAMES = ("auto", "onnx", "cuda", "tensorrt", "torch")
+"""What a user can ask for. `auto` takes the fastest that can run here: a TensorRT engine, ONNX Runtime on an NVIDIA GPU
+(`cuda`), ONNX Runtime on the CPU (`onnx`). `torch` is for research."""
 
-BACKEND_NAMES = ("auto", "onnx")
-"""What a user can ask for. `auto` takes the fastest one that can run here."""
-
-
-class Backend(Protocol):
-    """Runs one window plan of one bundle. Not thread-safe: one caller at a time."""
-
-    description: str
-    """What runs where, for logs and diagnostics, for example `"onnxruntime 1.31 CPU, 1 thread"`."""
-
-    def __call__(self, image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """Segment one padded image.
-
-        Args:
-            image: uint8 (1, H, W, 3) RGB, C-contiguous, H and W multiples of the bundle's `multiple_of`.
-
-        Returns:
-            class ids and confidence, each uint8 (1, H, W); confidence is the winning probability times 255.
-        """
-        ...
+GPU_FAILURE_CHOICES = ("fall_back", "stop")
+"""What to do where the GPU cannot be used: go on with ONNX Runtime on the CPU, or raise."""
 
 
-def open_backend(name: str, bundle: Bundle, plan: str, *, threads: int = 0) -> Backend:
-    """Load the graph of `plan` into a back end.
+@dataclass(frozen=True)
+class _Request:
+    bundle: Bundle
+    graph: GraphSpec
+    threads: int
+    on_gpu_failure: str
+    build_engine: bool
+    engine_options: BuildOptions | None
+    say: Callable[[str], None]
+    progress: Progress | None
+
+
+def open_backend(
+    name: str,
+    bundle: Bundle,
+    graph: GraphSpec,
+    *,
+    threads: int = 0,
+    on_gpu_failure: str = "stop",
+    build_engine: bool = False,
+    engine_options: BuildOptions | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    progress: Progress | None = None,
+) -> Backend:
+    """Load one graph into a back end. Its `description` tells which one and, for `auto`, why.
 
     Args:
         name: one of `BACKEND_NAMES`.
+        graph: one of the bundle's, see `Bundle.graph_for`.
         threads: CPU threads for one inference; 0 = all cores but one, at least one.
+        on_gpu_failure: one of `GPU_FAILURE_CHOICES`; counts for `cuda` and `tensorrt` when they are opened, and for
+            all that run on the GPU while they run.
+        build_engine: build the TensorRT engine if there is none, which takes minutes; for `auto` and `tensorrt`.
+            Without it nothing is ever built.
+        engine_options: how the engine is, or was, built; None = TensorRT's defaults.
+        say: takes lines for the user: builds, waits, hand-overs to the CPU.
+        progress: is told how a build goes.
 
     Raises:
-        BackendError: unknown back end, or the bundle has no graph for `plan`.
+        BackendError: unknown name; the back end cannot run here (`GpuError` for the GPU's reasons).
+        BundleError: the graph cannot be loaded.
         MissingPackageError: the back end's package is not installed.
     """
     if name not in BACKEND_NAMES:
         raise BackendError(f"back end '{name}' is not known; choose one of {', '.join(BACKEND_NAMES)}")
-    if plan not in bundle.graphs:
-        raise BackendError(
-            f"model bundle '{bundle.path}' has no graph for window plan '{plan}'; it has {', '.join(bundle.graphs)}"
-        )
+    if on_gpu_failure not in GPU_FAILURE_CHOICES:
+        choices = " or ".join(GPU_FAILURE_CHOICES)
+        raise BackendError(f"on_gpu_failure must be {choices}, not '{on_gpu_failure}'")
+    request = _Request(bundle, graph, threads, on_gpu_failure, build_engine, engine_options, say, progress)
+    if name == "auto":
+        return _open_auto(request)
+    if name == "torch":
+        require("torch", "train")
+        from hrda_core.inference.backends.torch_backend import TorchBackend
+
+        return TorchBackend(bundle, graph, threads=threads)
+    if name == "onnx":
+        return _open_cpu(request)
+    return _open_named_gpu(name, request)
+
+
+def _open_auto(request: _Request) -> Backend:
+    reasons: list[str] = []
+    for what, opener in (("no TensorRT engine", _open_tensorrt), ("no CUDA", _open_cuda)):
+        try:
+            return _guarded(opener(request), request, reasons)
+        except (BackendError, MissingPackageError) as error:  # noqa: PERF203
+            # Without a driver both have the same reason: say it once.
+            if not any(reason.endswith(str(error)) for reason in reasons):
+                reasons.append(f"{what}: {error}")
+    backend = _open_cpu(request)
+    backend.description = "; ".join([backend.description, *reasons])
+    return backend
+
+
+def _open_named_gpu(name: str, request: _Request) -> Backend:
+    opener = _open_tensorrt if name == "tensorrt" else _open_cuda
+    try:
+        return _guarded(opener(request), request, [])
+    except GpuError as error:
+        if request.on_gpu_failure == "stop":
+            raise GpuError(f"back end '{name}' cannot run: {error}; use backend 'auto' or 'onnx' here") from error
+        request.say(f"back end '{name}' cannot run: {error}; going on with ONNX Runtime on the CPU")
+        backend = _open_cpu(request)
+        backend.description += f"; not '{name}': {error}"
+        return backend
+
+
+def _guarded(backend: Backend, request: _Request, reasons: list[str]) -> Backend:
+    """With the hand-over to the CPU if that was asked for, and why a faster back end was not taken."""
+    backend.description = "; ".join([backend.description, *reasons])
+    if request.on_gpu_failure == "stop":
+        return backend
+    from hrda_core.inference.backends.fallback import FallBackBackend
+
+    return FallBackBackend(backend, lambda: _open_cpu(request), request.say)
+
+
+def _open_tensorrt(request: _Request) -> Backend:
+    from hrda_core.inference.backends.tensorrt_backend import TensorRTBackend
+
+    arguments = (request.bundle, request.graph, request.engine_options)
+    if not request.build_engine:
+        return TensorRTBackend(*arguments)
+    from hrda_core.inference.tensorrt.engines import ensure_engine
+
+    ensure_engine(*arguments, say=request.say, progress=request.progress)
+    try:
+        return TensorRTBackend(*arguments)
+    except GpuError:
+        raise
+    except BackendError as error:
+        # Whole and for this machine, but TensorRT does not take it or it computes something else: once afresh.
+        request.say(f"{error}; building it again")
+    ensure_engine(*arguments, rebuild=True, say=request.say, progress=request.progress)
+    return TensorRTBackend(*arguments)
+
+
+def _open_cuda(request: _Request) -> Backend:
     from hrda_core.inference.backends.onnx_backend import OnnxBackend
 
-    return OnnxBackend(bundle.file(bundle.graphs[plan].file), threads=threads)
+    path = request.bundle.file(request.graph.file)
+    return OnnxBackend(path, threads=request.threads, device="cuda")
+
+
+def _open_cpu(request: _Request) -> Backend:
+    from hrda_core.inference.backends.onnx_backend import OnnxBackend
+
+    return OnnxBackend(request.bundle.file(request.graph.file), threads=request.threads)

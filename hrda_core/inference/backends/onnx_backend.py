@@ -1,19 +1,33 @@
-"""ONNX Runtime on the CPU: the back end that runs everywhere."""
+"""ONNX Runtime: on the CPU the back end that runs everywhere, and with onnxruntime-gpu on an NVIDIA GPU."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hrda_core.errors import BackendError, BundleError, require
+from hrda_core.inference.onnx_files import external_files
+from hrda_core.inference.tensorrt.driver import GpuError, require_driver
 
 __all__ = ["OnnxBackend", "default_threads"]
 
 _INPUT = ("image", "tensor(uint8)")
 _OUTPUTS = ["labels", "confidence"]
+_CUDA = "CUDAExecutionProvider"
+
+_DTYPES = {
+    "tensor(bool)": np.bool_,
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(uint8)": np.uint8,
+}
 
 
 def default_threads() -> int:
@@ -26,47 +40,118 @@ class OnnxBackend:
     """One ONNX graph in an ONNX Runtime session.
 
     Args:
-        path: ONNX file with input `image` uint8 (1, H, W, 3) and outputs `labels`, `confidence` uint8 (1, H, W).
+        path: ONNX file with input `image` uint8 (1, H, W, 3) and outputs `labels`, `confidence` uint8 (1, H, W);
+            there may be further inputs and outputs for `run`.
         threads: intra-op threads; 0 = `default_threads()`.
+        device: `cpu` or `cuda`.
+
+    Attributes:
+        inputs: name to dtype and shape of each input; sides that may have any size are text or None in the shape.
 
     Raises:
         MissingPackageError: onnxruntime is not installed.
-        BundleError: the file is not a valid graph, or its inputs and outputs are others.
+        BundleError: the file is not a valid graph, its inputs and outputs are others, or it keeps weights outside its
+            own folder.
+        GpuError: `cuda`, and there is no driver, no GPU, or no memory on it.
+        BackendError: `cuda`, and this onnxruntime cannot use NVIDIA GPUs.
     """
 
-    def __init__(self, path: Path, *, threads: int = 0) -> None:
+    def __init__(self, path: Path, *, threads: int = 0, device: str = "cpu") -> None:
         ort = require("onnxruntime", "runtime")
+        external_files(path)
         self.threads = threads or default_threads()
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.inter_op_num_threads = 1
-        # Spinning threads would take the core that the camera driver and DDS need between two frames.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        try:
-            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime raises classes of its own that are not exported
-            reason = str(error).splitlines()[0][:200]
-            raise BundleError(f"ONNX Runtime cannot load '{path}' ({reason}); export the bundle again") from error
-        found = [(entry.name, entry.type) for entry in self._session.get_inputs()]
-        outputs = [entry.name for entry in self._session.get_outputs()]
-        if found != [_INPUT] or outputs != _OUTPUTS:
-            raise BundleError(
-                f"graph '{path}' has inputs {found} and outputs {outputs}, expected {[_INPUT]} and {_OUTPUTS}; "
-                f"export the bundle again with 'hrda export'"
-            )
-        plural = "" if self.threads == 1 else "s"
-        self.description = f"onnxruntime {ort.__version__} CPU, {self.threads} thread{plural}"
+        where = f"CPU, {self.threads} thread{'' if self.threads == 1 else 's'}"
+        if device == "cuda":
+            where = f"CUDA on {_cuda_gpu(ort)}"
+        self._on_gpu = device == "cuda"
+        self._session = self._open(ort, path)
+        self._check_names(path)
+        self.inputs: dict[str, tuple[np.dtype[Any], tuple[Any, ...]]] = {
+            entry.name: (np.dtype(_DTYPES.get(entry.type, np.float32)), tuple(entry.shape))
+            for entry in self._session.get_inputs()
+        }
+        self._outputs = [entry.name for entry in self._session.get_outputs()]
+        self.description = f"onnxruntime {ort.__version__} {where}"
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """See `Backend.__call__`.
 
         Raises:
             BackendError: the graph failed on this input.
+            GpuError: the GPU failed.
         """
-        try:
-            labels, confidence = self._session.run(_OUTPUTS, {"image": image})
-        except Exception as error:
-            reason = str(error).splitlines()[0][:200]
-            raise BackendError(f"ONNX Runtime failed on an image of shape {image.shape}: {reason}") from error
+        labels, confidence = self._run(_OUTPUTS, {"image": image})
         return labels, confidence
+
+    def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """See `Backend.run`.
+
+        Raises:
+            BackendError: missing or unknown inputs, or the graph failed on them.
+            GpuError: the GPU failed.
+        """
+        return dict(zip(self._outputs, self._run(self._outputs, feeds), strict=True))
+
+    def close(self) -> None:
+        """Free the memory of the session. Afterwards the back end cannot be called."""
+        self._session = None
+
+    def _open(self, ort: Any, path: Path) -> Any:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        # Spinning threads would take the core that the camera driver and DDS need between two frames.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        providers = [_CUDA, "CPUExecutionProvider"] if self._on_gpu else ["CPUExecutionProvider"]
+        try:
+            session = ort.InferenceSession(str(path), options, providers=providers)
+        except Exception as error:  # ONNX Runtime raises classes of its own that are not exported
+            reason = _first_line(error)
+            if self._on_gpu:
+                raise GpuError(f"ONNX Runtime cannot use the GPU ({reason})") from error
+            raise BundleError(f"ONNX Runtime cannot load '{path}' ({reason}); export the bundle again") from error
+        if self._on_gpu and session.get_providers()[:1] != [_CUDA]:
+            # It goes on with the CPU by itself when the libraries of CUDA or cuDNN do not load.
+            raise GpuError(
+                f"ONNX Runtime {ort.__version__} did not start on the GPU; install the CUDA and cuDNN libraries that "
+                f"this onnxruntime-gpu was built for"
+            )
+        return session
+
+    def _check_names(self, path: Path) -> None:
+        found = [(entry.name, entry.type) for entry in self._session.get_inputs()]
+        outputs = [entry.name for entry in self._session.get_outputs()]
+        if _INPUT not in found or not set(_OUTPUTS) <= set(outputs):
+            raise BundleError(
+                f"graph '{path}' has inputs {found} and outputs {outputs}, expected {[_INPUT]} and {_OUTPUTS}; "
+                f"export the bundle again with 'hrda export'"
+            )
+
+    def _run(self, outputs: list[str], feeds: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+        if feeds.keys() != self.inputs.keys():
+            raise BackendError(f"the graph has the inputs {', '.join(self.inputs)}; found {', '.join(feeds)}")
+        try:
+            return list(self._session.run(outputs, dict(feeds)))
+        except Exception as error:
+            shapes = ", ".join(str(value.shape) for value in feeds.values())
+            text = f"ONNX Runtime failed on inputs of shape {shapes}: {_first_line(error)}"
+            if self._on_gpu and ("CUDA" in str(error) or "memory" in str(error).lower()):
+                raise GpuError(text) from error
+            raise BackendError(text) from error
+
+
+def _cuda_gpu(ort: Any) -> str:
+    """Name of the GPU that ONNX Runtime can use."""
+    driver = require_driver()
+    if _CUDA not in ort.get_available_providers():
+        raise BackendError(
+            f"onnxruntime {ort.__version__} here cannot use NVIDIA GPUs; install onnxruntime-gpu in its place"
+        )
+    if hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()  # CUDA and cuDNN that were installed by pip; where there are none it does nothing
+    return driver.gpu.name
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from tiny_network import TINY
 
 from hrda_core.errors import BackendError, BundleError
-from hrda_core.inference import Bundle, Predictor, predict_logits
+from hrda_core.inference import Bundle, Predictor, onnx_writing, predict_logits
 from hrda_core.inference import export as export_module
 from hrda_core.inference.export import ExportSpec, export_bundle
 from hrda_core.inference.network import load_network
@@ -135,7 +135,7 @@ def test_weights_stay_in_single_precision_where_half_would_move_too_many_pixels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     coarse = lambda array: (np.sign(array) * 2.0 ** np.round(np.log2(np.abs(array) + 1e-6))).astype(np.float16)  # noqa: E731
-    monkeypatch.setattr(export_module, "_to_half", coarse)  # far coarser than half precision is
+    monkeypatch.setattr(onnx_writing, "_to_half", coarse)  # far coarser than half precision is
     said: list[str] = []
     reports = export_bundle(_model(), SPEC, tmp_path / "tiny", _image(), say=said.append)
     assert all(report.labels > 0.9999 for report in reports.values())

@@ -135,7 +135,8 @@ def test_an_open_bundle_is_taken_as_it_is(tiny_bundle: Path) -> None:
 
 def test_warm_up_runs_the_back_end_once(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, ...]] = []
-    original = predictor._backend
-    monkeypatch.setattr(predictor, "_backend", lambda image: (seen.append(image.shape), original(image))[1])
+    opened = predictor._opened[-1]
+    original = opened.backend
+    monkeypatch.setattr(opened, "backend", lambda image: (seen.append(image.shape), original(image))[1])
     predictor.warm_up(100, 130)
     assert seen == [(1, 128, 192, 3)]

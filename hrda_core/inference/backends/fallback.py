@@ -1,0 +1,64 @@
+"""A back end on the GPU that hands over to ONNX Runtime on the CPU when the GPU fails while the robot drives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from hrda_core.inference.backends.protocol import Backend
+from hrda_core.inference.tensorrt.driver import GpuError
+
+__all__ = ["FallBackBackend"]
+
+Result = TypeVar("Result")
+
+
+class FallBackBackend:
+    """Runs `first` until it raises `GpuError`; that frame and all later ones go to the CPU. There is no way back.
+
+    Args:
+        first: a back end on the GPU.
+        open_cpu: opens the back end that takes over.
+        say: takes one line when that happens.
+    """
+
+    def __init__(self, first: Backend, open_cpu: Callable[[], Backend], say: Callable[[str], None]) -> None:
+        self._backend, self._open_cpu, self._say = first, open_cpu, say
+        self.description = first.description
+
+    def __call__(self, image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """See `Backend.__call__`.
+
+        Raises:
+            BackendError: the input does not fit.
+        """
+        return self._with_active(lambda backend: backend(image))
+
+    def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """See `Backend.run`.
+
+        Raises:
+            BackendError: the inputs do not fit.
+        """
+        return self._with_active(lambda backend: backend.run(feeds))
+
+    def close(self) -> None:
+        """Free the memory of the back end that is in use."""
+        self._backend.close()
+
+    def _with_active(self, call: Callable[[Backend], Result]) -> Result:
+        try:
+            return call(self._backend)
+        except GpuError as error:
+            self._take_over(str(error))
+        return call(self._backend)
+
+    def _take_over(self, reason: str) -> None:
+        failed = self._backend
+        self._backend = self._open_cpu()
+        self.description = f"{self._backend.description}; the GPU failed: {reason}"
+        self._say(f"{reason}; from now on {self._backend.description}")
+        failed.close()

@@ -1,0 +1,73 @@
+"""TensorRT: the back end for NVIDIA GPUs. Needs an engine that was built on this machine; see docs/tensorrt.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hrda_core.inference.bundle import Bundle, GraphSpec
+from hrda_core.inference.tensorrt.builder import BuildOptions
+from hrda_core.inference.tensorrt.engines import open_engine
+
+__all__ = ["TensorRTBackend"]
+
+
+class TensorRTBackend:
+    """The stored engine of one graph. Images must have the engine's size. Not thread-safe: one caller at a time.
+
+    Args:
+        graph: one of the bundle's, of one size; or of any size, with `options.image_size`.
+        options: those that the engine was built with.
+
+    Raises:
+        GpuError, MissingPackageError, BackendError: see `open_engine`.
+    """
+
+    def __init__(self, bundle: Bundle, graph: GraphSpec, options: BuildOptions | None = None) -> None:
+        engine = open_engine(bundle, graph, options)
+        self._runner = engine.runner
+        self.description = engine.description
+
+    def __call__(self, image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """See `Backend.__call__`.
+
+        Raises:
+            BackendError: another size than the engine's, or the graph has further inputs.
+            GpuError: the GPU failed.
+        """
+        found = self._runner.run({"image": image})
+        return found["labels"], found["confidence"]
+
+    def submit(self, image: npt.NDArray[np.uint8]) -> None:
+        """Start a frame without waiting; `result` gives its masks. Two frames may be in flight.
+
+        Raises:
+            BackendError, GpuError: as `__call__`; BackendError also for a third frame.
+        """
+        self._runner.submit({"image": image})
+
+    def result(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Labels and confidence of the oldest frame in flight, uint8 (1, H, W) each; waits for them.
+
+        Raises:
+            BackendError: no frame is in flight.
+            GpuError: the GPU failed.
+        """
+        found = self._runner.result()
+        return found["labels"], found["confidence"]
+
+    def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """See `Backend.run`.
+
+        Raises:
+            BackendError: other inputs than the engine's, or a frame is in flight.
+            GpuError: the GPU failed.
+        """
+        return self._runner.run(feeds)
+
+    def close(self) -> None:
+        """Free the GPU's memory; safe to call twice. Afterwards the back end cannot be called."""
+        self._runner.close()

@@ -1,0 +1,86 @@
+"""How a PyTorch module is run frame by frame: eagerly on the CPU, or as a recorded CUDA graph on an NVIDIA GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+__all__ = ["CudaGraphRunner", "EagerRunner"]
+
+Module = Callable[..., Sequence[Tensor]]
+_WARM_UP = 3
+
+
+class EagerRunner:
+    """Runs a module on the CPU, operation by operation."""
+
+    device_seconds: float | None = None
+
+    def __init__(self, run: Module, dtype: torch.dtype, threads: int) -> None:
+        self._run, self._dtype, self._threads = run, dtype, threads
+
+    def __call__(self, inputs: Sequence[Tensor]) -> list[npt.NDArray[Any]]:
+        before = torch.get_num_threads()
+        torch.set_num_threads(self._threads)
+        try:
+            with torch.inference_mode(), _autocast("cpu", self._dtype):
+                return [output.numpy() for output in self._run(*inputs)]
+        finally:
+            torch.set_num_threads(before)
+
+
+class CudaGraphRunner:
+    """Runs a module on a GPU: one recorded graph for each shape of inputs, the last shape is kept."""
+
+    def __init__(self, run: Module, device: torch.device, dtype: torch.dtype) -> None:
+        self._run, self._device, self._dtype = run, device, dtype
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._begin, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        self._shapes: list[torch.Size] = []
+        self.device_seconds: float | None = None
+
+    def __call__(self, inputs: Sequence[Tensor]) -> list[npt.NDArray[Any]]:
+        if [value.shape for value in inputs] != self._shapes:
+            self._record(inputs)
+        with torch.cuda.stream(self._stream):
+            for value, pinned, static in zip(inputs, self._pinned_inputs, self._inputs, strict=True):
+                pinned.copy_(value)
+                static.copy_(pinned, non_blocking=True)
+            self._begin.record(self._stream)
+            self._graph.replay()
+            self._end.record(self._stream)
+            for static, pinned in zip(self._outputs, self._pinned_outputs, strict=True):
+                pinned.copy_(static, non_blocking=True)
+        self._stream.synchronize()
+        self.device_seconds = self._begin.elapsed_time(self._end) / 1e3
+        return [pinned.numpy().copy() for pinned in self._pinned_outputs]
+
+    def _record(self, inputs: Sequence[Tensor]) -> None:
+        self._shapes = []  # stays so if recording fails
+        self._inputs = [value.to(self._device) for value in inputs]
+        self._pinned_inputs = [torch.empty_like(value).pin_memory() for value in inputs]
+        with torch.cuda.stream(self._stream):  # libraries set themselves up, which must not be recorded
+            for _ in range(_WARM_UP):
+                self._forward()
+        self._stream.synchronize()
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, stream=self._stream):
+            self._outputs = self._forward()
+        self._pinned_outputs = [torch.empty_like(value, device="cpu").pin_memory() for value in self._outputs]
+        self._shapes = [value.shape for value in inputs]
+
+    def _forward(self) -> list[Tensor]:
+        # Without the cache of autocast: a recording must not depend on tensors that the cache drops.
+        with torch.inference_mode(), _autocast("cuda", self._dtype, cache_enabled=False):
+            return list(self._run(*self._inputs))
+
+
+def _autocast(kind: str, dtype: torch.dtype, *, cache_enabled: bool = True) -> AbstractContextManager[Any]:
+    if dtype == torch.float32:
+        return nullcontext()
+    return torch.autocast(kind, dtype, cache_enabled=cache_enabled)

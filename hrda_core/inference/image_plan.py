@@ -1,0 +1,72 @@
+"""The window plan of a camera image for a bundle: shrink to `long_side`, then pad. One rule for export and use.
+
+A graph for one image size fits an image when this rule, with the graph's own tiles, leads to the graph's size.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+from hrda_core.errors import RecipeError
+from hrda_core.inference.bundle import Bundle, GraphSpec
+from hrda_core.window_plan import Size, WindowPlan, plan_windows
+
+__all__ = ["graph_for_image", "plan_for_graph", "shrunk"]
+
+_ENCODER_STRIDE = 32
+
+
+def shrunk(height: int, width: int, long_side: int) -> Size:
+    """Size after shrinking to a longer side of `long_side` pixels at most, aspect ratio kept; 0 = never."""
+    longest = max(height, width)
+    if not 0 < long_side < longest:
+        return height, width
+    return max(1, round(height * long_side / longest)), max(1, round(width * long_side / longest))
+
+
+def plan_for_graph(bundle: Bundle, graph: GraphSpec, height: int, width: int) -> WindowPlan:
+    """How a graph cuts an image of `height` x `width` pixels (after `shrunk`). Only `overlap` lacks its detail crops.
+
+    Raises:
+        ImageError: a side below 1.
+        RecipeError: the graph's tiles do not fit into the image.
+    """
+    if graph.size is None:
+        multiple: int | None = bundle.multiple_of
+    elif graph.plan == "overlap":
+        multiple = None
+    else:
+        multiple = Fraction(bundle.context_scale).limit_denominator(64).denominator * _ENCODER_STRIDE
+    return plan_windows(
+        graph.plan,
+        height,
+        width,
+        grid=graph.grid,
+        multiple_of=multiple,
+        tile_multiple=1 if graph.size is None else _ENCODER_STRIDE,
+        context_scale=bundle.context_scale,
+        smallest=math.ceil(_ENCODER_STRIDE / bundle.context_scale) if graph.size else 1,
+        overlap=graph.overlap,
+        keep=graph.keep or None,
+    )
+
+
+def graph_for_image(bundle: Bundle, plan: str, size: Size, precision: str = "fp32") -> GraphSpec | None:
+    """The graph that runs on an image of `size` (after `shrunk`): one made for its padded size, else one for any size.
+
+    Args:
+        precision: of the graph for one size; graphs for any size are `fp32` and come into question for that alone.
+    """
+    for graph in bundle.static_graphs:
+        if (graph.plan, graph.precision) == (plan, precision) and _fits(bundle, graph, size):
+            return graph
+    return bundle.graphs.get(plan) if precision == "fp32" else None
+
+
+def _fits(bundle: Bundle, graph: GraphSpec, size: Size) -> bool:
+    try:
+        cut = plan_for_graph(bundle, graph, *size)
+    except RecipeError:  # an image too small for the graph's tiles
+        return False
+    return (cut.padded_height, cut.padded_width) == graph.size

@@ -1,0 +1,132 @@
+"""What an ONNX file refers to on disk, read without the `onnx` package: robots do not have it.
+
+Weights may lie outside the file ("external data"). A path that leaves the model's folder would make a loader read any
+file of the machine, so it is refused before a loader sees the graph.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+
+from hrda_core.errors import BundleError
+
+__all__ = ["external_files", "onnx_sha256"]
+
+# Field numbers of the protocol buffer messages on the way from a model to its tensors (onnx.proto3).
+_CHILDREN = {
+    "Model": {7: "Graph", 20: "Training", 25: "Function"},
+    "Training": {1: "Graph", 2: "Graph"},
+    "Graph": {1: "Node", 5: "Tensor", 15: "SparseTensor"},
+    "Function": {7: "Node", 11: "Attribute"},
+    "Node": {5: "Attribute"},
+    "Attribute": {5: "Tensor", 6: "Graph", 10: "Tensor", 11: "Graph", 22: "SparseTensor", 23: "SparseTensor"},
+    "SparseTensor": {1: "Tensor", 2: "Tensor"},
+    "Tensor": {13: "Entry"},
+    "Entry": {},
+}
+_ENTRY_KEY, _ENTRY_VALUE = 1, 2
+_MAX_DEPTH = 100  # as in protocol buffer parsers
+
+
+def external_files(path: Path) -> tuple[Path, ...]:
+    """Files beside `path` that hold weights of this ONNX graph, sorted; empty for a graph in one file.
+
+    Raises:
+        BundleError: not an ONNX file; or an external file that is missing or outside the folder of `path`.
+    """
+    folder = path.parent.resolve()
+    found = set()
+    for location in _locations_in(path):
+        try:
+            target = (folder / location).resolve()
+            inside = target.is_relative_to(folder)
+        except (OSError, ValueError):  # a NUL in the name, a loop of links
+            inside = False
+        if not inside:
+            raise BundleError(
+                f"ONNX graph '{path}' keeps weights in '{location}', outside its own folder; do not use this bundle, "
+                f"or export it again with 'hrda export'"
+            )
+        if not target.is_file():
+            raise BundleError(
+                f"ONNX graph '{path}' needs the file '{location}', which is missing; copy the bundle again"
+            )
+        found.add(target)
+    return tuple(sorted(found))
+
+
+def onnx_sha256(path: Path) -> str:
+    """sha256 over an ONNX file and the files that hold its weights, in hex.
+
+    Raises:
+        BundleError: see `external_files`.
+    """
+    digest = hashlib.sha256()
+    for part in (path, *external_files(path)):
+        digest.update(f"{part.name}\0{part.stat().st_size}\0".encode())
+        with part.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _locations_in(path: Path) -> list[str]:
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return list(_locations(data, 0, len(data), "Model", 0))
+    except OSError as error:
+        raise BundleError(f"cannot read ONNX graph '{path}' ({error.strerror}); copy the bundle again") from None
+    except (IndexError, ValueError):  # also an empty file
+        raise BundleError(f"cannot load '{path}': it is not an ONNX graph; export the bundle again") from None
+
+
+def _locations(data: mmap.mmap, start: int, end: int, message: str, depth: int) -> Iterator[str]:
+    """Values of all `location` entries below one message."""
+    if depth > _MAX_DEPTH:
+        raise ValueError("nested too deeply")
+    if message == "Entry":
+        fields = {number: data[begin:stop] for number, begin, stop in _fields(data, start, end)}
+        if fields.get(_ENTRY_KEY) == b"location":
+            yield fields.get(_ENTRY_VALUE, b"").decode("utf-8")
+        return
+    for number, begin, stop in _fields(data, start, end):
+        if child := _CHILDREN[message].get(number):
+            yield from _locations(data, begin, stop, child, depth + 1)
+
+
+def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """(field number, begin, end) of the fields of a message that have a length: strings and messages."""
+    position = start
+    while position < end:
+        tag, position = _varint(data, position)
+        number, kind = tag >> 3, tag & 7
+        if kind == 0:
+            _, position = _varint(data, position)
+        elif kind == 1:
+            position += 8
+        elif kind == 5:
+            position += 4
+        elif kind == 2:
+            length, begin = _varint(data, position)
+            position = begin + length
+            if position <= end:
+                yield number, begin, position
+        else:
+            raise ValueError(f"wire type {kind}")
+        if position > end:
+            raise ValueError("a field is longer than its message")
+
+
+def _varint(data: mmap.mmap, position: int) -> tuple[int, int]:
+    """A base-128 number and the position after it."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    raise ValueError("a number of more than ten bytes")

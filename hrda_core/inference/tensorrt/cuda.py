@@ -1,0 +1,61 @@
+"""The CUDA runtime through cuda-python, in the two places where its versions keep it, and its errors in words."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from hrda_core.errors import MissingPackageError
+from hrda_core.inference.tensorrt.driver import Driver, GpuError
+
+__all__ = ["check_runtime", "checked", "require_cuda"]
+
+
+def require_cuda() -> Any:
+    """The module of the CUDA runtime. Call it only after `driver.require_driver`.
+
+    Raises:
+        MissingPackageError: cuda-python is not installed.
+    """
+    reasons = []
+    # cuda-python 12.6 and later; 12.0 to 12.5.
+    for name in ("cuda.bindings.runtime", "cuda.cudart"):
+        try:
+            return importlib.import_module(name)
+        except ImportError as error:  # noqa: PERF203
+            reasons.append(str(error))
+    raise MissingPackageError(
+        f"the Python package 'cuda-python' is needed here and does not import ({reasons[0]}); "
+        f"install it with: pip install 'hrda_ros[tensorrt]'"
+    )
+
+
+def check_runtime(rt: Any, driver: Driver) -> None:
+    """Refuse a CUDA runtime of a later major version than the driver serves.
+
+    Raises:
+        GpuError: see above.
+    """
+    version = int(checked(rt.cudaRuntimeGetVersion(), "asking for the CUDA version"))
+    if version // 1000 > driver.cuda_version[0]:
+        raise GpuError(
+            f"the NVIDIA driver is too old for this cuda-python: it serves CUDA {driver.cuda_version[0]}, the package "
+            f"is for {version // 1000}; update the driver, or install cuda-python {driver.cuda_version[0]}"
+        )
+
+
+def checked(result: tuple[Any, ...], doing: str) -> Any:
+    """The value of a CUDA call, which returns (error code, value); None for calls without one.
+
+    Args:
+        doing: what was tried, for the message, for example `"allocating 6 MB on the GPU"`.
+
+    Raises:
+        GpuError: the call failed.
+    """
+    code, *values = result
+    if int(code) != 0:
+        name = getattr(code, "name", str(int(code)))
+        hint = "; other programs use its memory, or the image is too large" if "MemoryAllocation" in name else ""
+        raise GpuError(f"the GPU failed while {doing}: {name}{hint}")
+    return values[0] if values else None

@@ -1,0 +1,81 @@
+"""Times of an engine without the copies around it: of each layer, and of the whole. For `hrda bench`.
+
+Not run by its authors, who had no GPU; the names of all calls are checked against the real packages.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+from hrda_core.errors import BackendError
+from hrda_core.inference.tensorrt.cuda import checked
+from hrda_core.inference.tensorrt.frame_slots import FrameSlot
+
+__all__ = ["layer_seconds", "run_seconds"]
+
+
+def layer_seconds(trt: Any, rt: Any, engine: Any, slot: FrameSlot, stream: Any, runs: int) -> dict[str, float]:
+    """Seconds of each layer by TensorRT's name for it, mean of `runs` frames, by TensorRT's profiler.
+
+    The layers run one by one in a context of their own, without the CUDA graph: their sum is more than a frame takes.
+
+    Args:
+        slot: whose inputs are on the GPU.
+
+    Raises:
+        GpuError: the GPU failed.
+        BackendError: TensorRT refuses a buffer or does not start.
+    """
+    context = engine.create_execution_context()
+    if context is None:
+        raise BackendError("TensorRT has no memory for a second context; the layers are not timed")
+    profiler = _make_profiler(trt)
+    for name, address in slot.device.items():
+        if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT and -1 in tuple(engine.get_tensor_shape(name)):
+            context.set_input_shape(name, slot.host[name].shape)
+        if not context.set_tensor_address(name, address):
+            raise BackendError(f"TensorRT refuses the buffer of '{name}'")
+    _run(rt, context, stream)  # sets itself up
+    context.profiler = profiler
+    for _ in range(runs):
+        _run(rt, context, stream)
+    return {name: milliseconds / 1e3 / runs for name, milliseconds in profiler.milliseconds.items()}
+
+
+def run_seconds(rt: Any, enqueue: Callable[[], None], stream: Any, runs: int) -> float:
+    """Seconds of one frame without copies, mean of `runs` frames that are started one after the other.
+
+    Args:
+        enqueue: starts the work of one frame on `stream`, as a CUDA graph where there is one.
+
+    Raises:
+        GpuError: the GPU failed.
+    """
+    enqueue()
+    checked(rt.cudaStreamSynchronize(stream), "running the engine")
+    begin = time.perf_counter()
+    for _ in range(runs):
+        enqueue()
+    checked(rt.cudaStreamSynchronize(stream), "running the engine")
+    return (time.perf_counter() - begin) / runs
+
+
+def _run(rt: Any, context: Any, stream: Any) -> None:
+    if not context.execute_async_v3(int(stream)):
+        raise BackendError("TensorRT cannot start the engine; the layers are not timed")
+    checked(rt.cudaStreamSynchronize(stream), "running the engine")
+
+
+def _make_profiler(trt: Any) -> Any:
+    class Profiler(trt.IProfiler):  # type: ignore[misc]  # the base comes from the argument
+        def __init__(self) -> None:
+            trt.IProfiler.__init__(self)
+            self.milliseconds: dict[str, float] = defaultdict(float)
+
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            self.milliseconds[layer_name] += ms
+
+    return Profiler()

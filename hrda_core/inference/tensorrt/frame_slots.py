@@ -1,0 +1,82 @@
+"""Memory for one frame in flight: pinned on the host, its twin on the GPU, and the events that order the copies."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from hrda_core.inference.tensorrt.cuda import checked
+
+__all__ = ["FrameSlot", "TensorSpec", "make_slot", "view_of_memory"]
+
+Array: TypeAlias = "npt.NDArray[Any]"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, dtype and shape of an input or output of an engine."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes, at least 1: CUDA has no allocations of nothing."""
+        return max(1, int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize)
+
+
+@dataclass
+class FrameSlot:
+    """Buffers of one frame.
+
+    Attributes:
+        host: numpy views of pinned memory, by tensor name.
+        device: addresses on the GPU, by tensor name.
+        uploaded: event after the inputs have reached the GPU.
+        finished: event after the outputs have reached the host.
+        graph: the captured CUDA graph, None = enqueue each time.
+    """
+
+    host: Mapping[str, Array]
+    device: Mapping[str, int]
+    uploaded: Any
+    finished: Any
+    graph: Any = None
+
+
+def make_slot(rt: Any, specs: tuple[TensorSpec, ...], stack: ExitStack) -> FrameSlot:
+    """Allocate a slot; everything is freed when `stack` closes.
+
+    Raises:
+        GpuError: out of memory.
+    """
+    host, device = {}, {}
+    for spec in specs:
+        doing = f"allocating {spec.nbytes / 1e6:.1f} MB for '{spec.name}'"
+        pinned = int(checked(rt.cudaHostAlloc(spec.nbytes, rt.cudaHostAllocDefault), doing))
+        stack.callback(rt.cudaFreeHost, pinned)
+        host[spec.name] = view_of_memory(pinned, spec)
+        device[spec.name] = int(checked(rt.cudaMalloc(spec.nbytes), doing))
+        stack.callback(rt.cudaFree, device[spec.name])
+    events = []
+    # A thread that waits sleeps instead of spinning: the CPU belongs to the rest of the robot.
+    flags = rt.cudaEventBlockingSync | rt.cudaEventDisableTiming
+    for _ in range(2):
+        event = checked(rt.cudaEventCreateWithFlags(flags), "making an event")
+        stack.callback(rt.cudaEventDestroy, event)
+        events.append(event)
+    return FrameSlot(host, device, *events)
+
+
+def view_of_memory(address: int, spec: TensorSpec) -> Array:
+    """Memory at an address as an array, without a copy. It is valid as long as the memory is."""
+    memory = memoryview((ctypes.c_uint8 * spec.nbytes).from_address(address))
+    view: Array = np.ndarray(spec.shape, spec.dtype, memory)
+    return view

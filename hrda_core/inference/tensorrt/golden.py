@@ -1,0 +1,90 @@
+"""Does an engine give the labels that ONNX Runtime gives on the CPU? Asked when it is built and whenever it is loaded.
+
+A plan can be read without an error and still compute something else: a kernel that is wrong on this GPU, a precision
+that overflows, a driver update. So the inputs of one image, and the reference for it, are stored beside the plan.
+
+Pixels count on which the reference gives one class more than half of the probability. On the others two classes may
+be nearly equal, and any rounding picks one or the other: `hrda_lite` in half precision differs from itself in single on
+0.02 to 0.2 % of all pixels of a street image, and on 0.003 % at most of those that count.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from hrda_core.errors import BackendError
+
+__all__ = ["MAX_CONFIDENCE_DIFFERENCE", "MIN_EQUAL_LABELS", "check_golden", "golden_image", "make_golden"]
+
+MIN_EQUAL_LABELS = {"fp32": 0.999, "fp16": 0.999, "int8": 0.99}
+"""Share of the pixels that count with the reference's class id, by precision of the graph."""
+
+MAX_CONFIDENCE_DIFFERENCE = {"fp32": 2.0, "fp16": 2.0, "int8": 8.0}
+"""Mean difference of the confidence from the reference, of 255."""
+
+Arrays: TypeAlias = "Mapping[str, npt.NDArray[Any]]"
+_FEED = "feed_"
+_HALF = 128  # of 255
+_ENOUGH = 0.1
+
+
+def golden_image(height: int, width: int) -> npt.NDArray[np.uint8]:
+    """A made image with edges, gradients and texture, always the same: uint8 (1, height, width, 3).
+
+    An image of the target domain is the better check: see the argument `golden_image` of `ensure_engine`.
+    """
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    noise = np.random.default_rng(0).normal(0, 6, (height, width, 3)).astype(np.float32)
+    sky = 170 - 90 * rows / height
+    road = 70 + 30 * np.sin(columns / 17) * (rows > 0.6 * height)
+    blocks = 60 * ((rows // 48 + columns // 64) % 2)
+    picture = np.stack([road + blocks, (sky + road) / 2 + 0.5 * blocks, sky], axis=-1) + noise
+    return np.asarray(picture.clip(0, 255), np.uint8)[None]
+
+
+def make_golden(feeds: Arrays, reference: Arrays) -> bytes:
+    """Pack the inputs and the outputs `labels` and `confidence` that ONNX Runtime gives for them."""
+    file = io.BytesIO()
+    arrays: dict[str, Any] = {f"{_FEED}{name}": value for name, value in feeds.items()}
+    np.savez_compressed(file, labels=reference["labels"], confidence=reference["confidence"], **arrays)
+    return file.getvalue()
+
+
+def check_golden(golden: bytes, run: Callable[[Arrays], Arrays], precision: str) -> float:
+    """Run the stored inputs and compare.
+
+    Args:
+        golden: bytes of `make_golden`, whose hash has been checked.
+        run: the engine: inputs by name to outputs by name.
+
+    Returns:
+        share of the pixels that count with the reference's class id, 0..1.
+
+    Raises:
+        BackendError: the share is too low, or the confidence too far off.
+    """
+    with np.load(io.BytesIO(golden), allow_pickle=False) as stored:
+        feeds = {name.removeprefix(_FEED): stored[name] for name in stored.files if name.startswith(_FEED)}
+        labels, confidence = stored["labels"], stored["confidence"]
+    found = run(feeds)
+    decided = confidence >= _HALF
+    if decided.mean() < _ENOUGH:
+        decided = np.ones_like(decided)
+    equal = float((found["labels"] == labels)[decided].mean())
+    off = float(np.abs(found["confidence"].astype(np.int16) - confidence.astype(np.int16)).mean())
+    if equal < MIN_EQUAL_LABELS[precision]:
+        raise BackendError(
+            f"the engine gives other labels than ONNX Runtime: {equal:.2%} of the clear pixels are equal, expected at "
+            f"least {MIN_EQUAL_LABELS[precision]:.1%} for {precision}; use another precision, or backend 'onnx'"
+        )
+    if off > MAX_CONFIDENCE_DIFFERENCE[precision]:
+        raise BackendError(
+            f"the engine gives another confidence than ONNX Runtime: {off:.1f} of 255 away in the mean, expected at "
+            f"most {MAX_CONFIDENCE_DIFFERENCE[precision]:.0f} for {precision}; use another precision, or backend 'onnx'"
+        )
+    return equal

@@ -1,0 +1,93 @@
+"""Progress of an engine build, which takes minutes on a Jetson: what is reported, and two ways to show it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeAlias
+
+__all__ = ["BuildProgress", "Progress", "console_bar", "heartbeat", "log_lines"]
+
+
+@dataclass(frozen=True)
+class BuildProgress:
+    """Where a build stands.
+
+    Attributes:
+        phase: what TensorRT does now, in its words.
+        parent: the phase around it; empty for an outermost one.
+        done, total: steps of the phase; total 0 = not known (TensorRT before 10 does not say).
+        elapsed_s: seconds since the build began.
+    """
+
+    phase: str
+    parent: str
+    done: int
+    total: int
+    elapsed_s: float
+
+    def __str__(self) -> str:
+        steps = f" {self.done} of {self.total}," if self.total else ""
+        return f"building the engine: {self.phase},{steps} {self.elapsed_s:.0f} s so far"
+
+
+Progress: TypeAlias = Callable[[BuildProgress], None]
+"""Called from TensorRT's threads. An exception that it raises stops the build and reaches the caller."""
+
+
+def log_lines(say: Callable[[str], None], every_s: float = 5.0) -> Progress:
+    """Progress as lines of text, at most one in `every_s` seconds; for logs and the node."""
+    last = time.monotonic()
+
+    def report(step: BuildProgress) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= every_s:
+            last = now
+            say(str(step))
+
+    return report
+
+
+@contextmanager
+def console_bar() -> Iterator[Progress]:
+    """Progress as a bar on stderr for the time of the `with`; lines of text where tqdm is not installed."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        yield log_lines(lambda line: print(line, file=sys.stderr))
+        return
+    with tqdm(desc="building the engine", unit="step", file=sys.stderr, mininterval=0.2, miniters=0) as bar:
+
+        def report(step: BuildProgress) -> None:
+            if step.parent:
+                # Inner phases come and go; the bar belongs to the outermost one.
+                bar.set_postfix_str(step.phase, refresh=False)
+            else:
+                bar.set_description_str(step.phase, refresh=False)
+                bar.total, bar.n = step.total or None, step.done
+            bar.update(0)  # draws at most five times a second
+
+        yield report
+
+
+@contextmanager
+def heartbeat(progress: Progress, phase: str, every_s: float = 5.0) -> Iterator[None]:
+    """Report `phase` with the time that it has taken, every `every_s` seconds, for the time of the `with`."""
+    begin, stop = time.monotonic(), threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(every_s):
+            progress(BuildProgress(phase, "", 0, 0, time.monotonic() - begin))
+
+    thread = threading.Thread(target=beat, name="engine build progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

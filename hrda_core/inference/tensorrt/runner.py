@@ -1,0 +1,269 @@
+"""Runs a plan: named tensors, an own stream, pinned buffers, a CUDA graph, and two frames in flight. No torch.
+
+Inputs travel on a stream of their own, so that frame n+1 is on the GPU before frame n is done:
+
+    upload stream   [copy n] [copy n+1]
+    main stream              [run n][copy out n] [run n+1][copy out n+1]
+
+On a machine without a GPU nothing of this runs; tests here check the names of the calls against the real packages only.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from hrda_core.errors import BackendError
+from hrda_core.inference.tensorrt.api import make_log
+from hrda_core.inference.tensorrt.cuda import checked
+from hrda_core.inference.tensorrt.driver import GpuError
+from hrda_core.inference.tensorrt.frame_slots import FrameSlot, TensorSpec, make_slot
+
+__all__ = ["EngineRunner"]
+
+Array: TypeAlias = "npt.NDArray[Any]"
+_OUT_OF_MEMORY = ("out of memory", "outofmemory", "could not be allocated")
+
+
+class EngineRunner:
+    """A plan on the GPU. Not thread-safe: one caller at a time. Close it to free the GPU's memory.
+
+    Args:
+        trt: module `tensorrt`; ask `driver.require_driver` before importing it.
+        rt: module of the CUDA runtime, see `cuda.require_cuda`.
+        plan: bytes whose hash and owner were checked: a plan is executable code.
+
+    Attributes:
+        inputs, outputs: tensors of the engine by name.
+        graph_problem: why there is no CUDA graph; empty where there is one.
+
+    Raises:
+        GpuError: out of memory, or another failure of the GPU.
+        BackendError: TensorRT does not take the plan.
+    """
+
+    def __init__(self, trt: Any, rt: Any, plan: bytes) -> None:
+        self._trt, self._rt = trt, rt
+        self._log = make_log(trt)
+        self._resources = ExitStack()
+        self._streams: list[Any] = []
+        # Also when nobody calls close(): a reloaded model must not keep the memory of the one before. Not when the
+        # interpreter ends, where CUDA may be gone already and the driver frees everything.
+        self._finalizer = weakref.finalize(self, _release, rt, self._streams, self._resources)
+        self._finalizer.atexit = False
+        self._free: deque[FrameSlot] = deque()
+        self._waiting: deque[FrameSlot] = deque()
+        self.graph_problem = ""
+        self._runtime: Any = None
+        self._engine: Any = None
+        self._context: Any = None
+        try:
+            self._open(plan)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, RuntimeError):  # cuda-python 12 raises these where 13 returns a code
+                raise GpuError(f"the GPU failed while the engine was loaded: {error}") from error
+            raise
+
+    def submit(self, feeds: Mapping[str, Array]) -> None:
+        """Start one frame; `result` gives its outputs. At most two frames are in flight.
+
+        Args:
+            feeds: every input by name, with the engine's shape and dtype. The arrays are free when this returns.
+
+        Raises:
+            BackendError: wrong inputs, or two frames are in flight already.
+            GpuError: the GPU failed.
+        """
+        if not self._free:
+            raise BackendError("two frames are in flight already; take a result() before the next submit()")
+        self._check_feeds(feeds)
+        slot = self._free.popleft()
+        try:
+            self._start(slot, feeds)
+        except BackendError:
+            self._free.append(slot)
+            raise
+        self._waiting.append(slot)
+
+    def result(self) -> dict[str, Array]:
+        """Outputs of the oldest frame in flight, as arrays that the caller owns; waits for them.
+
+        Raises:
+            BackendError: no frame is in flight.
+            GpuError: the GPU failed.
+        """
+        if not self._waiting:
+            raise BackendError("no frame is in flight; call submit() first")
+        slot = self._waiting.popleft()
+        self._free.append(slot)
+        checked(self._rt.cudaEventSynchronize(slot.finished), "running the engine")
+        return {name: slot.host[name].copy() for name in self.outputs}
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """`submit` and `result` of one frame.
+
+        Raises:
+            BackendError, GpuError: see there; BackendError also if another frame is in flight.
+        """
+        if self._waiting:
+            raise BackendError("a submitted frame is in flight; take its result() first")
+        self.submit(feeds)
+        return self.result()
+
+    def close(self) -> None:
+        """Free everything; safe to call twice."""
+        self._free.clear()
+        self._waiting.clear()
+        self._finalizer()
+        self._context = self._engine = self._runtime = None
+
+    def _open(self, plan: bytes) -> None:
+        self._load(plan)
+        self.inputs, self.outputs = self._tensors()
+        self._main, self._upload = self._stream(), self._stream()
+        specs = (*self.inputs.values(), *self.outputs.values())
+        for _ in range(2):
+            slot = make_slot(self._rt, specs, self._resources)
+            self._capture(slot)
+            self._free.append(slot)
+
+    def _start(self, slot: FrameSlot, feeds: Mapping[str, Array]) -> None:
+        rt = self._rt
+        for name in self.inputs:
+            np.copyto(slot.host[name], feeds[name])
+            self._copy(slot, name, rt.cudaMemcpyKind.cudaMemcpyHostToDevice, self._upload)
+        checked(rt.cudaEventRecord(slot.uploaded, self._upload), "recording an event")
+        checked(rt.cudaStreamWaitEvent(self._main, slot.uploaded, 0), "waiting for an event")
+        if slot.graph is None:
+            self._enqueue(slot)
+        else:
+            checked(rt.cudaGraphLaunch(slot.graph, self._main), "running the engine")
+        for name in self.outputs:
+            self._copy(slot, name, rt.cudaMemcpyKind.cudaMemcpyDeviceToHost, self._main)
+        checked(rt.cudaEventRecord(slot.finished, self._main), "recording an event")
+
+    def _load(self, plan: bytes) -> None:
+        trt = self._trt
+        try:
+            self._runtime = trt.Runtime(self._log)
+        except (RuntimeError, TypeError) as error:  # what the bindings make of a null pointer
+            raise GpuError(f"TensorRT {trt.__version__} cannot use the GPU: {self._reason()}") from error
+        self._engine = self._runtime.deserialize_cuda_engine(plan)
+        if self._engine is None:
+            raise self._refusal()
+        self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise self._failure("cannot prepare the engine")
+
+    def _tensors(self) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
+        trt, engine = self._trt, self._engine
+        inputs: dict[str, TensorSpec] = {}
+        outputs: dict[str, TensorSpec] = {}
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        for name in names:
+            if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT and -1 in tuple(engine.get_tensor_shape(name)):
+                # Smallest, usual and largest shape of the profile are the same: the size that the engine is for.
+                self._context.set_input_shape(name, tuple(engine.get_tensor_profile_shape(name, 0)[1]))
+        for name in names:
+            kind = inputs if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT else outputs
+            dtype = np.dtype(trt.nptype(engine.get_tensor_dtype(name)))
+            kind[name] = TensorSpec(name, dtype, tuple(self._context.get_tensor_shape(name)))
+        return inputs, outputs
+
+    def _stream(self) -> Any:
+        stream = checked(self._rt.cudaStreamCreateWithFlags(self._rt.cudaStreamNonBlocking), "making a stream")
+        self._resources.callback(self._rt.cudaStreamDestroy, stream)
+        self._streams.append(stream)
+        return stream
+
+    def _capture(self, slot: FrameSlot) -> None:
+        """Record the slot's work as a CUDA graph. Without one every kernel is launched by itself."""
+        rt = self._rt
+        for values in slot.host.values():
+            values.fill(0)
+        for name in self.inputs:
+            self._copy(slot, name, rt.cudaMemcpyKind.cudaMemcpyHostToDevice, self._main)
+        self._enqueue(slot)  # TensorRT sets itself up at the first run, which must not be recorded
+        checked(rt.cudaStreamSynchronize(self._main), "running the engine for the first time")
+        if self.graph_problem:
+            return
+        try:
+            slot.graph = self._recorded(slot)
+        except BackendError as error:
+            self.graph_problem = str(error)
+            rt.cudaGetLastError()  # clears it: the next call would report it again
+            checked(rt.cudaStreamSynchronize(self._main), "recovering from the recording of a CUDA graph")
+
+    def _recorded(self, slot: FrameSlot) -> Any:
+        rt = self._rt
+        # Other threads may go on to allocate memory, which would spoil a recording in global mode.
+        mode = rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        checked(rt.cudaStreamBeginCapture(self._main, mode), "beginning a CUDA graph")
+        problem: GpuError | None = None
+        try:
+            self._enqueue(slot)
+        except GpuError as error:
+            problem = error
+        ended = rt.cudaStreamEndCapture(self._main)  # always: the stream stays in recording mode otherwise
+        if problem is not None:
+            raise problem
+        recorded = checked(ended, "recording a CUDA graph")
+        graph = checked(rt.cudaGraphInstantiate(recorded, 0), "making a CUDA graph")
+        self._resources.callback(rt.cudaGraphExecDestroy, graph)
+        rt.cudaGraphDestroy(recorded)
+        return graph
+
+    def _enqueue(self, slot: FrameSlot) -> None:
+        for name, address in slot.device.items():
+            if not self._context.set_tensor_address(name, address):
+                raise self._failure(f"refuses the buffer of '{name}'")
+        if not self._context.execute_async_v3(int(self._main)):
+            raise self._failure("cannot start the engine")
+
+    def _copy(self, slot: FrameSlot, name: str, kind: Any, stream: Any) -> None:
+        host, device = int(slot.host[name].ctypes.data), slot.device[name]
+        up = kind == self._rt.cudaMemcpyKind.cudaMemcpyHostToDevice
+        target, source = (device, host) if up else (host, device)
+        size = slot.host[name].nbytes
+        checked(self._rt.cudaMemcpyAsync(target, source, size, kind, stream), f"copying '{name}'")
+
+    def _check_feeds(self, feeds: Mapping[str, Array]) -> None:
+        if feeds.keys() != self.inputs.keys():
+            raise BackendError(f"the engine has the inputs {', '.join(self.inputs)}; found {', '.join(feeds)}")
+        for name, spec in self.inputs.items():
+            value = feeds[name]
+            # TensorRT 8 makes 32-bit integers of the graph's 64-bit ones.
+            narrowed = value.dtype == np.int64 and spec.dtype == np.int32
+            if (value.dtype != spec.dtype and not narrowed) or value.shape != spec.shape:
+                raise BackendError(
+                    f"the engine takes '{name}' as {spec.dtype} {spec.shape}, found {value.dtype} {value.shape}; "
+                    f"an engine is for one image size: export one for this size with 'hrda export --size'"
+                )
+
+    def _failure(self, what: str) -> GpuError:
+        return GpuError(f"TensorRT {self._trt.__version__} {what}: {self._reason()}")
+
+    def _refusal(self) -> BackendError:
+        if any(words in error.lower() for error in self._log.errors for words in _OUT_OF_MEMORY):
+            return self._failure("has no memory for the engine")
+        return BackendError(
+            f"TensorRT {self._trt.__version__} does not take the engine: {self._reason()}; "
+            f"build it again with 'hrda export BUNDLE --engine'"
+        )
+
+    def _reason(self) -> str:
+        return self._log.errors[-1][:300] if self._log.errors else "it gives no reason"
+
+
+def _release(rt: Any, streams: list[Any], resources: ExitStack) -> None:
+    """Free memory, events, graphs and streams, once nothing runs on them any more."""
+    for stream in streams:
+        rt.cudaStreamSynchronize(stream)  # its answer does not matter: a failed GPU is no reason to keep memory
+    resources.close()

@@ -1,0 +1,54 @@
+"""Timings of kernels, kept for the next build: one file for each kind of machine, whatever the model."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from hrda_core.errors import BackendError
+from hrda_core.inference.tensorrt.builder import TimingCache
+from hrda_core.inference.tensorrt.engine_key import engine_key
+from hrda_core.inference.tensorrt.trusted_files import read_trusted
+from hrda_core.inference.tensorrt.whole_files import write_whole
+
+__all__ = ["cache_folder", "timing_cache"]
+
+_HASH_BYTES = 32
+
+
+def cache_folder() -> Path:
+    """$HRDA_CACHE, else $XDG_CACHE_HOME/hrda, else ~/.cache/hrda. It need not exist."""
+    if own := os.environ.get("HRDA_CACHE"):
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path("~/.cache").expanduser()) / "hrda"
+
+
+def timing_cache(machine: Mapping[str, str], say: Callable[[str], None]) -> TimingCache:
+    """The file of timings for a machine (see `describe_machine`), below the cache folder.
+
+    A file that is absent, damaged or open to others counts as empty; one that cannot be written is told by `say`.
+    """
+    folder, name = cache_folder() / "tensorrt_timing", f"{engine_key(machine)}.timing"
+
+    def read() -> bytes:
+        try:
+            data = read_trusted(folder, name)
+        except FileNotFoundError:
+            return b""
+        except BackendError as error:
+            say(f"timings of earlier engine builds are not used: {error}")
+            return b""
+        timings = data[_HASH_BYTES:]
+        return timings if hashlib.sha256(timings).digest() == data[:_HASH_BYTES] else b""
+
+    def write(timings: bytes) -> None:
+        try:
+            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            write_whole(folder / name, hashlib.sha256(timings).digest() + timings)
+        except OSError as error:
+            say(f"timings for later engine builds cannot be kept in '{folder}' ({error.strerror})")
+
+    return TimingCache(read, write)

@@ -1,0 +1,229 @@
+"""The choice of the back end, and ONNX Runtime with further inputs, on a machine without a GPU."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from tiny_bundle import expected_confidence, expected_labels
+
+from hrda_core.errors import BackendError, BundleError
+from hrda_core.inference.backends import BACKEND_NAMES, open_backend
+from hrda_core.inference.backends.fallback import FallBackBackend
+from hrda_core.inference.backends.onnx_backend import OnnxBackend
+from hrda_core.inference.bundle import Bundle, GraphSpec
+from hrda_core.inference.tensorrt.driver import Driver, GpuError, probe_driver
+from hrda_core.inference.tensorrt.engines import golden_feeds
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (1, 64, 128, 3), np.uint8)
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path) -> Bundle:
+    return Bundle.open(tiny_bundle)
+
+
+@pytest.fixture
+def graph(bundle: Bundle) -> GraphSpec:
+    return bundle.graphs["tiles"]
+
+
+@pytest.fixture
+def no_driver() -> str:
+    """Why there is no driver here."""
+    found = probe_driver()
+    if isinstance(found, Driver):
+        pytest.skip("there is an NVIDIA driver here")
+    return found
+
+
+def test_auto_says_what_runs_and_why_nothing_faster(bundle: Bundle, graph: GraphSpec, no_driver: str) -> None:
+    backend = open_backend("auto", bundle, graph, threads=1)
+    cpu = f"onnxruntime {onnxruntime.__version__} CPU, 1 thread"
+    assert backend.description == f"{cpu}; no TensorRT engine: {no_driver}"
+    labels, confidence = backend(IMAGE)
+    np.testing.assert_array_equal(labels[0], expected_labels(IMAGE[0]))
+    np.testing.assert_array_equal(confidence[0], expected_confidence(IMAGE[0]))
+
+
+def test_auto_does_not_stop_where_it_may_build(bundle: Bundle, graph: GraphSpec, no_driver: str) -> None:
+    backend = open_backend("auto", bundle, graph, build_engine=True, on_gpu_failure="stop")
+    assert no_driver in backend.description
+    assert not (bundle.path / "engines").exists()
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "cuda"])
+def test_a_named_gpu_back_end_stops_with_one_sentence_where_there_is_no_gpu(
+    bundle: Bundle, graph: GraphSpec, no_driver: str, name: str
+) -> None:
+    with pytest.raises(GpuError) as raised:
+        open_backend(name, bundle, graph)
+    assert str(raised.value) == f"back end '{name}' cannot run: {no_driver}; use backend 'auto' or 'onnx' here"
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "cuda"])
+def test_a_named_gpu_back_end_falls_back_where_that_was_asked_for_and_says_so(
+    bundle: Bundle, graph: GraphSpec, no_driver: str, name: str
+) -> None:
+    said: list[str] = []
+    backend = open_backend(name, bundle, graph, on_gpu_failure="fall_back", say=said.append)
+    assert backend.description.endswith(f"; not '{name}': {no_driver}")
+    assert said == [f"back end '{name}' cannot run: {no_driver}; going on with ONNX Runtime on the CPU"]
+    np.testing.assert_array_equal(backend(IMAGE)[0][0], expected_labels(IMAGE[0]))
+
+
+def test_unknown_names_are_told_with_the_known_ones(bundle: Bundle, graph: GraphSpec) -> None:
+    with pytest.raises(BackendError, match=f"'vulkan' is not known; choose one of {', '.join(BACKEND_NAMES)}"):
+        open_backend("vulkan", bundle, graph)
+    with pytest.raises(BackendError, match="must be fall_back or stop, not 'retry'"):
+        open_backend("auto", bundle, graph, on_gpu_failure="retry")
+
+
+def test_the_choice_loads_neither_torch_nor_tensorrt_nor_cuda(repository: Path, tiny_bundle: Path) -> None:
+    code = (
+        "import sys\n"
+        "from hrda_core.inference.bundle import Bundle\n"
+        "from hrda_core.inference.backends import open_backend\n"
+        f"bundle = Bundle.open({str(tiny_bundle)!r})\n"
+        "open_backend('auto', bundle, bundle.graphs['tiles'])\n"
+        "print([name for name in ('torch', 'tensorrt', 'cuda', 'onnx') if name in sys.modules])\n"
+    )
+    if isinstance(probe_driver(), Driver):
+        pytest.skip("there is an NVIDIA driver here: TensorRT is asked for")
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+class _FailsAtTheSecondImage:
+    """A back end whose GPU fails while it runs."""
+
+    description = "a GPU"
+
+    def __init__(self) -> None:
+        self.images, self.closed = 0, False
+
+    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.images += 1
+        if self.images > 1:
+            raise GpuError("the GPU failed while running the engine: cudaErrorLaunchFailure")
+        return image[..., 2], image[..., 1]
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        raise BackendError("other inputs")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_when_the_gpu_fails_on_the_way_the_same_frame_is_run_on_the_cpu(bundle: Bundle, graph: GraphSpec) -> None:
+    gpu, said = _FailsAtTheSecondImage(), []
+    backend = FallBackBackend(gpu, lambda: OnnxBackend(bundle.file(graph.file), threads=1), said.append)
+    np.testing.assert_array_equal(backend(IMAGE)[0], IMAGE[..., 2])
+    assert backend.description == "a GPU"
+    for _ in range(2):
+        np.testing.assert_array_equal(backend(IMAGE)[0][0], expected_labels(IMAGE[0]))
+    assert gpu.images == 2
+    assert gpu.closed
+    assert len(said) == 1
+    assert "CPU, 1 thread; the GPU failed: the GPU failed while running the engine" in backend.description
+
+
+def test_a_wrong_input_is_no_failure_of_the_gpu(bundle: Bundle, graph: GraphSpec) -> None:
+    gpu = _FailsAtTheSecondImage()
+    backend = FallBackBackend(gpu, lambda: OnnxBackend(bundle.file(graph.file)), lambda line: None)
+    with pytest.raises(BackendError, match="other inputs"):
+        backend.run({})
+    assert not gpu.closed
+
+
+def test_cuda_without_onnxruntime_gpu_is_told(bundle: Bundle, graph: GraphSpec, monkeypatch: Any) -> None:
+    """The driver is said to be there: what is tested is the sentence of the onnxruntime that is installed."""
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime can use NVIDIA GPUs")
+    monkeypatch.setattr("hrda_core.inference.backends.onnx_backend.require_driver", lambda: None)
+    with pytest.raises(BackendError, match="cannot use NVIDIA GPUs; install onnxruntime-gpu in its place"):
+        OnnxBackend(bundle.file(graph.file), device="cuda")
+
+
+def _graph_with_state(path: Path) -> Path:
+    """labels = red, confidence = green, next = previous + 1."""
+    nodes = [
+        helper.make_node("Cast", ["image"], ["ints"], to=TensorProto.INT32),
+        helper.make_node("Gather", ["ints", "zero"], ["red"], axis=3),
+        helper.make_node("Gather", ["ints", "one"], ["green"], axis=3),
+        helper.make_node("Cast", ["red"], ["labels"], to=TensorProto.UINT8),
+        helper.make_node("Cast", ["green"], ["confidence"], to=TensorProto.UINT8),
+        helper.make_node("Add", ["previous", "step"], ["next"]),
+    ]
+    entries = {
+        "image": (TensorProto.UINT8, [1, 64, 128, 3]),
+        "previous": (TensorProto.FLOAT, [2]),
+        "labels": (TensorProto.UINT8, [1, 64, 128]),
+        "confidence": (TensorProto.UINT8, [1, 64, 128]),
+        "next": (TensorProto.FLOAT, [2]),
+    }
+    infos = [helper.make_tensor_value_info(name, *entry) for name, entry in entries.items()]
+    constants = {"zero": np.array(0), "one": np.array(1), "step": np.ones(2, np.float32)}
+    weights = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    model = helper.make_model(
+        helper.make_graph(nodes, "state", infos[:2], infos[2:], weights),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=9,
+    )
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_further_inputs_and_outputs_go_by_name(tmp_path: Path) -> None:
+    backend = OnnxBackend(_graph_with_state(tmp_path / "state.onnx"), threads=1)
+    assert backend.inputs == {"image": (np.uint8, (1, 64, 128, 3)), "previous": (np.float32, (2,))}
+    found = backend.run({"image": IMAGE, "previous": np.array([1, 2], np.float32)})
+    np.testing.assert_array_equal(found["labels"], IMAGE[..., 0])
+    np.testing.assert_array_equal(found["next"], [2, 3])
+    with pytest.raises(BackendError, match="has the inputs image, previous; found image"):
+        backend(IMAGE)
+    with pytest.raises(BackendError, match=r"failed on inputs of shape \(1, 64, 64, 3\), \(2,\)"):
+        backend.run({"image": np.ascontiguousarray(IMAGE[:, :, :64]), "previous": np.zeros(2, np.float32)})
+
+
+def test_the_check_of_an_engine_fills_further_inputs(tmp_path: Path) -> None:
+    reference = OnnxBackend(_graph_with_state(tmp_path / "state.onnx"), threads=1)
+    feeds = golden_feeds(reference, (64, 128), IMAGE[0])
+    np.testing.assert_array_equal(reference.run(feeds)["labels"], IMAGE[..., 0])
+    np.testing.assert_array_equal(feeds["previous"], np.zeros(2, np.float32))
+
+
+def test_run_and_call_agree(bundle: Bundle, graph: GraphSpec) -> None:
+    backend = OnnxBackend(bundle.file(graph.file), threads=1)
+    labels, confidence = backend(IMAGE)
+    found = backend.run({"image": IMAGE})
+    np.testing.assert_array_equal(found["labels"], labels)
+    np.testing.assert_array_equal(found["confidence"], confidence)
+    backend.close()
+
+
+def test_a_graph_that_reads_outside_its_folder_never_reaches_onnx_runtime(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.bin"
+    secret.write_bytes(bytes(8))
+    (tmp_path / "bundle").mkdir()
+    path = _graph_with_state(tmp_path / "bundle" / "model.onnx")
+    model = onnx.load(path)
+    (step,) = (weight for weight in model.graph.initializer if weight.name == "step")
+    onnx.external_data_helper.set_external_data(step, "../secret.bin", offset=0, length=8)
+    step.ClearField("raw_data")
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(BundleError, match=r"keeps weights in '\.\./secret\.bin', outside its own folder"):
+        OnnxBackend(path)

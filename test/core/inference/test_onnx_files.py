@@ -1,0 +1,112 @@
+"""Weights outside an ONNX file: found without the onnx package, and refused outside the model's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from hrda_core.errors import BundleError
+from hrda_core.inference.onnx_files import external_files, onnx_sha256
+
+
+def _external(name: str, location: str) -> TensorProto:
+    tensor = numpy_helper.from_array(np.zeros(4, np.float32), name)
+    onnx.external_data_helper.set_external_data(tensor, location, offset=0, length=16)
+    tensor.ClearField("raw_data")
+    return tensor
+
+
+def _subgraph(tensor: TensorProto) -> onnx.GraphProto:
+    node = helper.make_node("Constant", [], ["inner"], value=tensor)
+    return helper.make_graph([node], "inner", [], [helper.make_tensor_value_info("inner", TensorProto.FLOAT, [4])])
+
+
+def _write(path: Path, tensor: TensorProto, where: str) -> Path:
+    """A model that keeps `tensor` in one of the places where the format allows it. The checker is not asked."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])
+    nodes, initializers, sparse, functions = [helper.make_node("Identity", ["x"], ["y"])], [], [], []
+    if where == "initializer":
+        initializers = [tensor]
+    elif where == "constant":
+        nodes += [helper.make_node("Constant", [], ["c"], value=tensor)]
+    elif where == "subgraph":
+        nodes += [helper.make_node("If", ["x"], ["c"], then_branch=_subgraph(tensor), else_branch=_subgraph(tensor))]
+    elif where == "sparse":
+        sparse = [onnx.SparseTensorProto(values=tensor, dims=[4])]
+    elif where == "function":
+        body = [helper.make_node("Constant", [], ["b"], value=tensor)]
+        functions = [helper.make_function("own", "F", [], ["b"], body, [helper.make_opsetid("", 18)])]
+    graph = helper.make_graph(nodes, "g", [x], [y], initializers, sparse_initializer=sparse)
+    model = helper.make_model(graph, functions=functions, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+PLACES = ("initializer", "constant", "subgraph", "sparse", "function")
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_weights_beside_the_graph_are_found_wherever_the_format_allows_them(tmp_path: Path, where: str) -> None:
+    (tmp_path / "weights.bin").write_bytes(bytes(16))
+    path = _write(tmp_path / "m.onnx", _external("w", "weights.bin"), where)
+    assert external_files(path) == ((tmp_path / "weights.bin").resolve(),)
+
+
+@pytest.mark.parametrize("where", PLACES)
+@pytest.mark.parametrize("location", ["../secret.bin", "sub/../../secret.bin", "{absolute}", "link.bin", "a\0b"])
+def test_weights_outside_the_folder_of_the_graph_are_refused(tmp_path: Path, where: str, location: str) -> None:
+    secret = tmp_path / "secret.bin"
+    secret.write_bytes(bytes(16))
+    folder = tmp_path / "model"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "link.bin").symlink_to(secret)
+    path = _write(folder / "m.onnx", _external("w", location.format(absolute=secret)), where)
+    with pytest.raises(BundleError, match="outside its own folder"):
+        external_files(path)
+
+
+def test_missing_weights_are_named(tmp_path: Path) -> None:
+    path = _write(tmp_path / "m.onnx", _external("w", "weights.bin"), "initializer")
+    with pytest.raises(BundleError, match=r"'weights\.bin', which is missing"):
+        external_files(path)
+
+
+def test_a_graph_in_one_file_needs_no_other(tmp_path: Path) -> None:
+    tensor = numpy_helper.from_array(np.arange(1000, dtype=np.float32), "w")
+    assert external_files(_write(tmp_path / "m.onnx", tensor, "initializer")) == ()
+
+
+def test_the_hash_covers_the_weights_outside_the_file(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.bin"
+    weights.write_bytes(bytes(16))
+    path = _write(tmp_path / "m.onnx", _external("w", "weights.bin"), "initializer")
+    first = onnx_sha256(path)
+    assert onnx_sha256(path) == first
+    weights.write_bytes(bytes(15) + b"x")
+    assert onnx_sha256(path) != first
+
+
+@pytest.mark.parametrize("content", [b"", b"not a graph", b"\x3a\xff\xff\xff\xff\x0f"])
+def test_a_file_that_is_no_graph_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content)
+    with pytest.raises(BundleError, match="not an ONNX graph"):
+        external_files(path)
+
+
+def test_a_graph_that_breaks_off_is_refused_or_names_no_file(tmp_path: Path, tiny_bundle: Path) -> None:
+    whole, path = (tiny_bundle / "model.onnx").read_bytes(), tmp_path / "m.onnx"
+    refused = 0
+    lengths = range(1, len(whole), 7)
+    for length in lengths:
+        path.write_bytes(whole[:length])
+        try:
+            assert external_files(path) == ()
+        except BundleError:
+            refused += 1
+    assert refused > 0.9 * len(lengths)
