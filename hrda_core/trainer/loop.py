@@ -122,7 +122,7 @@ def _describe(part: _Run) -> None:
         "processes": part.runtime.processes,
         "weights": part.state.weights_loaded,
         "deviations": list(part.recipe.paper),
-        "audit": part.sources.audit.table(),
+        "audit": "" if part.sources.audit is None else part.sources.audit.table(),
     }
     write_environment(part.folder, environment(part.runtime.describe(), torch.get_num_threads(), extra))
 

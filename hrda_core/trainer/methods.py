@@ -7,6 +7,7 @@ from hrda_core.models.presets import resolve_preset
 from hrda_core.trainer.recipe import Recipe
 from hrda_core.trainer.state import State, norm_layers
 from hrda_core.uda.baselines import adversarial_step, entropy_step
+from hrda_core.uda.distillation import distillation_step
 from hrda_core.uda.domain_generalization import domain_generalization_step
 from hrda_core.uda.self_training import ImageSpace, draw_step, self_training_step
 from hrda_core.uda.step import Batch, StepContext, StepRandom, StepResult
@@ -51,12 +52,15 @@ def take_step(state: State, recipe: Recipe, batch: Batch, random: StepRandom, co
         return domain_generalization_step(
             batch, networks, random, space, recipe.generalization, recipe.loss, recipe.feature_distance, context
         )
+    if recipe.method == "distillation":
+        assert recipe.distillation is not None
+        return distillation_step(batch, networks, random, space, recipe.distillation, recipe.loss, context)
     if recipe.method == "entropy":
         return entropy_step(batch, networks, random, recipe.loss, recipe.entropy_weight, context)
     return adversarial_step(batch, networks, random, recipe.loss, recipe.adversarial_weight, context)
 
 
 def finish_step(state: State, recipe: Recipe) -> None:
-    """After the optimiser's step: the moving average of a supervised run takes it in."""
-    if recipe.method == "supervised" and state.networks.teacher is not None:
+    """After the optimiser's step: the moving average that will be exported takes it in."""
+    if recipe.averages and state.networks.teacher is not None:
         update_teacher(state.networks.teacher, state.networks.student, state.iteration, recipe.average)

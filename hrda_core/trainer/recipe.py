@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from hrda_core.data.transforms import AppearanceConfig, CropConfig, MarginConfig
 from hrda_core.errors import RecipeError
 from hrda_core.trainer.optim import OptimConfig
+from hrda_core.uda.distillation import DistillationConfig
 from hrda_core.uda.domain_generalization import DgConfig
 from hrda_core.uda.feature_distance import FeatureDistanceConfig
 from hrda_core.uda.self_training import SelfTrainingConfig
@@ -19,6 +20,7 @@ from hrda_core.uda.supervised import LossConfig
 
 __all__ = [
     "METHODS",
+    "NO_SOURCE",
     "LabelledConfig",
     "ModelConfig",
     "Recipe",
@@ -29,7 +31,7 @@ __all__ = [
     "check_keys",
 ]
 
-Method = Literal["supervised", "self_training", "domain_generalization", "entropy", "adversarial"]
+Method = Literal["supervised", "self_training", "domain_generalization", "entropy", "adversarial", "distillation"]
 
 METHODS: Mapping[str, str] = {
     "supervised": "labelled images only: source-only, or the upper bound with target labels",
@@ -37,10 +39,14 @@ METHODS: Mapping[str, str] = {
     "domain_generalization": "labelled images only, styles hallucinated",
     "entropy": "baseline: entropy of the target prediction is minimised",
     "adversarial": "baseline: a discriminator tells source from target predictions",
+    "distillation": "a slim network learns the predictions of a larger one on unlabelled images",
 }
 """Method -> what it is."""
 
-NEEDS_TARGET = ("self_training", "entropy", "adversarial")
+NEEDS_TARGET = ("self_training", "entropy", "adversarial", "distillation")
+
+NO_SOURCE = "none"
+"""Layout of `source` that stands for no labelled images; for distillation only."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,8 @@ class LabelledConfig:
 
     Attributes:
         name: for logs and model cards.
-        layout: a row of `hrda_core.data.layouts`; `folders` = `images` and `labels` below.
+        layout: a row of `hrda_core.data.layouts`; `folders` = `images` and `labels` below; `none` (distillation) = no
+            labelled images.
         root, split: of a data set as downloaded.
         images, labels: folders; labels are PNGs of the images' relative names.
         label_space: YAML that translates the label files' ids; None = train ids.
@@ -205,10 +212,12 @@ class Recipe:
         loss: weights of HRDA's loss terms.
         feature_distance: for `self_training` and `domain_generalization`; off in the others.
         self_training, generalization: options of these methods.
+        distillation: options of the method; None for the others.
         entropy_weight: of `entropy`; adversarial_weight: of `adversarial`.
         iterations: optimiser steps.
         batch_size: source images a step, over all processes; as many target images.
-        average: `supervised`: the exported weights are an exponential moving average with this decay; 0 = the last.
+        average: `supervised` and `distillation`: the exported weights are an exponential moving average with this
+            decay; 0 = the last.
         seed: all randomness derives from it.
         checkpoint_every, evaluate_every, pictures_every: iterations; 0 = at the end only.
         limits: what the model is not good for, for the model card.
@@ -227,6 +236,7 @@ class Recipe:
     feature_distance: FeatureDistanceConfig = field(default_factory=FeatureDistanceConfig)
     self_training: SelfTrainingConfig = field(default_factory=SelfTrainingConfig)
     generalization: DgConfig = field(default_factory=DgConfig)
+    distillation: DistillationConfig | None = None
     entropy_weight: float = 0.001
     adversarial_weight: float = 0.001
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -252,11 +262,22 @@ class Recipe:
             raise RecipeError(f"method '{self.method}' is not known; choose one of {', '.join(METHODS)}")
         if self.method in NEEDS_TARGET and self.target is None:
             raise RecipeError(f"method '{self.method}' adapts to unlabelled images: give target.path, or target.layout")
+        if self.method == "distillation" and self.distillation is None:
+            raise RecipeError("method 'distillation' learns from a larger network: give distillation.guide")
+        if self.source.layout == NO_SOURCE and self.method != "distillation":
+            raise RecipeError(
+                f"method '{self.method}' learns from labelled images: give source.images and source.labels"
+            )
 
     @property
     def needs_imagenet_encoder(self) -> bool:
         """Whether the feature distance takes part."""
         return self.method in ("self_training", "domain_generalization") and self.feature_distance.weight > 0
+
+    @property
+    def averages(self) -> bool:
+        """Whether the exported weights are a moving average of the student's."""
+        return self.method in ("supervised", "distillation") and self.average > 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for YAML and checkpoints."""

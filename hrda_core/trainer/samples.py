@@ -118,7 +118,7 @@ class Samples:
     """Batches by iteration, for one process of several. Picklable: worker processes hold copies.
 
     Attributes:
-        source: labelled samples.
+        source: labelled samples; without images the batches have none.
         target: unlabelled samples, or None.
         seed: of the run.
         count: images of each domain on this process.
@@ -134,9 +134,12 @@ class Samples:
     def batch(self, iteration: int) -> Batch:
         """The batch of an iteration, always the same."""
         random = StepRandom(self.seed, iteration, self.first)
-        source = [self.source.draw(random.image(place, "source sample")) for place in range(self.count)]
-        images = torch.from_numpy(np.stack([sample.image for sample in source]))
-        labels = torch.from_numpy(np.stack([sample.labels for sample in source]))
+        count, size = (self.count if self.source.pairs else 0), (self.source.crop.height, self.source.crop.width)
+        source = [self.source.draw(random.image(place, "source sample")) for place in range(count)]
+        images, labels = torch.zeros(0, 3, *size), torch.zeros(0, *size, dtype=torch.int64)
+        if source:
+            images = torch.from_numpy(np.stack([sample.image for sample in source]))
+            labels = torch.from_numpy(np.stack([sample.labels for sample in source]))
         if self.target is None:
             return Batch(images, labels)
         target = [self.target.draw(random.image(place, "target sample")) for place in range(self.count)]

@@ -16,7 +16,7 @@ from hrda_core.data.unlabelled import UnlabelledFrames, open_unlabelled
 from hrda_core.errors import DataError, RecipeError
 from hrda_core.labels import CITYSCAPES19, EVALUATION_GROUPS, ClassGroups
 from hrda_core.models.presets import resolve_preset
-from hrda_core.trainer.recipe import LabelledConfig, Recipe, TargetConfig, ValidationConfig
+from hrda_core.trainer.recipe import NO_SOURCE, LabelledConfig, Recipe, TargetConfig, ValidationConfig
 from hrda_core.trainer.samples import Samples, SourceSamples, TargetSamples
 from hrda_core.uda.rare_class_sampling import RareClassSampler
 
@@ -29,12 +29,12 @@ class Sources:
 
     Attributes:
         samples: batches of this process by iteration.
-        audit: what the check of the source labels found.
+        audit: what the check of the source labels found; None without labelled images.
         description: lines for the log.
     """
 
     samples: Samples
-    audit: LabelAudit
+    audit: LabelAudit | None
     description: tuple[str, ...]
 
 
@@ -63,16 +63,10 @@ def open_sources(
     for validation in recipe.validation:  # a wrong folder shall not wait for the first scores to be found
         open_validation(validation)
         validation_groups(validation)
-    statistics = class_statistics(pairs, len(CITYSCAPES19), progress=count)
-    if statistics.warning:
-        say(statistics.warning)
-    checked = audit(pairs, statistics, CITYSCAPES19)
-    say(checked.table())
-    if checked.stop:
-        raise DataError(checked.stop[0])
+    statistics, checked = _checked_labels(pairs, say, count) if pairs else (None, None)
     source = SourceSamples(
         pairs,
-        _sampler(recipe, statistics),
+        None if statistics is None else _sampler(recipe, statistics),
         int(recipe.source.rcs_min_pixels * recipe.source.rcs_min_crop_ratio),
         recipe.crop,
         recipe.appearance,
@@ -91,12 +85,28 @@ def open_sources(
     return Sources(Samples(source, target, recipe.seed, images, rank * images), checked, tuple(lines))
 
 
+def _checked_labels(
+    pairs: ImageLabelPairs, say: Callable[[str], None], count: Callable[[int, int], None]
+) -> tuple[ClassStatistics, LabelAudit]:
+    """Count and audit."""
+    statistics = class_statistics(pairs, len(CITYSCAPES19), progress=count)
+    if statistics.warning:
+        say(statistics.warning)
+    checked = audit(pairs, statistics, CITYSCAPES19)
+    say(checked.table())
+    if checked.stop:
+        raise DataError(checked.stop[0])
+    return statistics, checked
+
+
 def open_pairs(config: LabelledConfig) -> ImageLabelPairs:
-    """Open labelled images.
+    """Open labelled images; none at all for layout `none`.
 
     Raises:
         DataError, RecipeError: see `open_labelled`.
     """
+    if config.layout == NO_SOURCE:
+        return ImageLabelPairs(config.name, (), ())
     return open_labelled(
         config.layout,
         config.root,

@@ -25,6 +25,7 @@ from hrda_core.trainer.checkpoint import (
     restore_optimizer,
     write_whole,
 )
+from hrda_core.trainer.guide import inherit, load_guide
 from hrda_core.trainer.optim import build_optimizer
 from hrda_core.trainer.recipe import ModelConfig, Recipe
 from hrda_core.trainer.runtime import Runtime
@@ -45,7 +46,8 @@ class State:
     """Everything that a step changes.
 
     Attributes:
-        networks: student, teacher (self-training) or moving average (supervised), ImageNet encoder, discriminator.
+        networks: student, teacher (self-training) or moving average (supervised, distillation), ImageNet encoder,
+            discriminator, guide.
         optimizer: of the student. discriminator_optimizer: of the discriminator, if there is one.
         iteration: steps done.
         weights_loaded: where the start came from and how much of it fits, for the report.
@@ -64,7 +66,8 @@ class State:
                 yield from (parameter for parameter in network.parameters() if parameter.requires_grad)
 
     def checkpoint(self, recipe: Recipe) -> Checkpoint:
-        """All of it as tensors and plain values. The frozen ImageNet encoder is read from its file again."""
+        """All of it as tensors and plain values. The frozen ImageNet encoder and the guide are read from their files
+        again."""
         tensors: dict[str, Tensor] = {"generator/torch": torch.get_rng_state()}
         if torch.cuda.is_available():
             tensors["generator/cuda"] = torch.cuda.get_rng_state()
@@ -116,7 +119,12 @@ def start_state(recipe: Recipe, runtime: Runtime) -> State:
         DataError, CheckpointError: a weights file cannot be used.
     """
     student = create_model(recipe.model.preset, num_classes=len(CITYSCAPES19), **recipe.model.overrides)
-    loaded = _load_start(student, recipe.model)
+    guide, inherited = None, None
+    if recipe.method == "distillation" and recipe.distillation is not None:
+        guide = load_guide(recipe.distillation.guide)
+        if recipe.model.weights is None:
+            inherited = inherit(student, guide.network, recipe.distillation.start)
+    loaded = inherited or _load_start(student, recipe.model)
     if recipe.model.freeze_encoder_norm:
         for module in norm_layers(student.backbone):
             module.requires_grad_(False)
@@ -125,12 +133,12 @@ def start_state(recipe: Recipe, runtime: Runtime) -> State:
     if runtime.processes > 1 and runtime.config.sync_norm:
         synchronise_norms(student)
     teacher = None
-    if recipe.method == "self_training" or (recipe.method == "supervised" and recipe.average):
+    if recipe.method == "self_training" or recipe.averages:
         teacher = copy.deepcopy(student).requires_grad_(False)
     if recipe.method == "domain_generalization":
         attach_styles(student, recipe.generalization.prototypes)
-    networks = Networks(student, teacher, imagenet, discriminator)
-    for network in (student, teacher, imagenet, discriminator):
+    networks = Networks(student, teacher, imagenet, discriminator, guide)
+    for network in (student, teacher, imagenet, discriminator, None if guide is None else guide.network):
         if network is not None:
             network.to(runtime.device, runtime.dtype)
             if runtime.config.channels_last:
@@ -149,10 +157,10 @@ def norm_layers(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def shipped_weights(state: State, recipe: Recipe) -> dict[str, Tensor]:
-    """Weights that are exported: the student's, as in the paper; `supervised` with `average`: the moving average with
-    the student's BatchNorm statistics, since the average itself never ran in train mode."""
+    """Weights that are exported: the student's, as in the paper; `supervised` and `distillation` with `average`: the
+    moving average with the student's BatchNorm statistics, since the average itself never ran in train mode."""
     weights = dict(state.networks.student.state_dict())
-    if recipe.method == "supervised" and state.networks.teacher is not None:
+    if recipe.averages and state.networks.teacher is not None:
         weights |= dict(state.networks.teacher.named_parameters())
     return {name: value.detach().cpu().contiguous() for name, value in weights.items()}
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.segmenter import Segmenter
 
-__all__ = ["Batch", "Networks", "Reduce", "StepContext", "StepRandom", "StepResult", "alone"]
+__all__ = ["Batch", "Guide", "Networks", "Reduce", "StepContext", "StepRandom", "StepResult", "alone"]
 
 Backward = Callable[[Tensor], None]
 Reduce = Callable[[Tensor], Tensor]
@@ -34,7 +34,7 @@ class Batch:
     """Training samples of one iteration on one process.
 
     Attributes:
-        source_images: float (B, 3, H, W), normalised.
+        source_images: float (B, 3, H, W), normalised; B = 0 for distillation without labelled images.
         source_labels: int64 (B, H, W), `IGNORE_LABEL` where unknown.
         target_images: float (B, 3, H, W), normalised; None for methods without a target.
         target_trust: bool (B, H, W), False where pseudo-labels must not be trusted (own bonnet, image border,
@@ -62,21 +62,37 @@ class Batch:
         return Batch(**pinned)  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True)
+class Guide:
+    """A larger network that a slim one learns from: frozen, in eval mode.
+
+    Attributes:
+        network: of any preset with the same classes.
+        mean, std: normalisation of its input, RGB on the 0..255 scale.
+    """
+
+    network: HRDA | Segmenter
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
 @dataclass
 class Networks:
     """The networks of a run. Only the student (and a discriminator) is trained by gradients.
 
     Attributes:
         student: what is trained, evaluated and shipped.
-        teacher: moving average of the student, for self-training.
+        teacher: moving average of the student, for self-training; `supervised` and `distillation` export it.
         imagenet: encoder with its ImageNet weights, frozen, in eval mode, for the feature distance.
         discriminator: of the adversarial baseline.
+        guide: larger network, for distillation.
     """
 
     student: HRDA | Segmenter
     teacher: HRDA | Segmenter | None = None
     imagenet: nn.Module | None = None
     discriminator: nn.Module | None = None
+    guide: Guide | None = None
 
 
 @dataclass(frozen=True)

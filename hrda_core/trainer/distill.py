@@ -1,0 +1,248 @@
+"""What `hrda distill` trains: a larger network as it was given, the slim one beside it, and the recipe of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from hrda_core.data.transforms import AppearanceConfig, CropConfig, keep_ratio_size
+from hrda_core.errors import BundleError, DataError, RecipeError
+from hrda_core.inference.bundle import MANIFEST_NAME, Bundle, file_record
+from hrda_core.labels import CITYSCAPES19
+from hrda_core.models.presets import NetworkConfig, resolve_preset
+from hrda_core.trainer.loading import RECIPE_NAME, load_recipe
+from hrda_core.trainer.optim import OptimConfig
+from hrda_core.trainer.recipe import (
+    NO_SOURCE,
+    ModelConfig,
+    Recipe,
+    RuntimeConfig,
+    SourceConfig,
+    TargetConfig,
+)
+from hrda_core.trainer.state import WEIGHTS_NAME
+from hrda_core.uda.distillation import DistillationConfig, GuideConfig
+from hrda_core.uda.supervised import LossConfig
+
+__all__ = ["Larger", "Schedule", "Slim", "distillation_recipe", "open_larger"]
+
+_PACKAGED_ENCODER = "tf_efficientnet_lite0"
+"""The encoder whose ImageNet weights an installed package brings."""
+
+_CROP_STEP = 64
+"""Half of a crop, the detail crop, is a multiple of 32: the encoder's stride."""
+
+_CROP_SHARE = 0.75
+"""Of an image's sides: crops that leave room for other places and sizes, and still show a street."""
+
+
+@dataclass(frozen=True)
+class Larger:
+    """The network that is learnt from, opened.
+
+    Attributes:
+        guide: as the recipe names it.
+        long_side: images with a longer side are shrunk to it first, pixels; 0 = never.
+        grid: rows and columns of detail tiles.
+        provenance: of the model, plain values; empty where nothing is recorded.
+    """
+
+    guide: GuideConfig
+    long_side: int
+    grid: tuple[int, int]
+    provenance: Mapping[str, Any]
+
+    @property
+    def config(self) -> NetworkConfig:
+        """Everything that shapes the network."""
+        return resolve_preset(self.guide.preset, **self.guide.overrides)
+
+
+@dataclass(frozen=True)
+class Slim:
+    """The network that learns: the larger one with other widths.
+
+    Attributes:
+        decoder_channels: width of the decoder.
+        embed_channels, attention_channels: see `NetworkConfig`; 0 = as the decoder.
+        encoder: name; empty = the larger network's, whose weights it then starts from.
+        backbone: file of weights for another encoder; None = those that an installed package brings.
+        random_encoder: let another encoder start from random weights.
+    """
+
+    decoder_channels: int
+    embed_channels: int = 0
+    attention_channels: int = 0
+    encoder: str = ""
+    backbone: Path | None = None
+    random_encoder: bool = False
+
+    def overrides(self, larger: Larger) -> dict[str, Any]:
+        """Of the larger network's preset."""
+        widths = {
+            "decoder_channels": self.decoder_channels,
+            "embed_channels": self.embed_channels or self.decoder_channels,
+            "attention_channels": self.attention_channels or self.decoder_channels,
+        }
+        if self.encoder in ("", larger.config.encoder):
+            return {**larger.guide.overrides, **widths}
+        mean, std = _normalisation(self.encoder)
+        return {**larger.guide.overrides, **widths, "encoder": self.encoder, "mean": mean, "std": std}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how.
+
+    Attributes:
+        iterations, batch_size, lr, seed: see `Recipe` and `OptimConfig`.
+        start, temperature, plan, attention: see `DistillationConfig`.
+        detail, context: see `LossConfig`.
+        crop: height and width, pixels, multiples of 64; None = by the size of the images.
+        runtime: device, threads, precision.
+    """
+
+    iterations: int = 2000
+    batch_size: int = 2
+    lr: float = 1e-4
+    seed: int = 0
+    start: Literal["slices", "encoder"] = "slices"
+    temperature: float = 2.0
+    plan: str = "overlap"
+    attention: float = 0.0
+    detail: float = 0.1
+    context: float = 0.0
+    crop: tuple[int, int] | None = None
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+
+def open_larger(path: Path) -> Larger:
+    """Read a bundle, or the folder of a finished training run.
+
+    Raises:
+        BundleError, DataError, RecipeError: it is neither, is damaged, has no weights, or other classes than the 19 of
+            Cityscapes.
+    """
+    if (path / RECIPE_NAME).is_file() and not (path / MANIFEST_NAME).is_file():
+        return _larger_of_run(path)
+    bundle = Bundle.open(path)
+    if WEIGHTS_NAME not in bundle.manifest["files"]:
+        raise BundleError(f"model bundle '{path}' has no {WEIGHTS_NAME}; it can be run but not learnt from")
+    if bundle.label_space.classes != CITYSCAPES19.classes:
+        raise RecipeError(
+            f"model bundle '{path}' has the classes of '{bundle.label_space.name}'; distillation trains the 19 classes "
+            f"of {CITYSCAPES19.name}: give a model of these"
+        )
+    guide = _guide(bundle.name, bundle.preset, bundle.manifest.get("overrides", {}), bundle.file(WEIGHTS_NAME))
+    grid = bundle.graphs["tiles"].grid if "tiles" in bundle.graphs else (1, 1)
+    return Larger(guide, bundle.long_side, grid, bundle.manifest.get("provenance", {}))
+
+
+def distillation_recipe(
+    larger: Larger,
+    slim: Slim,
+    schedule: Schedule,
+    *,
+    name: str,
+    target: TargetConfig,
+    image_size: tuple[int, int],
+    source: SourceConfig | None = None,
+    source_size: tuple[int, int] | None = None,
+) -> Recipe:
+    """The run.
+
+    Args:
+        target: images without labels; their geometry is set here.
+        image_size: height and width of the smallest of them, pixels.
+        source: labelled images; None = none.
+        source_size: height and width of a typical labelled image.
+
+    Raises:
+        DataError: the images are smaller than the smallest crop.
+        RecipeError: an unknown preset, encoder or value.
+    """
+    overrides = slim.overrides(larger)
+    resize = (larger.long_side, larger.long_side) if 0 < larger.long_side < max(image_size) else None
+    height, width = keep_ratio_size(*image_size, resize)
+    crop = schedule.crop or _crop(height, width)
+    if any(side < _CROP_STEP or side % _CROP_STEP for side in crop):
+        raise RecipeError(f"--crop is a height and width in multiples of {_CROP_STEP} pixels, not {crop[0]} {crop[1]}")
+    network = resolve_preset(larger.guide.preset, **overrides)
+    if network.hrda:
+        overrides["detail_crop"] = [crop[0] // 2, crop[1] // 2]
+    same_encoder = network.encoder == larger.config.encoder
+    packaged = network.encoder == _PACKAGED_ENCODER and slim.backbone is None
+    smallest = min(1.0, max(_CROP_SHARE, crop[0] / height, crop[1] / width))
+    ratio = 1.0 if source_size is None else max(height, width) / max(source_size)
+    return Recipe(
+        name=name,
+        method="distillation",
+        source=source or SourceConfig(name=NO_SOURCE, layout=NO_SOURCE),
+        target=TargetConfig(
+            **vars(target) | {"resize": resize, "scale_min": smallest, "scale_max": 1.0},
+        ),
+        model=ModelConfig(
+            preset=larger.guide.preset,
+            overrides=overrides,
+            imagenet=packaged,
+            backbone=slim.backbone,
+            allow_random_backbone=slim.random_encoder,
+            # Statistics of the encoder that is taken over are those that its weights were trained with.
+            freeze_encoder_norm=same_encoder or not slim.random_encoder,
+        ),
+        crop=CropConfig(*crop, scale_min=0.67 * ratio, scale_max=1.33 * ratio),
+        appearance=AppearanceConfig(photometric=True, gamma=1.5, darken=0.4),
+        distillation=DistillationConfig(
+            larger.guide,
+            schedule.start,
+            schedule.temperature,
+            plan=schedule.plan,
+            attention=schedule.attention,
+        ),
+        loss=LossConfig(schedule.detail, schedule.context),
+        optim=OptimConfig(lr=schedule.lr, warmup=min(100, schedule.iterations // 10)),
+        runtime=schedule.runtime,
+        iterations=schedule.iterations,
+        batch_size=schedule.batch_size,
+        # The last twentieth of the run, so that a short one does not average its beginning in.
+        average=max(0.0, min(0.999, 1 - 20 / schedule.iterations)),
+        seed=schedule.seed,
+        checkpoint_every=50,
+        pictures_every=max(1, schedule.iterations // 4),
+        limits=str(larger.provenance.get("limits", "")),
+        paper=[f"distilled from {larger.guide.name}: no labels of the target, {schedule.iterations} steps"],
+    )
+
+
+def _larger_of_run(run: Path) -> Larger:
+    recipe = load_recipe(run)
+    if not (run / WEIGHTS_NAME).is_file():
+        raise DataError(f"run '{run}' has no {WEIGHTS_NAME}: it is not finished; resume it, or give a bundle")
+    guide = _guide(recipe.name, recipe.model.preset, recipe.model.overrides, run / WEIGHTS_NAME)
+    return Larger(guide, 640, (2, 2), {"limits": recipe.limits} if recipe.limits else {})
+
+
+def _guide(name: str, preset: str, overrides: Mapping[str, Any], weights: Path) -> GuideConfig:
+    return GuideConfig(name, weights.resolve(), preset, dict(overrides), str(file_record(weights)["sha256"]))
+
+
+def _crop(height: int, width: int) -> tuple[int, int]:
+    crop = (int(_CROP_SHARE * height) // _CROP_STEP * _CROP_STEP, int(_CROP_SHARE * width) // _CROP_STEP * _CROP_STEP)
+    if min(crop) < _CROP_STEP:
+        raise DataError(
+            f"images of {width}x{height} pixels are too small to learn from; expected at least "
+            f"{round(_CROP_STEP / _CROP_SHARE + 0.5)} pixels a side: give larger ones, or a --crop"
+        )
+    return crop
+
+
+def _normalisation(encoder: str) -> tuple[list[float], list[float]]:
+    """Mean and std that an encoder's ImageNet weights expect, RGB on the 0..255 scale."""
+    import timm
+
+    known = timm.get_pretrained_cfg(encoder, allow_unregistered=True) if timm.is_model(encoder) else None
+    if known is None or not known.mean or not known.std:
+        return list(NetworkConfig(encoder).mean), list(NetworkConfig(encoder).std)
+    return [255 * value for value in known.mean], [255 * value for value in known.std]

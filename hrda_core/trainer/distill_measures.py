@@ -1,0 +1,178 @@
+"""What a distillation came to: agreement with the larger network, scores, operations and parameters of both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hrda_core.data.datasets import ImageLabelPairs
+from hrda_core.data.transforms import keep_ratio_size, normalise, resize_image
+from hrda_core.data.unlabelled import UnlabelledFrames
+from hrda_core.inference.flops import plan_flops
+from hrda_core.inference.torch_windows import predict_logits
+from hrda_core.labels import ClassGroups
+from hrda_core.metrics import score
+from hrda_core.models.hrda import HRDA
+from hrda_core.uda.step import Guide
+
+__all__ = ["Comparison", "Measured", "agreement", "measure", "predictor"]
+
+UInt8Array = npt.NDArray[np.uint8]
+Predict = Callable[[UInt8Array], UInt8Array]
+
+_MOST_FRAMES = 50
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One of the two networks.
+
+    Attributes:
+        parameters: all of them.
+        gflop: of one image of `Comparison.size`, in the window plan that a bundle runs by default.
+        mean_iou, boundary_f: 0..1, on labelled images; None without any.
+    """
+
+    parameters: int
+    gflop: float
+    mean_iou: float | None = None
+    boundary_f: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Larger and slim network on the same images.
+
+    Attributes:
+        larger, slim: what each is.
+        agreement: share of pixels to which both give the same class, 0..1.
+        frames: images that the agreement was measured on; none of them was trained on.
+        size: height and width of the image that operations are counted for.
+        plan: window plan of all figures.
+        groups: groups of classes that were scored; empty without labels.
+    """
+
+    larger: Measured
+    slim: Measured
+    agreement: float
+    frames: int
+    size: tuple[int, int]
+    plan: str
+    groups: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self) | {"size": list(self.size)}
+
+    def table(self) -> str:
+        """As text, a line a figure."""
+        height, width = self.size
+        rows = [
+            ("", "larger", "slim"),
+            ("parameters, million", *(f"{model.parameters / 1e6:.2f}" for model in (self.larger, self.slim))),
+            (f"GFLOP, {width}x{height}, {self.plan}", *(f"{model.gflop:.2f}" for model in (self.larger, self.slim))),
+        ]
+        if self.larger.mean_iou is not None and self.slim.mean_iou is not None:
+            rows.append((f"mIoU ({self.groups}), %", *(_percent(m.mean_iou) for m in (self.larger, self.slim))))
+            rows.append(("boundary F, %", *(_percent(m.boundary_f) for m in (self.larger, self.slim))))
+        lines = [f"{name:<28}{larger:>10}{slim:>10}" for name, larger, slim in rows]
+        return "\n".join([*lines, f"agreement: {100 * self.agreement:.2f} % of the pixels of {self.frames} images"])
+
+
+def measure(
+    larger: Guide,
+    slim: Guide,
+    frames: UnlabelledFrames,
+    *,
+    grid: tuple[int, int],
+    long_side: int = 0,
+    labelled: ImageLabelPairs | None = None,
+    groups: ClassGroups | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Comparison:
+    """Compare in PyTorch.
+
+    Args:
+        frames: images that none of the two was trained on; at most 50 of them are taken, evenly spaced.
+        grid: rows and columns of detail tiles of both.
+        long_side: larger images are shrunk to it first, pixels; 0 = never.
+        labelled: images with labels, for scores; `groups`: that they are taken in.
+        progress: called with labelled images done and in all, for each network.
+    """
+    predicts = [predictor(model, grid, long_side) for model in (larger, slim)]
+    first = frames.load(0)
+    size = _shrunk(first.shape[0], first.shape[1], long_side)
+    measured = []
+    for model, predict in zip((larger, slim), predicts, strict=True):
+        found = None
+        if labelled is not None and groups is not None:
+            found = score(predict, labelled, groups, progress=progress)
+        measured.append(
+            Measured(
+                sum(parameter.numel() for parameter in model.network.parameters()),
+                plan_flops(model.network, _plan(model), *size, grid=_grid(model, grid)).giga,
+                None if found is None else _number(found.mean_iou),
+                None if found is None else _number(found.boundary_f),
+            )
+        )
+    taken = np.linspace(0, len(frames) - 1, min(_MOST_FRAMES, len(frames))).round().astype(int)
+    return Comparison(
+        larger=measured[0],
+        slim=measured[1],
+        agreement=agreement(predicts[0], predicts[1], [frames.load(int(index)) for index in taken]),
+        frames=len(taken),
+        size=size,
+        plan=_plan(slim),
+        groups="" if labelled is None or groups is None else groups.name,
+    )
+
+
+def agreement(one: Predict, other: Predict, images: list[UInt8Array]) -> float:
+    """Share of pixels, 0..1, to which two models give the same class."""
+    same = sum(int((one(image) == other(image)).sum()) for image in images)
+    return float(same / sum(image.shape[0] * image.shape[1] for image in images))
+
+
+def predictor(model: Guide, grid: tuple[int, int], long_side: int = 0) -> Predict:
+    """A function from an RGB image uint8 (H, W, 3) to class ids uint8 (H, W), in the plan that a bundle runs."""
+    weights = next(model.network.parameters())
+
+    @torch.no_grad()
+    def predict(rgb: UInt8Array) -> UInt8Array:
+        height, width = rgb.shape[:2]
+        resized = resize_image(rgb, *_shrunk(height, width, long_side))
+        image = torch.from_numpy(normalise(resized, model.mean, model.std))[None].to(weights.device, weights.dtype)
+        logits = predict_logits(model.network, image, _plan(model), grid=_grid(model, grid))
+        if logits.shape[2:] != (height, width):
+            logits = torch.nn.functional.interpolate(logits, (height, width), mode="bilinear", align_corners=False)
+        labels: UInt8Array = logits[0].argmax(0).to(torch.uint8).cpu().numpy()
+        return labels
+
+    return predict
+
+
+def _shrunk(height: int, width: int, long_side: int) -> tuple[int, int]:
+    fits = not 0 < long_side < max(height, width)
+    return keep_ratio_size(height, width, None if fits else (long_side, long_side))
+
+
+def _plan(model: Guide) -> str:
+    return "tiles" if isinstance(model.network, HRDA) else "whole"
+
+
+def _grid(model: Guide, grid: tuple[int, int]) -> tuple[int, int] | None:
+    return grid if isinstance(model.network, HRDA) else None
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"

@@ -1,0 +1,111 @@
+"""What `hrda distill` learns on: a folder's images or frames of recordings, and labelled images if any are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hrda_core.errors import DataError, HrdaError
+
+if TYPE_CHECKING:
+    from hrda_core.adaptation.workspace import Workspace
+    from hrda_core.data.unlabelled import ImageFrames
+    from hrda_core.trainer.recipe import SourceConfig
+
+__all__ = ["DistillData", "open_data"]
+
+Say = Callable[[str], None]
+Count = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class DistillData:
+    """Images to learn on and to measure on, and the labelled ones if there are any.
+
+    Attributes:
+        train, held_out: unlabelled images.
+        names: file that lists `train`; None = all of its folder.
+        description: for the model card.
+        source, source_size: labelled images, and height and width of a typical one.
+    """
+
+    train: ImageFrames
+    held_out: ImageFrames
+    names: Path | None
+    description: str
+    source: SourceConfig | None
+    source_size: tuple[int, int] | None
+
+
+def open_data(options: Any, work: Workspace, say: Say, count: Count) -> DistillData:
+    """Open the images and the labelled source.
+
+    Raises:
+        HrdaError: nothing usable is there; a working folder without results is removed again.
+    """
+    from hrda_core.adaptation.frames import choose_frames
+    from hrda_core.data.frame_selection import SelectionConfig
+
+    try:
+        source = _source(options, work, say, count)
+        if options.images is not None:
+            return _split(options, work, source)
+        selection = SelectionConfig(budget=options.frames, held_out=options.held_out)
+        with work.stage("frames", f"choosing from {', '.join(bag.name for bag in options.bag)}"):
+            frames = choose_frames(options.bag, options.topic, work.path("frames"), selection, say, count)
+    except HrdaError:
+        work.discard_if_empty()
+        raise
+    text = f"{len(frames.adapt)} frames of {', '.join(bag.name for bag in options.bag)}"
+    return DistillData(frames.adapt, frames.held_out, None, text, *source)
+
+
+def _split(options: Any, work: Workspace, source: tuple[SourceConfig | None, tuple[int, int] | None]) -> DistillData:
+    """A folder's images: the last ones in order of their names are held out."""
+    from hrda_core.data.image_files import read_names
+    from hrda_core.data.unlabelled import ImageFrames, open_unlabelled
+
+    if not options.images.is_dir():
+        raise DataError(
+            f"--images '{options.images}' is not a folder; give a folder of images, or --bag for recordings"
+        )
+    found = open_unlabelled(options.images, names=None if options.list is None else read_names(options.list))
+    if not isinstance(found, ImageFrames):
+        raise DataError(f"--images '{options.images}' is a recording; give it with --bag")
+    if len(found) < 2:
+        raise DataError(f"'{options.images}' has {len(found)} image; expected 2 or more: one is measured on")
+    kept = len(found) - max(1, round(options.held_out * len(found)))
+    names = work.path("images.txt")
+    names.write_text("".join(f"{file}\n" for file in found.files[:kept]), encoding="utf-8")
+    train, held_out = replace(found, files=found.files[:kept]), replace(found, files=found.files[kept:])
+    return DistillData(train, held_out, names, f"{kept} images of {options.images}", *source)
+
+
+def _source(
+    options: Any, work: Workspace, say: Say, count: Count
+) -> tuple[SourceConfig | None, tuple[int, int] | None]:
+    from hrda_core.adaptation.sources import open_or_make_pack, source_folder
+    from hrda_core.trainer.recipe import SourceConfig
+
+    if not options.source:
+        return None, None
+    pack = open_or_make_pack(
+        options.source,
+        work.path("source"),
+        seed=options.seed,
+        say=say,
+        progress=lambda done, total: count("source images", done, total),
+        command="hrda distill",
+    )
+    found = source_folder(pack)
+    source = SourceConfig(
+        name=found.name,
+        images=found.images,
+        labels=found.labels,
+        names=found.names,
+        licence=found.licence,
+        rcs_min_pixels=found.rcs_min_pixels,
+    )
+    return source, (found.height, found.width)
