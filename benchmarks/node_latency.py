@@ -31,6 +31,7 @@ from record import ROOT, machine, milliseconds, write_record
 from sensor_msgs.msg import Image
 
 from hrda_core.inference import Prediction
+from hrda_core.inference.bundle import GraphSpec
 from hrda_core.labels import CITYSCAPES19
 from hrda_core.memory import keep_big_buffers
 from hrda_ros.codec import fill_image
@@ -47,10 +48,17 @@ class Slow:
     """A back end that takes `BACKEND_S` and leaves the processor to others meanwhile."""
 
     plan = "none"
+    graph = GraphSpec("none", "none", (1, 1))
     backend_description = f"sleep of {1e3 * BACKEND_S:g} ms"
-    bundle = SimpleNamespace(name="slow", preset="none", label_space=CITYSCAPES19)
+    bundle = SimpleNamespace(name="slow", preset="none", label_space=CITYSCAPES19, static_graphs=())
 
     def warm_up(self, height: int, width: int) -> None:
+        """Nothing to do."""
+
+    def forget(self) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
         """Nothing to do."""
 
     def __call__(self, rgb: np.ndarray) -> Prediction:

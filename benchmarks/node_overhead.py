@@ -32,6 +32,7 @@ from record import ROOT, machine, milliseconds, write_record
 from sensor_msgs.msg import Image
 
 from hrda_core.inference import Prediction
+from hrda_core.inference.bundle import GraphSpec
 from hrda_core.labels import CITYSCAPES19
 from hrda_core.memory import keep_big_buffers
 from hrda_ros.codec import fill_image
@@ -59,8 +60,9 @@ class FixedCost:
     """A back end that takes `BACKEND_S` without the interpreter lock, as a real one does, and gives kept masks."""
 
     plan = "none"
+    graph = GraphSpec("none", "none", (1, 1))
     backend_description = f"sleep of {1e3 * BACKEND_S:g} ms"
-    bundle = SimpleNamespace(name="fixed_cost", preset="none", label_space=CITYSCAPES19)
+    bundle = SimpleNamespace(name="fixed_cost", preset="none", label_space=CITYSCAPES19, static_graphs=())
 
     def __init__(self) -> None:
         labels = np.random.default_rng(0).integers(0, 19, (HEIGHT, WIDTH), np.uint8)
@@ -68,6 +70,12 @@ class FixedCost:
         self.spent_s = 0.0
 
     def warm_up(self, height: int, width: int) -> None:
+        """Nothing to do."""
+
+    def forget(self) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
         """Nothing to do."""
 
     def __call__(self, rgb: np.ndarray) -> Prediction:

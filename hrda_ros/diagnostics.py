@@ -35,7 +35,7 @@ class NodeReport:
         name: fully qualified node name.
         topic: resolved input topic; empty before the first configure.
         state: lifecycle state.
-        model, model_id, backend, plan: what runs; empty while unconfigured.
+        model, model_id, backend, plan, graph: what runs; empty while unconfigured.
         counts, performance: of the pipeline.
         active_s: seconds since activation.
         silent_s: seconds since the last image, or since activation.
@@ -43,6 +43,7 @@ class NodeReport:
         last_error: what ended the last transition; empty where it went well.
         reloads: how often a model was exchanged on the running node.
         reload_error: why the last reload failed; empty where it went well.
+        frame_error: why the last frame that failed did; empty where none has.
     """
 
     name: str
@@ -52,6 +53,7 @@ class NodeReport:
     model_id: str
     backend: str
     plan: str
+    graph: str
     counts: Counts
     performance: Performance
     active_s: float
@@ -60,6 +62,7 @@ class NodeReport:
     last_error: str
     reloads: int
     reload_error: str
+    frame_error: str
 
 
 def assess(report: NodeReport, before: Counts) -> tuple[int, str]:
@@ -76,7 +79,8 @@ def assess(report: NodeReport, before: Counts) -> tuple[int, str]:
     if report.state != "active":
         return WARN, f"not active ({report.state})"
     if failed:
-        return (WARN if published else ERROR), f"{failed} frame(s) failed: {_causes(now, before, 'failed')}"
+        causes = _causes(now, before, "failed")
+        return (WARN if published else ERROR), f"{failed} frame(s) failed ({causes}): {report.frame_error}"
     if report.silent_s >= SILENT_AFTER_S:
         return STALE, f"no image on {report.topic} for {report.silent_s:.0f} s"
     if now.refused > before.refused:
@@ -128,8 +132,10 @@ def _values(report: NodeReport) -> dict[str, str]:
         "model_id": report.model_id,
         "backend": report.backend,
         "plan": report.plan,
+        "graph": report.graph,
         "reloads": str(report.reloads),
         "reload_error": report.reload_error,
+        "frame_error": report.frame_error,
         "received": str(counts.received),
         **{outcome: str(getattr(counts, outcome)) for outcome in OUTCOMES},
         "in_flight": str(counts.in_flight),

@@ -81,6 +81,11 @@ class Monitor:
         else:
             self._node.get_logger().error(text)
 
+    def saw_other_graph(self, text: str) -> None:
+        """Another graph or back end runs: say so, at most every few seconds (two cameras may share a topic)."""
+        if self._problems.due("other graph"):
+            self._node.get_logger().info(text)
+
     def _on_second(self) -> None:
         now_s = time.monotonic()
         report = self._report(now_s - self._active_since_s, now_s - self._last_image_s)

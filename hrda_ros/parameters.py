@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
-from hrda_core.inference.backends import BACKEND_NAMES
-from hrda_core.window_plan import PLAN_NAMES
+from hrda_core.inference.backends import BACKEND_NAMES, GPU_FAILURE_CHOICES
+from hrda_core.inference.predictor import PRECISION_CHOICES
+from hrda_core.window_plan import GRAPH_PLANS
 
 __all__ = [
     "PARAMETERS",
@@ -91,9 +92,38 @@ class Settings:
         choices=("raw", "compressed"),
     )
     model: str = _parameter("", RELOAD, "Folder of the model bundle; empty = the bundle hrda_lite that is installed.")
-    backend: str = _parameter("auto", RELOAD, "Inference back end; auto = the fastest here.", choices=BACKEND_NAMES)
+    backend: str = _parameter(
+        "auto",
+        RELOAD,
+        "Inference back end; auto = the fastest that can run here: a TensorRT engine, ONNX Runtime on the GPU (cuda), "
+        "ONNX Runtime on the CPU (onnx).",
+        choices=BACKEND_NAMES,
+    )
+    precision: str = _parameter(
+        "auto",
+        RELOAD,
+        "Number format of the graph; auto = fp16 where a TensorRT engine of it is there, else fp32.",
+        choices=PRECISION_CHOICES,
+    )
+    build_engine: bool = _parameter(
+        False, RELOAD, "Build a TensorRT engine that is missing, in configure or ~/reload; that takes minutes."
+    )
+    on_gpu_failure: str = _parameter(
+        "fall_back",
+        RELOAD,
+        "Where the GPU cannot be used or fails while it runs: fall_back = go on with ONNX Runtime on the CPU, stop = "
+        "refuse the model, or fail each frame.",
+        choices=GPU_FAILURE_CHOICES,
+    )
     plan: str = _parameter(
-        "", RELOAD, "Window plan of the bundle; empty = the bundle's default.", choices=("", *PLAN_NAMES)
+        "", RELOAD, "Window plan of the bundle; empty = the bundle's default.", choices=("", *GRAPH_PLANS)
+    )
+    stale_after: int = _parameter(
+        5,
+        RELOAD,
+        "Plan rotate: frames for which the detail of a tile is used after the frame that it was made for; 0 = only for "
+        "its own.",
+        limits=(0, 1000),
     )
     long_side: int = _parameter(
         -1,

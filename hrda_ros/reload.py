@@ -2,7 +2,8 @@
 
 A reload loads the new model beside the old one, in a thread of its own; frames go on with the old one meanwhile. When
 the new model is ready the frame in hand is finished with the old one and the next frame gets the new one. Without a
-frame in hand the exchange happens at once. A model that cannot be loaded changes nothing.
+frame in hand the exchange happens at once. A model that cannot be loaded changes nothing. A model that will serve no
+more is released, once no frame has it in hand.
 """
 
 from __future__ import annotations
@@ -62,20 +63,24 @@ class HotSwap(Generic[ModelT]):
 
     Args:
         describe: sentence for a successful reload, from (old model, new model, seconds from start to exchange).
+        release: frees what a model holds; called once for each that was installed or loaded, when it can serve no more
+            and no frame has it in hand, in any thread. Must not raise.
         clock: monotonic seconds.
     """
 
     def __init__(
         self,
         describe: Callable[[ModelT, ModelT, float], str],
+        release: Callable[[ModelT], None] = lambda model: None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._describe = describe
+        self._describe, self._release = describe, release
         self._clock = clock
         self._condition = threading.Condition()
         self._serving: ModelT | None = None
         self._ready: ModelT | None = None
-        self._frames_in_hand = 0
+        self._in_hand: list[ModelT] = []  # one entry for each frame
+        self._retired: list[ModelT] = []  # will serve no more, but a frame still has them in hand
         self._attempt: _Attempt[ModelT] | None = None
         self._thread: threading.Thread | None = None
         self._reloads, self._last_error = 0, ""
@@ -104,7 +109,9 @@ class HotSwap(Generic[ModelT]):
         """Let no model serve. A reload on its way is dropped."""
         self.drop()
         with self._condition:
-            self._serving, self._last_error = None, ""
+            model, self._serving, self._last_error = self._serving, None, ""
+        if model is not None:
+            self._retire(model)
 
     @contextmanager
     def frame(self) -> Iterator[ModelT | None]:
@@ -116,14 +123,13 @@ class HotSwap(Generic[ModelT]):
             # Only a worker that never came back with its frame can have left an exchange to this one.
             self._exchange_if_ready()
             model = self._serving
-            self._frames_in_hand += 1
+            if model is not None:
+                self._in_hand.append(model)
         try:
             yield model
         finally:
-            with self._condition:
-                self._frames_in_hand -= 1
-                if not self._frames_in_hand:
-                    self._exchange_if_ready()
+            if model is not None:
+                self._put_down(model)
 
     def reload(self, load: Callable[[], ModelT], done: Callable[[Outcome], None]) -> None:
         """Start to load a model that is to serve in place of the present one. Returns at once.
@@ -177,15 +183,17 @@ class HotSwap(Generic[ModelT]):
             self._fail(attempt, reason_of(error))
             return
         with self._condition:
-            if self._attempt is not attempt:
-                return
-            self._ready = model
-            if not self._frames_in_hand:
-                self._exchange_if_ready()
-            self._condition.wait_for(lambda: self._ready is not model)
-        if attempt.replaced:
-            message = self._describe(attempt.replaced[0], model, self._clock() - started_s)
-            attempt.done(Outcome(True, message))
+            if self._attempt is attempt:
+                self._ready = model
+                if not self._in_hand:
+                    self._exchange_if_ready()
+                self._condition.wait_for(lambda: self._ready is not model)
+        if not attempt.replaced:  # dropped meanwhile
+            self._retire(model)
+            return
+        (old,) = attempt.replaced
+        attempt.done(Outcome(True, self._describe(old, model, self._clock() - started_s)))
+        self._retire(old)
 
     def _fail(self, attempt: _Attempt[ModelT], reason: str) -> None:
         with self._condition:
@@ -202,3 +210,23 @@ class HotSwap(Generic[ModelT]):
         self._serving, self._ready, self._attempt = self._ready, None, None
         self._reloads, self._last_error = self._reloads + 1, ""
         self._condition.notify_all()
+
+    def _put_down(self, model: ModelT) -> None:
+        """A frame has ended: the last one that has a retired model in hand releases it."""
+        with self._condition:
+            self._in_hand.remove(model)
+            free = model in self._retired and model not in self._in_hand
+            if free:
+                self._retired.remove(model)
+            if not self._in_hand:
+                self._exchange_if_ready()
+        if free:
+            self._release(model)
+
+    def _retire(self, model: ModelT) -> None:
+        """Release a model that serves no more; the frame that still has it in hand does it where there is one."""
+        with self._condition:
+            if model in self._in_hand:
+                self._retired.append(model)
+                return
+        self._release(model)

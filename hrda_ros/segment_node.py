@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image
 
+from hrda_core.inference import Prediction
 from hrda_core.messages import decode_compressed, decode_image
+from hrda_ros.continuity import Continuity
 from hrda_ros.diagnostics import NodeReport
 from hrda_ros.monitor import Monitor
 from hrda_ros.parameters import Settings, declare_parameters, likely_typos, read_settings, refusal
@@ -27,7 +30,7 @@ from hrda_ros.pipeline import Pipeline, StaleFrameError
 from hrda_ros.publishers import Publishers
 from hrda_ros.reload import HotSwap, reason_of
 from hrda_ros.reload_service import ReloadService
-from hrda_ros.segmenter import Segmenter, open_segmenter
+from hrda_ros.segmenter import Segmenter, is_hand_over, open_segmenter, warmed_up
 from hrda_ros.served_model import ServedModel, describe_exchange
 from hrda_ros.topic_watch import explain_silence
 
@@ -35,9 +38,6 @@ if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleState
 
 __all__ = ["SegmentNode"]
-
-WARM_UP_SIZE = (720, 1280)
-"""Height and width of the image that a model segments once before it serves, where no camera image has come, pixels."""
 
 LONGEST_AGE_S = 60.0
 """A stamp that is older comes from another clock (a bag, no time synchronisation), so its age is unknown. Seconds."""
@@ -50,8 +50,8 @@ class SegmentNode(LifecycleNode):
     """Lifecycle node `segment_node`.
 
     Args:
-        predictor_factory: makes the network from the settings, in configure and in a thread of `~/reload`; replaced in
-            tests and benchmarks.
+        predictor_factory: makes the network from the settings, in configure and in a thread of `~/reload`; None =
+            `open_segmenter`, with what it says in the node's log. Replaced in tests and benchmarks.
         node_options: passed on to `rclpy.lifecycle.LifecycleNode`.
 
     Raises:
@@ -59,19 +59,21 @@ class SegmentNode(LifecycleNode):
     """
 
     def __init__(
-        self, *, predictor_factory: Callable[[Settings], Segmenter] = open_segmenter, **node_options: Any
+        self, *, predictor_factory: Callable[[Settings], Segmenter] | None = None, **node_options: Any
     ) -> None:
         super().__init__("segment_node", **node_options)
         self.add_on_set_parameters_callback(_check_parameters)
         declare_parameters(self)
         for typo, name in likely_typos(getattr(self, "_parameter_overrides", {})):
             self.get_logger().warning(f"parameter '{typo}' does not exist and is ignored; was '{name}' meant?")
-        self._predictor_factory = predictor_factory
-        self._models: HotSwap[ServedModel] = HotSwap(describe_exchange)
-        self._image_size = WARM_UP_SIZE
+        self._predictor_factory = predictor_factory or partial(open_segmenter, say=self._say)
+        self._models: HotSwap[ServedModel] = HotSwap(describe_exchange, self._release)
+        self._continuity = Continuity()
+        self._image_size: tuple[int, int] | None = None
         self._publishers_made: Publishers | None = None
         self._image_subscription: Any = None
-        self._state_name, self._last_error, self._topic = "unconfigured", "", ""
+        self._state_name, self._topic = "unconfigured", ""
+        self._last_error = self._frame_error = ""
         self._message_type, self._decode = _INPUTS["raw"]
         self._input_qos = QoSProfile(depth=1)
         self._pipeline: Pipeline[Any] = Pipeline(self._segment, self._on_problem)
@@ -104,9 +106,8 @@ class SegmentNode(LifecycleNode):
 
         start = time.perf_counter()
         rgb = self._decode(message)
-        self._image_size = rgb.shape[:2]
         decoded = time.perf_counter()
-        prediction = model.segmenter(rgb)
+        prediction = self._infer(model, message.header, rgb)
         inferred = time.perf_counter()
         if not self.context.ok():
             raise StaleFrameError("shutdown")
@@ -118,6 +119,16 @@ class SegmentNode(LifecycleNode):
         age_s = self._age_s(message)
         return durations if age_s is None else {**durations, "age": age_s}
 
+    def _infer(self, model: ServedModel, header: Any, rgb: Any) -> Prediction:
+        size = self._image_size = rgb.shape[:2]
+        if not self._continuity.follows(header, size):
+            model.segmenter.forget()
+        prediction = model.segmenter(rgb)
+        self._continuity.segmented(header, size)
+        if model.look_again():
+            self._monitor.saw_other_graph(f"images of {size[0]}x{size[1]} pixels: now {model.running}")
+        return prediction
+
     def _age_s(self, message: Any) -> float | None:
         """Seconds since the message's stamp by the node's clock; None where that is not known."""
         stamp = message.header.stamp
@@ -127,10 +138,25 @@ class SegmentNode(LifecycleNode):
     # The model.
 
     def _open(self, settings: Settings) -> Segmenter:
-        """The network that the settings name, ready for its first frame."""
         segmenter = self._predictor_factory(settings)
-        segmenter.warm_up(*self._image_size)
-        return segmenter
+        return warmed_up(segmenter, self._image_size)  # the size of now: images may have come while it was loaded
+
+    def _release(self, model: ServedModel) -> None:
+        """Any thread: free the memory of a model that no frame can meet any more."""
+        try:
+            model.segmenter.close()
+        except Exception as error:  # a GPU that is lost; the model is gone all the same
+            if self.context.ok():
+                self.get_logger().warning(f"{model.title}, did not close cleanly: {reason_of(error)}")
+
+    def _say(self, line: str) -> None:
+        """Any thread: what the back end tells while it opens, builds an engine, or gives up on the GPU."""
+        if not self.context.ok():
+            raise ExternalShutdownException  # a build of minutes must not outlive Ctrl-C
+        if is_hand_over(line):
+            self.get_logger().warning(line)
+        else:
+            self.get_logger().info(line)
 
     def _prepare_reload(self) -> Callable[[], ServedModel]:
         """What loads the network that the parameters name now; later changes are for the next reload."""
@@ -209,7 +235,7 @@ class SegmentNode(LifecycleNode):
         self._publishers_made = Publishers(self, confidence=settings.publish_confidence)
         model = self._publishers_made.serve(segmenter)
         self._models.install(model)
-        self.get_logger().info(f"{model.description}, is ready after {time.perf_counter() - started:.1f} s")
+        self.get_logger().info(f"{model.title}, is ready after {time.perf_counter() - started:.1f} s; {model.running}")
 
     def _input_topic(self, transport: str) -> str:
         """The resolved topic; image transports add their suffix after remapping, as in image_transport."""
@@ -228,6 +254,7 @@ class SegmentNode(LifecycleNode):
             self._input_qos,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
+        self._continuity.start_over()
         self._monitor.activated()
         self._pipeline.start()
         self.get_logger().info(f"segmenting images of '{self._topic}'")
@@ -243,6 +270,8 @@ class SegmentNode(LifecycleNode):
     # Reporting.
 
     def _on_problem(self, outcome: str, cause: str, error: Exception) -> None:
+        if outcome == "failed":
+            self._frame_error = reason_of(error)
         if self.context.ok():  # while a signal takes ROS down, failing to publish is no news
             self._monitor.saw_problem(outcome, cause, error)
 
@@ -254,8 +283,9 @@ class SegmentNode(LifecycleNode):
             state=self._state_name,
             model=model.segmenter.bundle.name if model else "",
             model_id=model.model_id if model else "",
-            backend=model.segmenter.backend_description if model else "",
-            plan=model.segmenter.plan if model else "",
+            backend=model.running.backend if model else "",
+            plan=model.running.plan if model else "",
+            graph=model.running.graph if model else "",
             reloads=self._models.reloads,
             reload_error=self._models.last_error,
             counts=self._pipeline.counts(),
@@ -264,6 +294,7 @@ class SegmentNode(LifecycleNode):
             silent_s=silent_s,
             expected_hz=read_settings(self).expected_rate,
             last_error=self._last_error,
+            frame_error=self._frame_error,
         )
 
     def _explain_silence(self, silent_s: float) -> str:

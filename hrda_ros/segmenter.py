@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -12,12 +12,28 @@ import numpy.typing as npt
 
 from hrda_core.errors import BundleError
 from hrda_core.inference import Prediction, Predictor
+from hrda_core.inference.bundle import GraphSpec
 from hrda_core.labels import LabelSpace
 from hrda_ros.parameters import Settings
 
-__all__ = ["DEFAULT_MODEL", "ModelInfo", "Segmenter", "default_model_path", "open_segmenter"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "WARM_UP_SIZE",
+    "ModelInfo",
+    "Segmenter",
+    "default_model_path",
+    "is_hand_over",
+    "open_segmenter",
+    "warmed_up",
+]
 
 DEFAULT_MODEL = "hrda_lite"
+
+WARM_UP_SIZE = (720, 1280)
+"""Height and width of the image that a model segments once before it serves, where nothing else says what will come,
+pixels."""
+
+_HAND_OVER = ("going on with ONNX Runtime on the CPU", "from now on onnxruntime")
 
 
 class ModelInfo(Protocol):
@@ -38,9 +54,14 @@ class ModelInfo(Protocol):
         """Classes of the mask ids."""
         ...
 
+    @property
+    def static_graphs(self) -> tuple[GraphSpec, ...]:
+        """Graphs that are for one image size each."""
+        ...
+
 
 class Segmenter(Protocol):
-    """What the node needs of a `hrda_core.inference.Predictor`."""
+    """What the node needs of a `hrda_core.inference.Predictor`. One caller at a time."""
 
     plan: str
 
@@ -50,8 +71,13 @@ class Segmenter(Protocol):
         ...
 
     @property
+    def graph(self) -> GraphSpec:
+        """The graph that ran last, or that will run first."""
+        ...
+
+    @property
     def backend_description(self) -> str:
-        """What runs where, for logs and diagnostics."""
+        """What runs where, and why nothing faster, for logs and diagnostics."""
         ...
 
     def warm_up(self, height: int, width: int) -> None:
@@ -62,9 +88,20 @@ class Segmenter(Protocol):
         """Masks of a uint8 (H, W, 3) RGB image, which is only read."""
         ...
 
+    def forget(self) -> None:
+        """Use nothing of earlier images for the next one."""
+        ...
 
-def open_segmenter(settings: Settings) -> Segmenter:
+    def close(self) -> None:
+        """Free what it holds, on a GPU above all."""
+        ...
+
+
+def open_segmenter(settings: Settings, say: Callable[[str], None] = lambda line: None) -> Segmenter:
     """Load the bundle that the settings name.
+
+    Args:
+        say: takes lines for the log, from any thread: builds and their progress, waits, hand-overs to the CPU.
 
     Raises:
         HrdaError: the bundle or the back end cannot be used.
@@ -75,7 +112,41 @@ def open_segmenter(settings: Settings) -> Segmenter:
         settings.plan or None,
         long_side=None if settings.long_side < 0 else settings.long_side,
         threads=settings.threads,
+        precision=settings.precision,
+        stale_after=settings.stale_after,
+        on_gpu_failure=settings.on_gpu_failure,
+        build_engine=settings.build_engine,
+        say=say,
     )
+
+
+def is_hand_over(line: str) -> bool:
+    """Whether a line that `open_segmenter` passes to `say` tells that the CPU took over from the GPU."""
+    return any(words in line for words in _HAND_OVER)
+
+
+def warmed_up(segmenter: Segmenter, image_size: tuple[int, int] | None) -> Segmenter:
+    """The model after it has run, ready for its first frame. One that cannot run is closed.
+
+    Args:
+        image_size: height and width of the camera's images, pixels; None = not known yet: then it runs in each size
+            that its plan has a graph for, so that engines are loaded, or built, before the first frame.
+
+    Raises:
+        HrdaError: it cannot run.
+    """
+    try:
+        for size in [image_size] if image_size else _expected_sizes(segmenter):
+            segmenter.warm_up(*size)
+    except BaseException:
+        segmenter.close()
+        raise
+    return segmenter
+
+
+def _expected_sizes(segmenter: Segmenter) -> list[tuple[int, int]]:
+    sizes = [graph.size for graph in segmenter.bundle.static_graphs if graph.plan == segmenter.plan]
+    return list(dict.fromkeys(size for size in sizes if size is not None)) or [WARM_UP_SIZE]
 
 
 def default_model_path() -> Path:

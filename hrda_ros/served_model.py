@@ -4,16 +4,42 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from hrda_ros.label_info import model_id
 from hrda_ros.outputs import MaskOutputs
 from hrda_ros.segmenter import Segmenter
 
-__all__ = ["ServedModel", "Stamp", "describe_exchange"]
+__all__ = ["Running", "ServedModel", "Stamp", "describe_exchange"]
 
 Stamp: TypeAlias = "tuple[int, int]"
 """Seconds and nanoseconds of a message header."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """What makes the masks: which graph, and where.
+
+    Attributes:
+        plan: window plan.
+        graph: image size that the graph is for, after padding (height x width), and its precision.
+        backend: description of the back end.
+    """
+
+    plan: str
+    graph: str
+    backend: str
+
+    @classmethod
+    def of(cls, segmenter: Segmenter) -> Running:
+        """Ask a model; only for the thread that runs it."""
+        graph = segmenter.graph
+        size = "{}x{}".format(*graph.size) if graph.size else "any size"
+        return cls(segmenter.plan, f"{size}, {graph.precision}", segmenter.backend_description)
+
+    def __str__(self) -> str:
+        return f"plan {self.plan} ({self.graph}) on {self.backend}"
 
 
 class ServedModel:
@@ -27,6 +53,7 @@ class ServedModel:
     Attributes:
         segmenter, masks: as given.
         model_id: see `hrda_ros.label_info.model_id`.
+        running: what ran when `look_again` was called last; safe to read from any thread, and after the model's end.
     """
 
     def __init__(
@@ -37,20 +64,25 @@ class ServedModel:
     ) -> None:
         self.segmenter, self.masks = segmenter, masks
         self.model_id = model_id(segmenter.bundle)
+        self.running = Running.of(segmenter)
         self._publish_info = publish_info
         self._first_stamp: Stamp | None = None
         self._lock = threading.Lock()  # what is published last must be what holds last
 
     @property
-    def description(self) -> str:
-        """Name, classes, window plan and back end, for the log."""
-        segmenter = self.segmenter
-        space = segmenter.bundle.label_space
+    def title(self) -> str:
+        """Name, id and number of classes, for the log."""
         identity = f" ({self.model_id})" if self.model_id else ""
-        return (
-            f"model '{segmenter.bundle.name}'{identity}, {len(space)} classes, plan {segmenter.plan}, "
-            f"on {segmenter.backend_description}"
-        )
+        bundle = self.segmenter.bundle
+        return f"model '{bundle.name}'{identity}, {len(bundle.label_space)} classes"
+
+    def look_again(self) -> bool:
+        """Whether another graph or back end runs than before: an image of another size, or the GPU failed.
+
+        Only for the thread that runs the model.
+        """
+        before, self.running = self.running, Running.of(self.segmenter)
+        return self.running != before
 
     def activated(self) -> None:
         """Start over: no mask has gone out. Says so."""
@@ -78,4 +110,4 @@ def describe_exchange(old: ServedModel, new: ServedModel, duration_s: float) -> 
         classes = f"the label space '{now.name}' is the same"
     else:
         classes = f"the label space changed from '{before.name}' to '{now.name}', see ~/label_info"
-    return f"{new.description}, serves after {duration_s:.1f} s; {classes}"
+    return f"{new.title}, serves after {duration_s:.1f} s; {classes}; {new.running}"

@@ -39,14 +39,33 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "backend",
                 default_value="",
-                choices=["", "auto", "onnx"],
-                description=f"Inference back end; {FROM_FILE}",
+                choices=["", "auto", "onnx", "cuda", "tensorrt", "torch"],
+                description=f"Inference back end, auto = the fastest that can run here; {FROM_FILE}",
+            ),
+            DeclareLaunchArgument(
+                "precision",
+                default_value="",
+                choices=["", "auto", "fp32", "fp16", "int8"],
+                description=f"Number format of the graph, auto = fp16 where there is a TensorRT engine; {FROM_FILE}",
+            ),
+            DeclareLaunchArgument(
+                "build_engine",
+                default_value="",
+                choices=["", "true", "false"],
+                description=f"Build a TensorRT engine that is missing before the start, minutes; {FROM_FILE}",
+            ),
+            DeclareLaunchArgument(
+                "on_gpu_failure",
+                default_value="",
+                choices=["", "fall_back", "stop"],
+                description=f"Where the GPU fails, fall_back = go on with the CPU; {FROM_FILE}",
             ),
             DeclareLaunchArgument(
                 "plan",
                 default_value="",
-                choices=["", "context", "tiles"],
-                description=f"Window plan: context is faster, tiles sees more detail; {FROM_FILE}",
+                choices=["", "tiles", "overlap", "topk", "rotate", "context", "whole"],
+                description=f"Window plan: context is faster, tiles sees more detail, others must be in the bundle; "
+                f"{FROM_FILE}",
             ),
             DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node, one a camera"),
             DeclareLaunchArgument(
@@ -99,6 +118,9 @@ def start(context: LaunchContext) -> list[Node]:
         "image_transport": ParameterValue(LaunchConfiguration("image_transport"), value_type=str),
         "model": ParameterValue(LaunchConfiguration("model"), value_type=str),
         "backend": ParameterValue(LaunchConfiguration("backend"), value_type=str),
+        "precision": ParameterValue(LaunchConfiguration("precision"), value_type=str),
+        "build_engine": ParameterValue(LaunchConfiguration("build_engine"), value_type=bool),
+        "on_gpu_failure": ParameterValue(LaunchConfiguration("on_gpu_failure"), value_type=str),
         "plan": ParameterValue(LaunchConfiguration("plan"), value_type=str),
         "use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool),
         "autostart": ParameterValue(LaunchConfiguration("autostart"), value_type=bool),

@@ -102,12 +102,13 @@ class _Rewriter:
             for info in [*inferred.value_info, *inferred.input, *inferred.output]
             if info.type.tensor_type.elem_type == TensorProto.FLOAT
         } | {name for name, tensor in self.weights.items() if tensor.data_type == TensorProto.FLOAT}
+        results = {info.name for info in graph.output}
         self.in_half = {
             name
             for node in graph.node
             if _may_be_half(node) and node.name not in in_float
             for name in node.output
-            if name in self.floats
+            if name in self.floats and name not in results
         }
         self.halves: list[onnx.TensorProto] = []
         self._made: set[str] = set()

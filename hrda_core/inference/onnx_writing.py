@@ -92,9 +92,27 @@ def with_constants_folded(model: onnx.ModelProto) -> onnx.ModelProto:
     del tidy.opset_import[:]
     tidy.opset_import.extend(kept)
     tidy.ir_version, tidy.producer_name = model.ir_version, model.producer_name
+    _cast_to_bytes_from_float(onnx.shape_inference.infer_shapes(tidy, strict_mode=True).graph, tidy.graph)
     inferred: onnx.ModelProto = onnx.shape_inference.infer_shapes(tidy, strict_mode=True)
     onnx.checker.check_model(inferred, full_check=True)
     return inferred
+
+
+def _cast_to_bytes_from_float(typed: onnx.GraphProto, graph: onnx.GraphProto) -> None:
+    """TensorRT makes bytes of floats only; ONNX Runtime has merged the casts int64 -> float -> uint8 into one."""
+    known = {info.name: info.type.tensor_type.elem_type for info in [*typed.value_info, *typed.input, *typed.output]}
+    nodes = []
+    for node in graph.node:
+        to_bytes = any(entry.name == "to" and entry.i == TensorProto.UINT8 for entry in node.attribute)
+        source = node.input[0] if node.input else ""
+        if node.op_type == "Cast" and to_bytes and known.get(source) not in (TensorProto.FLOAT, TensorProto.FLOAT16):
+            nodes.append(
+                helper.make_node("Cast", [source], [f"{source}.float"], name=f"{node.name}/float", to=TensorProto.FLOAT)
+            )
+            node.input[0] = f"{source}.float"
+        nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def with_weights_in_half(whole: onnx.ModelProto) -> bytes:

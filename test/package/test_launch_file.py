@@ -14,8 +14,8 @@ from hrda_ros.parameters import PARAMETERS
 SPECS = {spec.name: spec for spec in PARAMETERS}
 OF_EVERY_NODE = {"use_sim_time"}
 ARGUMENTS = {
-    "image", "image_transport", "model", "backend", "plan", "namespace", "params_file", "use_sim_time", "autostart",
-    "log_level", "rviz", "fastdds_profile",
+    "image", "image_transport", "model", "backend", "precision", "build_engine", "on_gpu_failure", "plan", "namespace",
+    "params_file", "use_sim_time", "autostart", "log_level", "rviz", "fastdds_profile",
 }  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def test_defaults_are_among_the_choices(declared):
             assert ast.literal_eval(given["default_value"]) in ast.literal_eval(given["choices"]), name
 
 
-@pytest.mark.parametrize("name", ["image_transport", "backend", "plan"])
+@pytest.mark.parametrize("name", ["image_transport", "backend", "precision", "on_gpu_failure", "plan"])
 def test_choices_are_those_of_the_node(declared, name):
     choices = ast.literal_eval(keywords(declared[name])["choices"])
     assert set(choices) == {"", *SPECS[name].choices}

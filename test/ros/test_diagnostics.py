@@ -20,6 +20,7 @@ GOOD = NodeReport(
     model_id="0123456789ab",
     backend="onnxruntime",
     plan="tiles",
+    graph="480x640, fp16",
     counts=replace(NOTHING, received=10, published=10),
     performance=Performance(30.0, 9.5, {"total": (0.1, 0.2)}),
     active_s=100.0,
@@ -28,6 +29,7 @@ GOOD = NodeReport(
     last_error="",
     reloads=2,
     reload_error="",
+    frame_error="no graph is for this",
 )
 
 
@@ -42,8 +44,8 @@ def counted(**changes: Any) -> Counts:
         ({}, OK, "9.5 masks a second"),
         ({"last_error": "cannot configure: no model"}, ERROR, "cannot configure: no model"),
         ({"state": "inactive"}, WARN, "not active (inactive)"),
-        ({"counts": counted(failed=3)}, ERROR, "3 frame(s) failed: cause"),
-        ({"counts": counted(failed=3, published=1)}, WARN, "3 frame(s) failed: cause"),
+        ({"counts": counted(failed=3)}, ERROR, "3 frame(s) failed (cause): no graph is for this"),
+        ({"counts": counted(failed=3, published=1)}, WARN, "3 frame(s) failed (cause): no graph is for this"),
         ({"silent_s": 7.0}, STALE, "no image on /front/image for 7 s"),
         ({"counts": counted(refused=2, published=5)}, WARN, "2 message(s) refused: cause"),
         ({"reload_error": "no folder"}, WARN, "the last reload failed, 'tiny' goes on serving: no folder"),
@@ -75,6 +77,11 @@ def test_status_carries_names_counters_and_milliseconds() -> None:
         "0123456789ab",
         "2",
         "",
+    )
+    assert (values["plan"], values["graph"], values["frame_error"]) == (
+        "tiles",
+        "480x640, fp16",
+        "no graph is for this",
     )
     assert (values["total_ms_p50"], values["total_ms_p95"], values["age_ms_p50"]) == ("100.0", "200.0", "n/a")
 

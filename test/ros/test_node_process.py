@@ -54,13 +54,38 @@ def test_signal_during_the_imports_exits_cleanly(ros: Any, tiny_bundle: Path, nu
     assert "Traceback" not in output
 
 
+def test_signal_in_the_middle_of_a_build_ends_it_and_exits_cleanly(ros: Any) -> None:
+    # In place of TensorRT: it reports every step as a build does, for a minute.
+    code = """
+import sys, time
+from hrda_ros import process, segment_node
+
+def build(settings, say):
+    for step in range(600):
+        say(f"building the engine: step {step}")
+        time.sleep(0.1)
+    raise SystemExit("the build went on to its end")
+
+segment_node.open_segmenter = build
+sys.exit(process.run_node())
+"""
+    command = [sys.executable, "-c", code, "--ros-args"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        assert "building the engine: step 0" in process.stdout.readline(), "progress is in the log"
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=20)
+    assert process.returncode == 0, output
+    assert "Traceback" not in output
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (["-p", "model:=/nowhere/model"], "'/nowhere/model' is not a folder"),
         (["-p", "overlay_alpha:=3.0"], "overlay_alpha out of range"),
         (["-p", "threads:=many"], "'threads' to 'many' of type 'STRING', expecting type 'INTEGER'"),
-        (["-p", "backend:=magic"], "backend must be one of auto, onnx, not 'magic'"),
+        (["-p", "backend:=magic"], "backend must be one of auto, onnx, cuda, tensorrt, torch, not 'magic'"),
         (["--params-file", "/nowhere/params.yaml"], "/nowhere/params.yaml"),
     ],
 )
@@ -122,7 +147,7 @@ def test_node_module_imports_neither_torch_nor_plotting(ros: Any) -> None:
 
 def test_ros_free_modules_import_without_ros() -> None:
     modules = "codec pipeline parameters diagnostics outputs label_info segmenter topic_watch"
-    modules += " reload served_model"
+    modules += " reload served_model continuity"
     code = "import sys; sys.modules.update(dict.fromkeys(['rclpy', 'sensor_msgs', 'std_msgs', 'rcl_interfaces']));"
     code += "import " + ", ".join(f"hrda_ros.{name}" for name in modules.split())
     subprocess.run([sys.executable, "-c", code], check=True, env=dict(os.environ))

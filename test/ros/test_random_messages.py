@@ -9,27 +9,20 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from fake_segmenter import FakeSegmenter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hrda_core.errors import BackendError
 from hrda_core.inference import Prediction
-from hrda_core.labels import CITYSCAPES19
 from hrda_core.messages import ENCODINGS
 from hrda_ros.pipeline import OUTCOMES
 
 EXAMPLES, MESSAGES = 250, 20
 
 
-class FickleSegmenter:
+class FickleSegmenter(FakeSegmenter):
     """Masks at once, an error for every picture that starts with a bright pixel."""
-
-    plan = "tiles"
-    backend_description = "none"
-    bundle = SimpleNamespace(name="fickle", preset="none", label_space=CITYSCAPES19)
-
-    def warm_up(self, height: int, width: int) -> None:
-        pass
 
     def __call__(self, rgb: np.ndarray) -> Prediction:
         if rgb[0, 0, 0] > 250:
@@ -47,7 +40,7 @@ def node(request: pytest.FixtureRequest, ros: Any) -> Iterator[Any]:
 
     overrides = [Parameter("image_transport", value=request.param), Parameter("lazy", value=False)]
     node = SegmentNode(
-        predictor_factory=lambda _: FickleSegmenter(),
+        predictor_factory=lambda _: FickleSegmenter("fickle"),
         parameter_overrides=overrides,
         cli_args=["--ros-args", "-r", f"__node:=random_{request.param}"],
     )

@@ -205,3 +205,85 @@ def test_frames_and_reloads_from_many_sides_stay_in_order() -> None:
     assert models.reloads == 200
     assert seen == sorted(seen)
     assert len(set(seen)) > 1
+
+
+class Released:
+    """Models that were released, in order."""
+
+    def __init__(self) -> None:
+        self.models: list[str] = []
+        self._condition = threading.Condition()
+
+    def __call__(self, model: str) -> None:
+        with self._condition:
+            self.models.append(model)
+            self._condition.notify_all()
+
+    def wait_for(self, *models: str) -> None:
+        with self._condition:
+            assert self._condition.wait_for(lambda: self.models == list(models), WAIT_S), self.models
+
+
+@pytest.fixture
+def released() -> Released:
+    return Released()
+
+
+@pytest.fixture
+def releasing(released: Released) -> HotSwap[str]:
+    models: HotSwap[str] = HotSwap(lambda old, new, duration_s: "", released)
+    models.install("old")
+    return models
+
+
+def test_the_old_model_is_released_after_the_exchange_and_the_last_one_by_clear(
+    releasing: HotSwap[str], released: Released, answers: Queue[Outcome]
+) -> None:
+    assert served(releasing) == "old"
+    releasing.reload(lambda: "new", answers.put)
+    assert answers.get(timeout=WAIT_S).success
+    released.wait_for("old")
+    assert served(releasing) == "new"
+    releasing.clear()
+    assert released.models == ["old", "new"]
+    releasing.clear()
+    assert released.models == ["old", "new"], "once"
+
+
+def test_a_model_that_a_frame_has_in_hand_is_released_at_the_end_of_the_frame(
+    releasing: HotSwap[str], released: Released
+) -> None:
+    with releasing.frame(), releasing.frame():  # a worker that was given up on, and the next one
+        releasing.clear()
+        assert released.models == []
+    assert released.models == ["old"]
+
+
+def test_an_exchange_beside_a_frame_that_never_ends_releases_nothing_of_it(
+    releasing: HotSwap[str], released: Released, answers: Queue[Outcome]
+) -> None:
+    with releasing.frame() as held:
+        releasing.reload(lambda: "new", answers.put)
+        while releasing._ready is None:
+            threading.Event().wait(0.001)
+        assert served(releasing) == "new"
+        assert releasing.join(WAIT_S)
+        assert (held, released.models) == ("old", [])
+    assert released.models == ["old"]
+
+
+def test_a_model_that_is_loaded_too_late_is_released(
+    releasing: HotSwap[str], released: Released, answers: Queue[Outcome]
+) -> None:
+    loading = Loading("new")
+    releasing.reload(loading, answers.put)
+    releasing.drop()
+    loading.may_end.set()
+    released.wait_for("new")
+    with releasing.frame():
+        releasing.reload(lambda: "newer", answers.put)
+        while releasing._ready is None:
+            threading.Event().wait(0.001)
+        releasing.drop()  # loaded, and waiting for the frame in hand
+        released.wait_for("new", "newer")
+    assert served(releasing) == "old"

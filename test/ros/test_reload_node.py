@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_segmenter import FakeSegmenter
 
 from hrda_core.errors import BackendError, BundleError
-from hrda_core.inference import Prediction
 from hrda_core.labels import CITYSCAPES19, LabelSpace
 
 NODE = "/swapping"
@@ -20,25 +20,15 @@ WAIT_S = 10.0
 COARSE = LabelSpace("coarse", ("sky", "rest", "street", "car"), ((0, 0, 9), (1, 1, 9), (2, 2, 9), (3, 3, 9)))
 
 
-class Constant:
+class Constant(FakeSegmenter):
     """Every pixel has the same class."""
 
-    plan = "tiles"
-    backend_description = "none"
-
-    def __init__(self, name: str, label: int, space: Any = CITYSCAPES19) -> None:
-        self.bundle = SimpleNamespace(name=name, preset="none", label_space=space)
-        self._label = label
-        self.warmed_up: tuple[int, int] | None = None
+    warmed_up: tuple[int, int] | None = None
 
     def warm_up(self, height: int, width: int) -> None:
         if self.bundle.name == "cold":
             raise BackendError("out of memory")
         self.warmed_up = (height, width)
-
-    def __call__(self, rgb: np.ndarray) -> Prediction:
-        labels = np.full(rgb.shape[:2], self._label, np.uint8)
-        return Prediction(labels, labels)
 
 
 class Models:
@@ -46,7 +36,7 @@ class Models:
 
     def __init__(self) -> None:
         self.gate, self.opened = threading.Event(), threading.Event()
-        self.last: Constant | None = None
+        self.opened_models: list[Constant] = []
 
     def __call__(self, settings: Any) -> Constant:
         self.opened.set()
@@ -55,8 +45,12 @@ class Models:
         if settings.model == "slow":
             assert self.gate.wait(WAIT_S)
         names = {"": ("old", 1), "slow": ("slow", 2), "coarse": ("coarse", 3, COARSE), "cold": ("cold", 4)}
-        self.last = Constant(*names[settings.model])
-        return self.last
+        self.opened_models.append(Constant(*names[settings.model]))
+        return self.opened_models[-1]
+
+    def closed(self) -> list[tuple[str, int]]:
+        """Name of every model that was opened, and how often it was closed."""
+        return [(model.bundle.name, model.closed) for model in self.opened_models]
 
 
 @pytest.fixture
@@ -174,7 +168,7 @@ def test_frames_and_services_go_on_while_a_model_loads(
     assert answer.result().success
     assert "model 'slow', 19 classes" in answer.result().message
     assert "the label space 'cityscapes19' is the same" in answer.result().message
-    assert active.models.last.warmed_up == (6, 8), "at the camera's size"
+    assert active.models.opened_models[-1].warmed_up == (6, 8), "at the camera's size"
     assert label_of(active)[0] == 2
 
 
@@ -296,6 +290,7 @@ def test_cleanup_and_shutdown_wait_for_the_loading_thread(active: Any, client: A
     assert not [thread for thread in threading.enumerate() if thread.name == "hrda-reload"]
     client.spin_until(answer.done, "the answer")
     assert not answer.result().success
+    assert active.models.closed() == [("old", 1), ("slow", 1)], "also the model that came too late"
     success, message = reload(client, "coarse")
     assert not success
     assert "no model serves" in message
@@ -317,3 +312,18 @@ def test_an_inactive_node_takes_the_new_model_and_an_unconfigured_one_refuses(
     client.spin_until(lambda: swapping.camera.get_subscription_count() == 1, "the node's subscription")
     client.spin_for(0.3)
     assert label_of(swapping)[0] == 3
+
+
+def test_each_model_is_closed_once_when_it_serves_no_more(
+    active: Any, client: Any, label_of: Callable[[Any], tuple[int, Any]]
+) -> None:
+    assert label_of(active)[0] == 1
+    assert not reload(client, "cold")[0]
+    assert active.models.closed() == [("old", 0), ("cold", 1)], "what could not be warmed up goes, the old model stays"
+    assert reload(client, "coarse")[0]
+    client.spin_until(lambda: active.models.closed()[0] == ("old", 1), "the end of the old model")
+    assert label_of(active)[0] == 3
+    assert change(client, "deactivate")
+    assert active.models.closed()[-1] == ("coarse", 0), "an inactive node keeps its model"
+    assert change(client, "cleanup")
+    assert active.models.closed() == [("old", 1), ("cold", 1), ("coarse", 1)]

@@ -145,7 +145,7 @@ def _cuda_gpu(ort: Any) -> str:
     """Name of the GPU that ONNX Runtime can use."""
     driver = require_driver()
     if _CUDA not in ort.get_available_providers():
-        raise BackendError(
+        raise GpuError(
             f"onnxruntime {ort.__version__} here cannot use NVIDIA GPUs; install onnxruntime-gpu in its place"
         )
     if hasattr(ort, "preload_dlls"):

@@ -79,10 +79,15 @@ def console_bar() -> Iterator[Progress]:
 def heartbeat(progress: Progress, phase: str, every_s: float = 5.0) -> Iterator[None]:
     """Report `phase` with the time that it has taken, every `every_s` seconds, for the time of the `with`."""
     begin, stop = time.monotonic(), threading.Event()
+    errors: list[BaseException] = []
 
     def beat() -> None:
         while not stop.wait(every_s):
-            progress(BuildProgress(phase, "", 0, 0, time.monotonic() - begin))
+            try:
+                progress(BuildProgress(phase, "", 0, 0, time.monotonic() - begin))
+            except BaseException as error:  # TensorRT 8.6 cannot be stopped: raised once the build has ended
+                errors.append(error)
+                return
 
     thread = threading.Thread(target=beat, name="engine build progress", daemon=True)
     thread.start()
@@ -91,3 +96,5 @@ def heartbeat(progress: Progress, phase: str, every_s: float = 5.0) -> Iterator[
     finally:
         stop.set()
         thread.join()
+    if errors:
+        raise errors[0]

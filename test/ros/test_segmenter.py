@@ -1,0 +1,138 @@
+"""How the node makes its model: settings that reach it, warm-up, and what it says. No ROS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_segmenter import FakeSegmenter
+from rotate_bundle import write_rotate_bundle
+
+from hrda_core.errors import BackendError
+from hrda_core.inference import Bundle, backends
+from hrda_core.inference.backends.fallback import FallBackBackend
+from hrda_core.inference.backends.onnx_backend import OnnxBackend
+from hrda_core.inference.bundle import GraphSpec
+from hrda_core.inference.tensorrt.driver import GpuError
+from hrda_ros import segmenter
+from hrda_ros.parameters import Settings
+from hrda_ros.segmenter import is_hand_over, open_segmenter, warmed_up
+from hrda_ros.served_model import Running
+
+
+class Recording(FakeSegmenter):
+    """Notes the sizes that it is warmed up with."""
+
+    def __init__(self, *sizes: tuple[str, tuple[int, int]]) -> None:
+        super().__init__("recording")
+        self.bundle.static_graphs = tuple(GraphSpec(plan, "x.onnx", (2, 2), size) for plan, size in sizes)
+        self.sizes: list[tuple[int, int]] = []
+
+    def warm_up(self, height: int, width: int) -> None:
+        if height > 5000:
+            raise BackendError("out of memory")
+        self.sizes.append((height, width))
+
+
+class LostGpu:
+    """A back end on a GPU that has just gone."""
+
+    description = "TensorRT"
+
+    def __call__(self, image: Any) -> Any:
+        raise GpuError("the GPU is lost")
+
+    run = __call__
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def test_every_setting_of_the_model_reaches_the_predictor(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(segmenter, "Predictor", lambda *args, **options: calls.append((*args, options)))
+    given = Settings(
+        model="/models/mine", backend="tensorrt", plan="rotate", long_side=640, threads=3, precision="fp16",
+        stale_after=9, on_gpu_failure="stop", build_engine=True,
+    )  # fmt: skip
+    open_segmenter(given, print)
+    open_segmenter(Settings(model="m"))
+    (path, backend, plan, options), (*_, defaults) = calls
+    assert (path, backend, plan) == (Path("/models/mine"), "tensorrt", "rotate")
+    assert options == {
+        "long_side": 640, "threads": 3, "precision": "fp16", "stale_after": 9, "on_gpu_failure": "stop",
+        "build_engine": True, "say": print,
+    }  # fmt: skip
+    assert (defaults["long_side"], defaults["on_gpu_failure"], defaults["build_engine"]) == (None, "fall_back", False)
+
+
+def test_a_hand_over_while_the_gpu_runs_is_told_from_other_lines(tiny_bundle: Path) -> None:
+    lines: list[str] = []
+    backend = FallBackBackend(LostGpu(), lambda: OnnxBackend(tiny_bundle / "model.onnx"), lines.append)
+    backend(np.zeros((1, 64, 64, 3), np.uint8))
+    assert [is_hand_over(line) for line in lines] == [True]
+
+
+@pytest.mark.parametrize("name", ["cuda", "tensorrt"])
+def test_a_hand_over_at_the_start_is_told_from_other_lines(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def no_gpu(request: Any) -> Any:
+        raise GpuError("no NVIDIA driver here")
+
+    monkeypatch.setattr(backends, f"_open_{name}", no_gpu)
+    lines: list[str] = []
+    opened = open_segmenter(Settings(model=str(tiny_bundle), backend=name), lines.append)
+    assert [is_hand_over(line) for line in lines] == [True]
+    assert f"not '{name}': no NVIDIA driver here" in opened.backend_description
+    with pytest.raises(BackendError, match="no NVIDIA driver here"):
+        open_segmenter(Settings(model=str(tiny_bundle), backend=name, on_gpu_failure="stop"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "building the engine: TensorRT builder, 3 of 9, 12 s so far",
+        "building a TensorRT engine of '/m/model.onnx' for Orin; this can take minutes",
+        "the engine gives other labels than ONNX Runtime on the CPU; building it again",
+    ],
+)
+def test_lines_about_a_build_are_no_hand_over(line: str) -> None:
+    assert not is_hand_over(line)
+
+
+def test_before_the_first_image_it_warms_up_in_the_sizes_that_its_plan_has_graphs_for() -> None:
+    known = Recording(("tiles", (480, 640)), ("context", (64, 64)), ("tiles", (480, 640)), ("tiles", (384, 640)))
+    assert warmed_up(known, None) is known
+    assert known.sizes == [(480, 640), (384, 640)]
+    unknown = Recording()
+    warmed_up(unknown, None)
+    assert unknown.sizes == [segmenter.WARM_UP_SIZE]
+
+
+def test_once_the_camera_is_known_it_warms_up_in_its_size_alone() -> None:
+    model = Recording(("tiles", (480, 640)))
+    warmed_up(model, (600, 800))
+    assert (model.sizes, model.closed) == ([(600, 800)], 0)
+
+
+def test_a_model_that_fails_to_warm_up_is_closed() -> None:
+    model = Recording()
+    with pytest.raises(BackendError, match="out of memory"):
+        warmed_up(model, (6000, 8000))
+    assert model.closed == 1
+
+
+def test_what_runs_is_told_with_plan_size_precision_and_reason(tmp_path: Path) -> None:
+    bundle = write_rotate_bundle(tmp_path / "b")
+    rotating = warmed_up(open_segmenter(Settings(model=str(bundle), plan="rotate", backend="onnx")), None)
+    assert str(Running.of(rotating)).startswith("plan rotate (64x64, fp32) on onnxruntime ")
+    tiles = open_segmenter(Settings(model=str(bundle), backend="onnx"))
+    assert Running.of(tiles).graph == "any size, fp32"
+
+
+def test_a_bundle_shows_the_node_all_that_it_asks_for(tiny_bundle: Path) -> None:
+    model: segmenter.ModelInfo = Bundle.open(tiny_bundle)
+    assert (model.name, model.preset, model.static_graphs) == ("tiny", "tiny", ())

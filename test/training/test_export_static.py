@@ -1,0 +1,139 @@
+"""`hrda export BUNDLE --size ...`, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import torch
+from tiny_network import TINY
+
+from hrda_core.inference import Bundle, Predictor, static_export
+from hrda_core.inference.export import ExportSpec, export_bundle
+from hrda_core.labels import CITYSCAPES19
+from hrda_core.models import create_model
+from hrda_training.__main__ import main
+
+
+def _picture(seed: int) -> np.ndarray:
+    coarse = np.random.default_rng(seed).integers(0, 256, (13, 19, 3), np.uint8)
+    return np.asarray(cv2.resize(coarse, (190, 130), interpolation=cv2.INTER_CUBIC))
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    model = create_model("hrda_lite", **TINY)
+    with torch.no_grad():
+        model.decode_head.head.conv_seg.weight.mul_(100)  # type: ignore[union-attr,operator]
+    mean = (127.5,) * 3
+    spec = ExportSpec(
+        "tiny", "hrda_lite", CITYSCAPES19, mean, mean, 0, TINY, (2, 2), "tiles", {"licence": "Apache-2.0"}
+    )
+    folder = tmp_path_factory.mktemp("export") / "tiny"
+    export_bundle(model, spec, folder, _picture(0))
+    return folder
+
+
+@pytest.fixture
+def bundle(exported: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(exported, tmp_path / "bundle"))
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    (tmp_path / "images").mkdir()
+    for number in range(9):
+        cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), _picture(number))
+    return tmp_path / "images"
+
+
+def test_a_graph_for_one_camera_is_added_told_and_used(
+    bundle: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = tmp_path / "record.json"
+    options = ["--size", "130x190", "--plan", "topk", "--keep", "1", "--overlap", "8", "--json", str(record)]
+    assert main(["export", str(bundle), *options, "--images", str(images)]) == 0
+    said = capsys.readouterr().out
+    assert "images padded to 192x192, 2 x 2 tiles, 1 of them run, sharing 8 pixels" in said
+    assert "100.000 % of the pixels of 5 images equal to PyTorch" in said
+    assert json.loads(record.read_text())["graph"]["keep"] == 1
+    predictor = Predictor(bundle, plan="topk")
+    assert predictor(_picture(3)).labels.shape == (130, 190)
+
+
+def test_int8_is_calibrated_on_the_footage_given_and_refused_below_its_bar(
+    bundle: Path, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--size", "130x190", "--precision", "int8", "--int8_for", "onnx", "--calibration", str(images)]
+    command = ["export", str(bundle), *options, "--images", str(images)]
+    monkeypatch.setattr(static_export, "MIN_AGREEMENT", {"int8": 0.5})  # random weights are near no decision
+    assert main(command) == 0
+    assert [graph.precision for graph in Bundle.open(bundle).static_graphs] == ["int8"]
+    kinds = {node.op_type for node in onnx.load(bundle / Bundle.open(bundle).static_graphs[0].file).graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
+    assert "calibrating on" in capsys.readouterr().out
+    monkeypatch.setattr(static_export, "MIN_AGREEMENT", {"int8": 1.1})
+    assert main(command) == 2
+    assert "in int8 agrees with PyTorch on" in capsys.readouterr().err
+
+
+def test_a_copy_gets_the_graph_and_the_given_bundle_stays(bundle: Path, images: Path, tmp_path: Path) -> None:
+    before = (bundle / "manifest.yaml").read_bytes()
+    copy, image = tmp_path / "copy", str(images / "0.png")
+    assert main(["export", str(bundle), "--out", str(copy), "--size", "130x190", "--images", image]) == 0
+    assert (bundle / "manifest.yaml").read_bytes() == before
+    assert [graph.size for graph in Bundle.open(copy).static_graphs] == [(192, 192)]
+    assert main(["export", str(bundle), "--out", str(copy), "--size", "130x190", "--images", image]) == 2
+
+
+def test_samples_of_the_bundle_serve_where_no_images_are_given(
+    bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(bundle), "--size", "130x190"]) == 2
+    assert "has no samples to compare the graph on; give an image" in capsys.readouterr().err
+    (bundle / "samples").mkdir()
+    cv2.imwrite(str(bundle / "samples" / "street.png"), _picture(1))
+    assert main(["export", str(bundle), "--size", "130x190", "--plan", "context"]) == 0
+    assert not any(name.startswith("samples") for name in Bundle.open(bundle).manifest["files"])
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ([], "is a bundle already; say which graph to add with --size HEIGHTxWIDTH"),
+        (["--size", "640"], "--size must be two numbers above 0 like 480x640, not '640'"),
+        (["--size", "0x640"], "--size must be two numbers above 0"),
+        (["--size", "64x64", "--grid", "two"], "--grid must be two numbers above 0 like 2x3, not 'two'"),
+        (["--size", "64x64", "--precision", "int8"], "--precision int8 needs --calibration"),
+        (["--size", "64x64", "--images", "nowhere"], "'nowhere' is no image and no folder with images"),
+        (["--grid", "2x3", "--engine"], "--grid is for a graph of one image size: add --size"),
+        (["--engine"], "--engine without --size takes the one graph of plan 'tiles' in fp32; .* has 0 of that kind"),
+        (["--size", "64x64", "--preciison", "fp16"], "did you mean --precision"),
+    ],
+)
+def test_a_mistake_gets_one_sentence_and_leaves_the_bundle(
+    exported: Path, options: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (exported / "manifest.yaml").read_bytes()
+    assert main(["export", str(exported), *options]) == 2
+    error = capsys.readouterr().err
+    assert len(error.strip().splitlines()) == 1
+    assert re.search(sentence, error), error
+    assert (exported / "manifest.yaml").read_bytes() == before
+
+
+def test_an_engine_cannot_be_built_without_a_driver_and_the_graph_stays(
+    bundle: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if Path("/dev/nvidia0").exists():
+        pytest.skip("this machine has an NVIDIA GPU; docs/tensorrt.md says how to try the engine here")
+    assert main(["export", str(bundle), "--size", "130x190", "--images", str(images / "1.png"), "--engine"]) == 2
+    assert "no NVIDIA driver here" in capsys.readouterr().err
+    assert len(Bundle.open(bundle).static_graphs) == 1
