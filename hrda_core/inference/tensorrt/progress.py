@@ -85,7 +85,7 @@ def heartbeat(progress: Progress, phase: str, every_s: float = 5.0) -> Iterator[
         while not stop.wait(every_s):
             try:
                 progress(BuildProgress(phase, "", 0, 0, time.monotonic() - begin))
-            except BaseException as error:  # TensorRT 8.6 cannot be stopped: raised once the build has ended
+            except BaseException as error:  # noqa: PERF203  # TensorRT 8.6 cannot be stopped: raised after the build
                 errors.append(error)
                 return
 
