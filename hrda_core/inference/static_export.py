@@ -135,9 +135,8 @@ def export_static(
         agreement = float(np.mean([same for same, _ in results]))
         if agreement >= MIN_AGREEMENT[graph.precision]:
             return _kept(bundle, graph, candidate, data, results)
-        say(
-            f"only {agreement:.3%} of the pixels are equal{'; trying once more' if number + 1 < len(candidates) else ''}"
-        )
+        again = "; trying once more" if number + 1 < len(candidates) else ""
+        say(f"only {agreement:.3%} of the pixels are equal{again}")
     raise BundleError(
         f"the graph of plan '{graph.plan}' in {graph.precision} agrees with PyTorch on {agreement:.3%} of the pixels "
         f"only, expected {MIN_AGREEMENT[graph.precision]:.1%}; nothing was written"

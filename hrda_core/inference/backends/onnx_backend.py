@@ -13,6 +13,7 @@ import numpy.typing as npt
 from hrda_core.errors import BackendError, BundleError, require
 from hrda_core.inference.onnx_files import external_files
 from hrda_core.inference.tensorrt.driver import GpuError, require_driver
+from hrda_core.inference.thread_choice import best_threads
 
 __all__ = ["OnnxBackend", "default_threads"]
 
@@ -42,7 +43,7 @@ class OnnxBackend:
     Args:
         path: ONNX file with input `image` uint8 (1, H, W, 3) and outputs `labels`, `confidence` uint8 (1, H, W);
             there may be further inputs and outputs for `run`.
-        threads: intra-op threads; 0 = `default_threads()`.
+        threads: intra-op threads; 0 = what `hrda bench --sweep_threads` found best here, else `default_threads()`.
         device: `cpu` or `cuda`.
 
     Attributes:
@@ -59,7 +60,7 @@ class OnnxBackend:
     def __init__(self, path: Path, *, threads: int = 0, device: str = "cpu") -> None:
         ort = require("onnxruntime", "runtime")
         external_files(path)
-        self.threads = threads or default_threads()
+        self.threads = threads or best_threads(path) or default_threads()
         where = f"CPU, {self.threads} thread{'' if self.threads == 1 else 's'}"
         if device == "cuda":
             where = f"CUDA on {_cuda_gpu(ort)}"

@@ -1,0 +1,150 @@
+"""How many CPU threads a graph runs best with: measured once on this machine (`hrda bench --sweep-threads`), then kept.
+
+More threads than free cores make ONNX Runtime slower, and on a robot cores are seldom free; so the number is timed and
+not guessed. One small JSON file a choice lies in `$HRDA_CACHE/threads`, named by what it depends on: processor, usable
+cores, graph, ONNX Runtime. No torch, no onnx.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import tempfile
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+from hrda_core.errors import DataError, require
+from hrda_core.inference.onnx_files import onnx_sha256
+
+__all__ = ["best_threads", "cpu_model", "keep_choice", "pick_threads", "thread_counts", "usable_cores"]
+
+_ENOUGH = 1.03
+"""Fewer threads win when they are within this factor of the quickest: the cores are wanted elsewhere."""
+
+
+def best_threads(graph: Path) -> int | None:
+    """The number of threads that was measured to be best for this graph on this machine.
+
+    A file that is damaged is ignored with a warning.
+
+    Args:
+        graph: ONNX file.
+
+    Returns:
+        None where nothing was measured.
+
+    Raises:
+        MissingPackageError: onnxruntime is not installed.
+    """
+    path = _choice_file(graph)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        _warn_of(path, str(error))
+        return None
+    try:
+        threads = json.loads(text)["threads"]
+    except (ValueError, KeyError, TypeError) as error:
+        _warn_of(path, repr(error))
+        return None
+    if type(threads) is not int or not 1 <= threads <= usable_cores():
+        _warn_of(path, f"{threads!r} threads")
+        return None
+    return threads
+
+
+def keep_choice(graph: Path, threads: int, p50_ms: Mapping[int, float]) -> Path:
+    """Keep a choice for `best_threads`; an older one is replaced, whole or not at all.
+
+    Args:
+        graph: ONNX file.
+        threads: the choice.
+        p50_ms: what was measured, by number of threads; for those who read the file.
+
+    Returns:
+        the file that was written.
+
+    Raises:
+        DataError: the cache folder cannot be written.
+        MissingPackageError: onnxruntime is not installed.
+    """
+    path = _choice_file(graph)
+    about = {"cpu": cpu_model(), "cores": usable_cores(), "graph": str(graph), "onnxruntime": _runtime_version()}
+    choice = {"threads": threads, "p50_ms": {str(count): round(value, 3) for count, value in p50_ms.items()}, **about}
+    part = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8") as file:
+            part = Path(file.name)
+            file.write(json.dumps(choice, indent=1) + "\n")
+        part.replace(path)
+    except OSError as error:
+        if part is not None:
+            part.unlink(missing_ok=True)
+        raise DataError(
+            f"the number of threads cannot be kept in '{path.parent}' ({error.strerror or error}); "
+            f"set HRDA_CACHE to a folder that can be written"
+        ) from error
+    return path
+
+
+def pick_threads(p50_ms: Mapping[int, float]) -> int:
+    """The smallest number of threads whose median is within 3 % of the best one."""
+    best = min(p50_ms.values())
+    return min(threads for threads, value in p50_ms.items() if value <= _ENOUGH * best)
+
+
+def thread_counts(cores: int) -> tuple[int, ...]:
+    """What a sweep tries: 1, 2, 4 and so on below `cores`, and `cores`."""
+    powers = [1 << exponent for exponent in range(cores.bit_length()) if 1 << exponent < cores]
+    return (*powers, cores)
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def cpu_model() -> str:
+    """Name of the processor; of the board where the kernel has no name for it (Jetson)."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    try:
+        board = Path("/proc/device-tree/model").read_text(encoding="utf-8").rstrip("\0")
+    except OSError:
+        board = ""
+    return next((name for name in (*names, board, platform.processor()) if name), platform.machine())
+
+
+def _choice_file(graph: Path) -> Path:
+    parts = (cpu_model(), str(usable_cores()), onnx_sha256(graph), _runtime_version())
+    return _cache_folder() / "threads" / f"{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:32]}.json"
+
+
+def _cache_folder() -> Path:
+    """$HRDA_CACHE, else $XDG_CACHE_HOME/hrda, else ~/.cache/hrda."""
+    if own := os.environ.get("HRDA_CACHE"):
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path("~/.cache").expanduser()) / "hrda"
+
+
+def _runtime_version() -> str:
+    return str(require("onnxruntime", "runtime").__version__)
+
+
+def _warn_of(path: Path, reason: str) -> None:
+    warnings.warn(
+        f"the kept number of threads '{path}' is damaged ({reason}) and is ignored; delete it, or measure again with "
+        f"'hrda bench BUNDLE --sweep-threads'",
+        RuntimeWarning,
+        stacklevel=3,
+    )

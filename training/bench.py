@@ -1,0 +1,228 @@
+"""`hrda bench`: how fast a model bundle runs on this machine, and how far that is from what the machine could do.
+
+    hrda bench models/hrda_lite --size 480x640                                ONNX Runtime, or an engine that is there
+    hrda bench models/hrda_lite --size 480x640 --baseline nested              against eager PyTorch, in the same run
+    hrda bench BUNDLE --size 1080x1920 --backend tensorrt --precision fp16 --json record.json
+    hrda bench models/hrda_lite --sweep_threads                               find and keep the best number of threads
+
+Sizes are HEIGHTxWIDTH. What the figures mean: docs/benchmarking.md.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from hrda_core.errors import DataError, RecipeError, require
+from hrda_core.inference.bench_machine import commit, machine, versions
+from hrda_core.inference.bench_request import BENCH_PRECISIONS, BenchRequest, requested_graph
+from hrda_core.inference.bundle import Bundle
+from hrda_core.inference.roofline import Device
+from hrda_core.inference.tensorrt.progress import BuildProgress as BuildStep
+from hrda_core.inference.tensorrt.progress import Progress as BuildProgress
+from hrda_core.inference.tensorrt.progress import console_bar
+from hrda_core.inference.thread_choice import keep_choice
+from hrda_training.arguments import parse
+from hrda_training.output import Progress, write_json
+
+__all__ = ["main"]
+
+
+def main(argv: list[str]) -> int:
+    """Parse, measure, print, write the record. Returns the exit code."""
+    options = parse(_parser(), argv)
+    request = _request(options)
+    if options.json and not options.json.parent.is_dir():  # before minutes of timing, not after
+        raise DataError(f"'{options.json}' cannot be written; give a file in a folder that exists")
+    bundle = Bundle.open(options.bundle)
+    before = machine()
+    result = _sweep(bundle, request) if options.sweep_threads else _bench(bundle, request, options.layers)
+    if options.json:
+        write_json(options.json, _record(result, before))
+        print(f"written: {options.json}")
+    return 0
+
+
+def _parser() -> Any:
+    jsonargparse = require("jsonargparse", "train")
+    parser = jsonargparse.ArgumentParser(prog="hrda bench", description=__doc__.splitlines()[0])
+    parser.add_argument("bundle", type=Path, help="model bundle")
+    parser.add_argument("--plan", type=str, default="", help="window plan; default: the bundle's")
+    parser.add_argument("--size", type=str, default="480x640", help="HEIGHTxWIDTH of the image, pixels")
+    parser.add_argument(
+        "--backend",
+        type=str,
+        default="auto",
+        help="auto, onnx, cuda, torch, or tensorrt, which builds a missing engine",
+    )
+    parser.add_argument("--precision", type=str, default="fp32", help=f"one of {', '.join(BENCH_PRECISIONS)}")
+    parser.add_argument("--frames", type=int, default=50, help="frames that are timed")
+    parser.add_argument("--warm_up", type=int, default=3, help="frames before those")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = as the back end chooses")
+    parser.add_argument("--baseline", type=str, default="", help="window plan in eager PyTorch to compare with: nested")
+    parser.add_argument("--baseline_frames", type=int, default=5, help="frames of the baseline that are timed")
+    parser.add_argument("--layers", type=int, default=12, help="slowest layers to print; 0 = do not time layers")
+    parser.add_argument(
+        "--sweep_threads", action="store_true", help="time 1, 2, 4 ... threads and keep the best number"
+    )
+    parser.add_argument("--peak_tflops", type=float, default=0.0, help="peak of a GPU that the table of devices lacks")
+    parser.add_argument("--bandwidth_gbs", type=float, default=0.0, help="its memory bandwidth, GB/s")
+    parser.add_argument(
+        "--json", type=Path, default=None, help="write a record here: figures, machine, versions, commit"
+    )
+    return parser
+
+
+def _request(options: Any) -> BenchRequest:
+    return BenchRequest(
+        plan=options.plan,
+        size=_size(options.size),
+        backend="onnx" if options.sweep_threads else options.backend,
+        precision=options.precision,
+        frames=options.frames,
+        warm_up=options.warm_up,
+        threads=options.threads,
+        baseline=options.baseline,
+        baseline_frames=options.baseline_frames,
+        layers=options.layers > 0,
+        device=_device(options),
+    )
+
+
+def _size(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)x(\d+)", text)
+    if found is None:
+        raise RecipeError(f"--size is HEIGHTxWIDTH in pixels, for example 480x640, not '{text}'")
+    return int(found[1]), int(found[2])
+
+
+def _device(options: Any) -> Device | None:
+    peak, bandwidth = options.peak_tflops * 1e12, options.bandwidth_gbs * 1e9
+    if peak == 0 == bandwidth:
+        return None
+    if peak <= 0 or bandwidth <= 0:
+        raise RecipeError("--peak_tflops and --bandwidth_gbs belong together, both above 0")
+    # One figure for all formats: of the precision that is asked for.
+    return Device("given", {"fp32": peak, "fp16": peak, "bf16": peak, "int8": peak}, bandwidth, "given by the user")
+
+
+def _bench(bundle: Bundle, request: BenchRequest, layers: int) -> dict[str, Any]:
+    from hrda_core.inference.benchmarking import run_bench
+
+    with _build_progress() as building:
+        result = run_bench(bundle, request, say=_say, count=Progress("frames"), building=building)
+    _print(result["figures"], layers)
+    return {"benchmark": "bench", **result}
+
+
+@contextmanager
+def _build_progress() -> Iterator[BuildProgress]:
+    """A bar for the build of an engine, which appears when there is something to show."""
+    with ExitStack() as stack:
+        bars: list[BuildProgress] = []
+
+        def report(step: BuildStep) -> None:
+            if not bars:
+                bars.append(stack.enter_context(console_bar()))
+            bars[0](step)
+
+        yield report
+
+
+def _sweep(bundle: Bundle, request: BenchRequest) -> dict[str, Any]:
+    from hrda_core.inference.benchmarking import sweep_threads
+
+    graph = requested_graph(bundle, request)
+    times = sweep_threads(bundle, request, count=Progress("frames"))
+    print(f"{'threads':>7} {'p50 ms':>9} {'p95 ms':>9} {'images/s':>9} {'CPU ms':>9}")
+    for threads, samples in times.samples.items():
+        row = samples.to_dict()
+        mark = "  <- kept" if threads == times.best else ""
+        columns = (row["p50_ms"], row["p95_ms"], row["rate_hz"], row["cpu_ms"])
+        print(f"{threads:>7} " + " ".join(f"{value:9.2f}" for value in columns) + mark)
+    kept = keep_choice(bundle.file(graph.file), times.best, times.p50_ms)
+    print(f"kept for '{graph.file}' on this machine: {times.best} threads ({kept})")
+    return {
+        "benchmark": "bench_threads",
+        "settings": {"bundle": bundle.name, "plan": graph.plan, "graph": graph.file, "size": list(request.size)},
+        "figures": {
+            "best_threads": times.best,
+            "latency": {str(threads): samples.to_dict() for threads, samples in times.samples.items()},
+        },
+    }
+
+
+def _record(result: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "benchmark": result["benchmark"],
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "machine": before,
+        "load_average_after": [round(value, 2) for value in os.getloadavg()],
+        "versions": versions(),
+        "settings": result["settings"],
+        "figures": result["figures"],
+    }
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _print(figures: dict[str, Any], layers: int) -> None:
+    _print_latency(figures)
+    _print_bound(figures)
+    if rows := figures.get("layers"):
+        _print_layers(rows, layers)
+    if baseline := figures.get("baseline"):
+        took = f"p50 {baseline['latency']['p50_ms']:.1f} ms, {baseline['gflop']:.1f} GFLOP"
+        faster = f"the bundle is {baseline['ratio_of_medians']:.1f} times as fast"
+        print(f"baseline    plan {baseline['plan']}, {baseline['backend']}: {took}; {faster}")
+
+
+def _print_latency(figures: dict[str, Any]) -> None:
+    latency, memory = figures["latency"], figures["memory"]
+    names = ("p10", "p50", "p95", "p99", "max")
+    print("latency ms  " + "  ".join(f"{name} {latency[f'{name}_ms']:.2f}" for name in names))
+    print(f"rate        {latency['rate_hz']:.2f} images/s, one by one; CPU time {latency['cpu_ms']:.1f} ms an image")
+    if (bare := figures.get("without_copies_ms", latency["device_p50_ms"])) is not None:
+        print(f"            {bare:.2f} ms without copies to and from the GPU")
+    if "streamed_rate_hz" in figures:
+        print(f"streamed    {figures['streamed_rate_hz']:.2f} images/s, two in flight")
+    device = "" if memory["device_bytes"] is None else f"; GPU {memory['device_bytes'] / 2**20:.0f} MiB"
+    peak, before = (memory[name] / 2**20 for name in ("peak_bytes", "before_bytes"))
+    print(f"memory      {peak:.0f} MiB at most, {before:.0f} before the model was loaded{device}")
+    if agreement := figures.get("agreement_with_onnxruntime"):
+        print(f"agreement   {agreement['labels']:.3%} of the pixels have ONNX Runtime's class")
+
+
+def _print_bound(figures: dict[str, Any]) -> None:
+    if "gflop" not in figures:
+        return
+    moved = f", {figures['gbytes']:.3f} GB moved at least" if "gbytes" in figures else ""
+    print(f"cost        {figures['gflop']:.2f} GFLOP{moved}; achieved {figures['achieved_gflops']:.1f} GFLOP/s")
+    if bound := figures.get("roofline"):
+        print(
+            f"roofline    {bound['t_roofline_ms']:.2f} ms on {bound['device']} ({bound['source']}): "
+            f"{100 * bound['share']:.0f} % of it reached"
+        )
+    if devices := figures.get("roofline_fps"):
+        print("roofline of other devices, images/s in fp16 / int8 (computed, not measured):")
+        print("  " + ", ".join(f"{name} {rates['fp16']:.0f} / {rates['int8']:.0f}" for name, rates in devices.items()))
+
+
+def _print_layers(rows: list[dict[str, Any]], count: int) -> None:
+    total = sum(row["ms"] for row in rows)
+    print(f"slowest of {len(rows)} layers ({total:.1f} ms together, measured with the profiler on):")
+    print(f"  {'ms':>8} {'%':>5} {'GFLOP/s':>9} {'GB/s':>7} {'roofline':>8}  layer")
+    for row in rows[:count]:
+        print(
+            f"  {row['ms']:8.3f} {100 * row['ms'] / total:5.1f} {row['gflops']:9.1f} {row['gbytes_per_s']:7.2f} "
+            f"{100 * row['roofline_share']:7.0f}%  {row['kind']} {row['name'][-60:]}"
+        )
