@@ -49,14 +49,6 @@ def test_the_shipped_graphs_of_any_size_compile_for_one_size(plan):
     assert done.plan_bytes > 10_000_000  # the engine carries the weights: 3.2 million values and more
 
 
-def test_every_shipped_graph_of_one_size_compiles():
-    bundle = shipped_bundle()
-    if not bundle.static_graphs:
-        pytest.skip("the shipped model carries no graph of one size")
-    for graph in bundle.static_graphs:
-        assert compiled(bundle.file(graph.file)).plan_bytes > 5_000_000, graph
-
-
 @pytest.fixture(scope="module", params=GRAPHS)
 def exported(request) -> onnx.ModelProto:
     preset, plan, precision, options = GRAPHS[request.param]
