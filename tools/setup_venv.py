@@ -69,7 +69,7 @@ PROFILES = {
     "test": Profile(
         ".venv",
         "runtime,ros,bag,train,test",
-        9.0,
+        9.5,
         "6.5 GB, 3 to 6 minutes",
         "rclpy, cv2, onnxruntime, rosbags, torch, torchvision, timm, pytest, hypothesis",
     ),

@@ -42,6 +42,8 @@ def main(argv: list[str]) -> int:
         raise DataError(f"'{options.json}' cannot be written; give a file in a folder that exists")
     bundle = Bundle.open(options.bundle)
     before = machine()
+    if before["load_average"][0] > before["cores"] / 2:
+        _say(f"other processes are busy (load {before['load_average'][0]} on {before['cores']} cores): figures suffer")
     result = _sweep(bundle, request) if options.sweep_threads else _bench(bundle, request, options.layers)
     if options.json:
         write_json(options.json, _record(result, before))
@@ -182,7 +184,8 @@ def _print(figures: dict[str, Any], layers: int) -> None:
         _print_layers(rows, layers)
     if baseline := figures.get("baseline"):
         took = f"p50 {baseline['latency']['p50_ms']:.1f} ms, {baseline['gflop']:.1f} GFLOP"
-        faster = f"the bundle is {baseline['ratio_of_medians']:.1f} times as fast"
+        cpu = f"by CPU time {baseline['ratio_of_cpu_times']:.1f} times"
+        faster = f"the bundle is {baseline['ratio_of_medians']:.1f} times as fast, {cpu}"
         print(f"baseline    plan {baseline['plan']}, {baseline['backend']}: {took}; {faster}")
 
 

@@ -123,9 +123,10 @@ def _figures(
         figures["baseline"] = {
             "plan": request.baseline,
             "backend": baseline.description,
-            "latency": samples["baseline"].to_dict(),
+            "latency": (latency := samples["baseline"].to_dict()),
             "gflop": _torch_gflop(subject.bundle, request.baseline, request.size),
             "ratio_of_medians": round(samples["baseline"].p50 / measured, 3),
+            "ratio_of_cpu_times": round(latency["cpu_ms"] / figures["latency"]["cpu_ms"], 3),
         }
     return figures
 
