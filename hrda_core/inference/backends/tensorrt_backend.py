@@ -70,11 +70,11 @@ class TensorRTBackend:
 
     def layer_seconds(self, runs: int) -> dict[str, float]:
         """Seconds of each layer by name, for `hrda bench`."""
-        return self._runner.layer_seconds(runs)
+        return self._runner.time_layers(runs)
 
     def run_seconds(self, runs: int) -> float:
         """Seconds of a frame without copies, for `hrda bench`."""
-        return self._runner.run_seconds(runs)
+        return self._runner.time_runs(runs)
 
     def close(self) -> None:
         """Free the GPU's memory; safe to call twice. Afterwards the back end cannot be called."""

@@ -14,10 +14,10 @@ from hrda_core.errors import BackendError
 from hrda_core.inference.tensorrt.cuda import checked
 from hrda_core.inference.tensorrt.frame_slots import FrameSlot
 
-__all__ = ["layer_seconds", "run_seconds"]
+__all__ = ["layer_times", "run_time"]
 
 
-def layer_seconds(trt: Any, rt: Any, engine: Any, slot: FrameSlot, stream: Any, runs: int) -> dict[str, float]:
+def layer_times(trt: Any, rt: Any, engine: Any, slot: FrameSlot, stream: Any, runs: int) -> dict[str, float]:
     """Seconds of each layer by TensorRT's name for it, mean of `runs` frames, by TensorRT's profiler.
 
     The layers run one by one in a context of their own, without the CUDA graph: their sum is more than a frame takes.
@@ -45,7 +45,7 @@ def layer_seconds(trt: Any, rt: Any, engine: Any, slot: FrameSlot, stream: Any, 
     return {name: milliseconds / 1e3 / runs for name, milliseconds in profiler.milliseconds.items()}
 
 
-def run_seconds(rt: Any, enqueue: Callable[[], None], stream: Any, runs: int) -> float:
+def run_time(rt: Any, enqueue: Callable[[], None], stream: Any, runs: int) -> float:
     """Seconds of one frame without copies, mean of `runs` frames that are started one after the other.
 
     Args:

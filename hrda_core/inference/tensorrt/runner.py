@@ -23,7 +23,7 @@ from hrda_core.errors import BackendError
 from hrda_core.inference.tensorrt.api import make_log
 from hrda_core.inference.tensorrt.cuda import checked
 from hrda_core.inference.tensorrt.driver import GpuError
-from hrda_core.inference.tensorrt.engine_times import layer_seconds, run_seconds
+from hrda_core.inference.tensorrt.engine_times import layer_times, run_time
 from hrda_core.inference.tensorrt.frame_slots import FrameSlot, TensorSpec, make_slot
 
 __all__ = ["EngineRunner"]
@@ -118,11 +118,11 @@ class EngineRunner:
         self.submit(feeds)
         return self.result()
 
-    def layer_seconds(self, runs: int) -> dict[str, float]:
+    def time_layers(self, runs: int) -> dict[str, float]:
         """Seconds of each layer, mean of `runs` frames; see `engine_times`. No frame may be in flight."""
-        return layer_seconds(self._trt, self._rt, self._engine, self._free[0], self._main, runs)
+        return layer_times(self._trt, self._rt, self._engine, self._free[0], self._main, runs)
 
-    def run_seconds(self, runs: int) -> float:
+    def time_runs(self, runs: int) -> float:
         """Seconds of a frame without copies, mean of `runs` frames. No frame may be in flight."""
         slot = self._free[0]
 
@@ -132,7 +132,7 @@ class EngineRunner:
             else:
                 checked(self._rt.cudaGraphLaunch(slot.graph, self._main), "running the engine")
 
-        return run_seconds(self._rt, enqueue, self._main, runs)
+        return run_time(self._rt, enqueue, self._main, runs)
 
     def close(self) -> None:
         """Free everything; safe to call twice."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hrda_core.errors import BackendError
-from hrda_core.inference.tensorrt.engine_times import layer_seconds, run_seconds
+from hrda_core.inference.tensorrt.engine_times import layer_times, run_time
 from hrda_core.inference.tensorrt.frame_slots import FrameSlot
 
 
@@ -64,7 +64,7 @@ def slot(address: int = 16) -> FrameSlot:
 
 def test_layers_are_means_over_the_frames_after_the_first(rt: Any) -> None:
     context = Context()
-    assert layer_seconds(TRT, rt, engine(context), slot(), 7, runs=4) == {"conv": 0.002, "copy": 0.0005}
+    assert layer_times(TRT, rt, engine(context), slot(), 7, runs=4) == {"conv": 0.002, "copy": 0.0005}
     assert context.shapes == {"image": (1, 4, 6, 3)}
     assert context.addresses == {"image": 16, "labels": 32}
     assert rt.calls == [7] * 5
@@ -80,12 +80,12 @@ def test_layers_are_means_over_the_frames_after_the_first(rt: Any) -> None:
 )
 def test_a_refusal_is_one_sentence(rt: Any, context: Context | None, address: int, reason: str) -> None:
     with pytest.raises(BackendError, match=reason):
-        layer_seconds(TRT, rt, engine(context), slot(address), 7, runs=1)
+        layer_times(TRT, rt, engine(context), slot(address), 7, runs=1)
 
 
 def test_frames_without_copies_are_started_together_and_waited_for_once(rt: Any) -> None:
     started: list[int] = []
-    seconds = run_seconds(rt, lambda: started.append(len(rt.calls)), 7, runs=3)
+    seconds = run_time(rt, lambda: started.append(len(rt.calls)), 7, runs=3)
     assert started == [0, 1, 1, 1]
     assert len(rt.calls) == 2
     assert 0 < seconds < 1
