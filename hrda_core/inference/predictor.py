@@ -89,7 +89,7 @@ class Predictor:
         long_side: int | None = None,
         threads: int = 0,
         precision: str = "auto",
-        stale_after: int = 5,
+        stale_after: int = 1,
         on_gpu_failure: str = "stop",
         build_engine: bool = False,
         say: Callable[[str], None] = lambda line: None,
