@@ -89,7 +89,7 @@ def _write(bundle: Bundle, options: Any) -> GraphSpec:
 
 
 def _quantiser(options: Any) -> Any:
-    from hrda_core.inference.int8 import quantise
+    from hrda_core.inference.int8_search import quantise_to_agree
     from hrda_training.calibration_images import calibration_images
 
     if options.calibration is None:
@@ -98,10 +98,11 @@ def _quantiser(options: Any) -> Any:
         )
 
     def run(model: onnx.ModelProto, padded: Sequence[UInt8Array]) -> onnx.ModelProto:
-        print(f"calibrating on '{options.calibration}'")
         height, width = padded[0].shape[1:3]
-        images = calibration_images(options.calibration, (height, width))
-        return quantise(model, images, backend=options.int8_for)
+        images = list(calibration_images(options.calibration, (height, width)))
+        found = quantise_to_agree(model, images, backend=options.int8_for, say=print)
+        print(f"{found.layers - len(found.kept)} of {found.layers} layers in int8")
+        return found.model
 
     return run
 

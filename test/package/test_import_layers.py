@@ -24,7 +24,13 @@ assert not loaded, f"loaded: {{loaded}}"
 print("imported", len(sys.modules))
 """
 TORCH = ("torch", "torchvision", "timm", "matplotlib")
-TORCH_SIDE = tuple(f"hrda_core.inference.{name}" for name in ("export", "network", "torch_windows", "flops"))
+TORCH_SIDE = tuple(
+    f"hrda_core.inference.{name}"
+    for name in (
+        *("export", "network", "torch_windows", "flops", "deploy_graph", "detail_tiles", "folding", "onnx_writing"),
+        *("static_export", "backends.torch_backend", "backends.torch_runners"),
+    )
+)
 """Modules of the inference package that make, compare or count networks; nothing on the robot imports them."""
 ROS = ("rclpy", "sensor_msgs", "std_msgs", "diagnostic_msgs", "launch_ros")
 

@@ -14,6 +14,7 @@ OWN = {"hrda_core", "hrda_ros", "hrda_training"}
 ROSDEP_KEYS = {
     "cv2": "python3-opencv",
     "numpy": "python3-numpy",
+    "tqdm": "python3-tqdm",
     "onnxruntime": "python3-onnxruntime-pip",
     "yaml": "python3-yaml",
 }
@@ -34,12 +35,23 @@ def package(repository):
     return catkin_package.parse_package(str(repository / "package.xml"))
 
 
+DEVELOPMENT = {
+    # Networks in PyTorch, and what makes graphs of them.
+    *("export", "network", "torch_windows", "flops", "deploy_graph", "detail_tiles", "folding", "onnx_writing"),
+    *("static_export", "torch_backend", "torch_runners", "half_precision"),
+    # Reading and changing ONNX files: int8, and the operations that `hrda bench` counts.
+    *("int8", "int8_agreement", "int8_layers", "int8_search", "calibration"),
+    *("bench_layers", "graph_flops", "graph_fusion", "graph_ops", "graph_readers", "graph_shapes"),
+}
+"""Modules of the inference package that no node imports."""
+
+
 def robot_files(repository: Path) -> list[Path]:
     """Every file that runs on a robot: the node, what it uses of hrda_core, and the launch files."""
     core = repository / "hrda_core"
     files = [core / "errors.py", core / "labels.py", core / "window_plan.py", *(core / "inference").rglob("*.py")]
     files += [*(repository / "hrda_ros").rglob("*.py"), *(repository / "launch").glob("*.py")]
-    return [path for path in files if path.stem not in ("export", "network", "torch_windows", "flops")]
+    return [path for path in files if path.stem not in DEVELOPMENT]
 
 
 def imported_packages(path: Path) -> set[str]:

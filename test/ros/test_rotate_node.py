@@ -28,7 +28,18 @@ def turning(start_node: Callable[..., Any], client: Any, tmp_path_factory: pytes
 
     bundle = write_rotate_bundle(tmp_path_factory.mktemp("rotate") / "bundle")
     process = start_node(
-        *("-r", "__ns:=/turning", "-r", "image:=camera", "-p", f"model:={bundle}", "-p", "plan:=rotate"),
+        *(
+            "-r",
+            "__ns:=/turning",
+            "-r",
+            "image:=camera",
+            "-p",
+            f"model:={bundle}",
+            "-p",
+            "plan:=rotate",
+            "-p",
+            "stale_after:=5",
+        ),
     )
     masks, diagnostics = client.collect(Image, f"{NODE}/labels"), client.collect(DiagnosticArray, "/diagnostics")
     camera = client.camera("/turning/camera")

@@ -78,7 +78,7 @@ def test_int8_is_calibrated_on_the_footage_given_and_refused_below_its_bar(
     assert [graph.precision for graph in Bundle.open(bundle).static_graphs] == ["int8"]
     kinds = {node.op_type for node in onnx.load(bundle / Bundle.open(bundle).static_graphs[0].file).graph.node}
     assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
-    assert "calibrating on" in capsys.readouterr().out
+    assert "layers in int8" in capsys.readouterr().out
     monkeypatch.setattr(static_export, "MIN_AGREEMENT", {"int8": 1.1})
     assert main(command) == 2
     assert "in int8 agrees with PyTorch on" in capsys.readouterr().err

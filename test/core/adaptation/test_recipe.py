@@ -132,5 +132,6 @@ def _made_up(long_side: int) -> Bundle:
         0.5,
         "tiles",
         {},
+        (),
         {},
     )
