@@ -43,6 +43,8 @@ def add_graph(options: Any) -> None:
     Raises:
         HrdaError: a mistake in the options, a bundle that cannot be used or written, a graph below the bar.
     """
+    if options.engine and options.size:
+        _require_gpu()
     bundle = _open(options)
     graph = _write(bundle, options) if options.size else _present(bundle, options)
     if options.engine:
@@ -137,7 +139,20 @@ def _present(bundle: Bundle, options: Any) -> GraphSpec:
     return graphs[0]
 
 
+def _require_gpu() -> None:
+    """Say now, and not after minutes of exporting, that no engine can be built here."""
+    from hrda_core.inference.tensorrt.driver import GpuError, require_driver
+
+    try:
+        require_driver()
+    except GpuError as error:
+        raise GpuError(
+            f"no engine can be built: {error}; leave out --engine here, and build it on the machine that will run it"
+        ) from error
+
+
 def _build_engine(bundle: Bundle, graph: GraphSpec, options: Any) -> None:
+    _require_gpu()  # before a progress bar of nothing
     from hrda_core.inference.tensorrt.builder import BuildOptions
     from hrda_core.inference.tensorrt.engines import ensure_engine
     from hrda_core.inference.tensorrt.progress import console_bar

@@ -11,7 +11,7 @@ engine); else the one for any size.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ PRECISION_CHOICES = ("auto", *PRECISIONS)
 _KEPT_OPEN = 2
 """Graphs that stay open for images of changing sizes."""
 
+_KEPT_PLANS = 64
+
 UInt8Array = npt.NDArray[np.uint8]
 
 
@@ -54,11 +56,12 @@ class Prediction:
 
 @dataclass
 class _Opened:
-    """A graph in a back end, and what plan `rotate` keeps between frames."""
+    """A graph in a back end, what plan `rotate` keeps between frames, and the plans of image sizes that it has met."""
 
     graph: GraphSpec
     backend: Backend
     memory: DetailMemory | None = None
+    plans: dict[tuple[int, int], WindowPlan] = field(default_factory=dict)
 
 
 class Predictor:
@@ -156,8 +159,7 @@ class Predictor:
             found = f"{rgb.dtype} {rgb.shape}" if isinstance(rgb, np.ndarray) else type(rgb).__name__
             raise ImageError(f"an image must be uint8 of shape (height, width, 3), RGB; found {found}", "array")
         height, width = rgb.shape[:2]
-        opened = self._for_size(height, width)
-        plan = self.plan_for(height, width)
+        opened, plan = self._for_size(height, width)
         labels, confidence = _run(opened, self._pad(rgb, plan)[None])
         labels, confidence = labels[0, : plan.height, : plan.width], confidence[0, : plan.height, : plan.width]
         if (plan.height, plan.width) != (height, width):
@@ -197,16 +199,22 @@ class Predictor:
         while self._opened:
             self._opened.pop().backend.close()
 
-    def _for_size(self, height: int, width: int) -> _Opened:
-        """The graph for images of this size, opened."""
-        candidates = self._candidates(shrunk(height, width, self.long_side))
-        for opened in self._opened:
-            if opened.graph in candidates:
-                self._opened.remove(opened)
-                self._opened.append(opened)
-                return opened
-        self._open(candidates)
-        return self._opened[-1]
+    def _for_size(self, height: int, width: int) -> tuple[_Opened, WindowPlan]:
+        """The graph for images of this size, opened, and how it cuts them."""
+        if self._opened and (height, width) in self._opened[-1].plans:  # every frame of a video but the first
+            return self._opened[-1], self._opened[-1].plans[height, width]
+        size = shrunk(height, width, self.long_side)
+        candidates = self._candidates(size)
+        known = next((opened for opened in self._opened if opened.graph in candidates), None)
+        if known is None:
+            self._open(candidates)
+        else:
+            self._opened.remove(known)
+            self._opened.append(known)
+        opened = self._opened[-1]
+        if len(opened.plans) == _KEPT_PLANS:
+            opened.plans.clear()
+        return opened, opened.plans.setdefault((height, width), plan_for_graph(self.bundle, opened.graph, *size))
 
     def _candidates(self, size: tuple[int, int], *, strict: bool = True) -> list[GraphSpec]:
         """Graphs that run on an image of this size (after shrinking), best one first."""

@@ -39,6 +39,8 @@ def best_threads(graph: Path) -> int | None:
     Raises:
         MissingPackageError: onnxruntime is not installed.
     """
+    if not (_cache_folder() / "threads").is_dir():
+        return None  # the usual case: no graph is hashed for it
     path = _choice_file(graph)
     try:
         text = path.read_text(encoding="utf-8")

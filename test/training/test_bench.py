@@ -151,7 +151,7 @@ class Engine:
         return np.zeros(self.shape, np.uint8), np.zeros(self.shape, np.uint8)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        raise NotImplementedError
+        raise AssertionError("the plan tiles has no inputs beside the image")
 
     def submit(self, image: np.ndarray) -> None:
         self.waiting += 1
