@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from hrda_core.errors import RecipeError, require
 from hrda_core.memory import keep_big_buffers
-from hrda_training.adapt import _Printer, _StopRequest
 from hrda_training.arguments import parse
 from hrda_training.distill_data import DistillData, open_data
 from hrda_training.output import Progress, write_json
+from hrda_training.stages import StagePrinter, StopRequest
 
 if TYPE_CHECKING:
     from hrda_core.adaptation.workspace import Workspace
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
     keep_big_buffers()
     if (options.images is None) == (not options.bag):
         raise RecipeError("give the images to learn on: either --images FOLDER or --bag DRIVE, without labels")
-    printer = _Printer()
+    printer = StagePrinter()
     larger = open_larger(options.teacher)
     labelled = _labelled(options)
     folder = options.work or options.out.with_name(options.out.name + ".work")
@@ -202,7 +202,7 @@ def _recipe(options: Any, larger: Larger, schedule: Schedule, data: DistillData)
     )
 
 
-def _train(recipe: Recipe, work: Workspace, printer: _Printer) -> bool:
+def _train(recipe: Recipe, work: Workspace, printer: StagePrinter) -> bool:
     """Train, or what is left of it; False if it was asked to stop."""
     from hrda_core.report.html import write_report
     from hrda_core.trainer.loop import Watch, fit
@@ -211,7 +211,7 @@ def _train(recipe: Recipe, work: Workspace, printer: _Printer) -> bool:
     run = work.path("run")
     if (run / WEIGHTS_NAME).is_file():
         return True
-    stop = _StopRequest()
+    stop = StopRequest()
     watch = Watch(progress=stop.seen(printer.step), say=printer.say, should_stop=stop)
     with work.stage("train", f"{recipe.iterations} steps, crops of {recipe.crop.height} x {recipe.crop.width}"):
         finished = fit(recipe, run, resume="auto", watch=watch) is not None

@@ -92,7 +92,7 @@ def test_interrupted_and_resumed_it_leaves_a_bundle_with_its_origin(
     scored = {"--eval_images": str(street / "images"), "--eval_labels": str(street / "labels")}
     options = _options(large, street, out, **scored, **{"--groups": "camvid11", "--json": str(figures)})
     with monkeypatch.context() as stopping:
-        stopping.setattr(distill, "_StopRequest", _StopSoon)
+        stopping.setattr(distill, "StopRequest", _StopSoon)
         assert distill.main(options) == 130
     assert "--resume" in capsys.readouterr().err
     assert not out.exists()
