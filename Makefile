@@ -24,7 +24,7 @@ lint: ## ruff, mypy and the import layers
 	$(IN_TEST) lint-imports
 
 bench: ## list the benchmarks; run one with .venv/bin/python benchmarks/NAME.py
-	@for script in benchmarks/*.py; do \
+	@for script in benchmarks/*.py benchmarks/*/*.py; do \
 	    [ -e "$$script" ] || { echo "no benchmarks here yet"; exit 0; }; \
 	    printf '  %-36s %s\n' "$$script" "$$(sed -n '1s/^"""//p' "$$script" | sed 's/"""$$//')"; \
 	done

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from record import machine, write_record
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from hrda_core.data.bag_scan import scan
-from hrda_core.data.recordings import Recordings
+from hrda_core.bench.record import machine, write_record
+from hrda_core.data.recordings.recordings import Recordings
+from hrda_core.data.scan.scan import scan
 from hrda_core.memory import keep_big_buffers
 
 HEIGHT, WIDTH, HZ = 720, 1280, 30

@@ -27,16 +27,15 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from record import ROOT, machine, milliseconds, write_record
 from safetensors.torch import save_file
 
-from hrda_core.data.datasets import ImageLabelPairs, pair_folders
+from hrda_core.bench.record import ROOT, machine, milliseconds, write_record
+from hrda_core.data.datasets.labelled import ImageLabelPairs, pair_folders
 from hrda_core.data.image_files import read_image, read_names
-from hrda_core.data.unlabelled import open_unlabelled
+from hrda_core.data.open_frames import open_unlabelled
+from hrda_core.deploy.export import ExportSpec, export_bundle
+from hrda_core.deploy.network import load_network as load_bundled
 from hrda_core.inference import Bundle, Predictor
-from hrda_core.inference.export import ExportSpec, export_bundle
-from hrda_core.inference.flops import plan_flops
-from hrda_core.inference.network import load_network as load_bundled
 from hrda_core.labels import CITYSCAPES19, EVALUATION_GROUPS
 from hrda_core.metrics import score
 from hrda_core.models import create_model
@@ -49,6 +48,7 @@ from hrda_core.trainer.loop import Watch, fit
 from hrda_core.trainer.recipe import NO_SOURCE, ModelConfig, Recipe, SourceConfig, TargetConfig
 from hrda_core.trainer.state import WEIGHTS_NAME
 from hrda_core.uda.self_training import SelfTrainingConfig
+from hrda_core.windows.flops import plan_flops
 from hrda_training import train
 
 DATA = ROOT.parent / "shared" / "data"

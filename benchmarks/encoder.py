@@ -26,9 +26,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from record import ROOT, machine, milliseconds, write_record
 from torch import Tensor, nn
 
+from hrda_core.bench.record import ROOT, machine, milliseconds, write_record
 from hrda_core.models.mix_transformer import MixTransformer
 
 WARM_UP = 1

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from record import ROOT, machine, milliseconds, write_record
 
+from hrda_core.bench.record import ROOT, machine, milliseconds, write_record
+from hrda_core.deploy.network import load_network
 from hrda_core.inference import Bundle, Predictor
-from hrda_core.inference.network import load_network
 
 SIZES = ((360, 480), (480, 640), (1080, 1920))
 

@@ -15,12 +15,12 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from record import ROOT, machine, milliseconds, write_record
 from torch import Tensor, nn
 
-from hrda_core.data.datasets import pair_folders
-from hrda_core.data.transforms import AppearanceConfig, CropConfig, MarginConfig
-from hrda_core.data.unlabelled import open_unlabelled
+from hrda_core.bench.record import ROOT, machine, milliseconds, write_record
+from hrda_core.data.augmentation.transforms import AppearanceConfig, CropConfig, MarginConfig
+from hrda_core.data.datasets.labelled import pair_folders
+from hrda_core.data.open_frames import open_unlabelled
 from hrda_core.labels import CITYSCAPES19
 from hrda_core.models import HRDA, create_model
 from hrda_core.models.presets import resolve_preset

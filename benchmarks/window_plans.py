@@ -16,15 +16,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from record import ROOT, machine, milliseconds, write_record
 from torch import Tensor
 
+from hrda_core.bench.record import ROOT, machine, milliseconds, write_record
+from hrda_core.deploy.network import load_network
 from hrda_core.inference import Bundle
-from hrda_core.inference.flops import FlopCounter
-from hrda_core.inference.network import load_network
-from hrda_core.inference.torch_windows import plan_for, predict_logits, run_plan
 from hrda_core.models import HRDA, create_model
 from hrda_core.window_plan import HRDA_PLANS
+from hrda_core.windows.flops import FlopCounter
+from hrda_core.windows.torch_windows import plan_for, predict_logits, run_plan
 
 Times = dict[str, list[float]]
 NAIVE = "nested, every crop anew"

@@ -3,6 +3,7 @@
     HrdaError                  base; commands print its text and end with exit code 2
     |-- BundleError            a model folder that is missing, damaged or of another format version
     |-- BackendError           the asked-for inference back end cannot run on this machine
+    |   `-- GpuError           no driver, no device, out of memory, or a call on the GPU that failed
     |-- ImageError             an image or camera message that cannot be used; `cause` is a short key for counters
     |-- LabelSpaceError        class names, palette or id maps that contradict each other
     |-- DataError              a data set folder or file that cannot be used
@@ -24,6 +25,7 @@ __all__ = [
     "BundleError",
     "CheckpointError",
     "DataError",
+    "GpuError",
     "HrdaError",
     "ImageError",
     "LabelSpaceError",
@@ -44,6 +46,10 @@ class BundleError(HrdaError):
 
 class BackendError(HrdaError):
     """The requested inference back end or plan is not available."""
+
+
+class GpuError(BackendError):
+    """The GPU cannot be used: no driver, no device, out of memory, or a call that failed."""
 
 
 class ImageError(HrdaError):

@@ -208,7 +208,7 @@ class Evaluation:
 
 
 class LabelledImages(Protocol):
-    """What is scored: `hrda_core.data.datasets.ImageLabelPairs`, or anything like it."""
+    """What is scored: `hrda_core.data.datasets.labelled.ImageLabelPairs`, or anything like it."""
 
     def __len__(self) -> int:
         """Number of images."""

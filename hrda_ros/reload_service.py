@@ -10,7 +10,7 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
-from hrda_ros.reload import HotSwap, Outcome
+from hrda_ros.hot_swap import HotSwap, Outcome
 from hrda_ros.served_model import ServedModel
 
 __all__ = ["ReloadService"]

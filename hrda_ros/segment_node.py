@@ -24,11 +24,11 @@ from hrda_core.inference import Prediction
 from hrda_core.messages import decode_compressed, decode_image
 from hrda_ros.continuity import Continuity
 from hrda_ros.diagnostics import NodeReport
+from hrda_ros.hot_swap import HotSwap, reason_of
 from hrda_ros.monitor import Monitor
 from hrda_ros.parameters import Settings, declare_parameters, likely_typos, read_settings, refusal
 from hrda_ros.pipeline import Pipeline, StaleFrameError
 from hrda_ros.publishers import Publishers
-from hrda_ros.reload import HotSwap, reason_of
 from hrda_ros.reload_service import ReloadService
 from hrda_ros.segmenter import Segmenter, is_hand_over, open_segmenter, warmed_up
 from hrda_ros.served_model import ServedModel, describe_exchange

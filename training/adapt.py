@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     require("torch", "train")
     from hrda_core.adaptation.adapt import Request, adapt
     from hrda_core.adaptation.efforts import effort_named
-    from hrda_core.adaptation.training import StoppedError
+    from hrda_core.adaptation.stages.train import StoppedError
     from hrda_core.trainer.loop import Watch
     from hrda_core.trainer.recipe import RuntimeConfig
 

@@ -52,10 +52,10 @@ def _info_parser() -> Any:
 
 
 def _info(options: Any) -> int:
-    from hrda_core.data.bag_scan import scan
-    from hrda_core.data.bag_summary import summarise
-    from hrda_core.data.recording_files import find_recordings
-    from hrda_core.data.recordings import Recordings
+    from hrda_core.data.recordings.recording_files import find_recordings
+    from hrda_core.data.recordings.recordings import Recordings
+    from hrda_core.data.scan.scan import scan
+    from hrda_core.data.scan.summary import summarise
     from hrda_core.report.bag_page import SHEET_PICTURES, write_bag_page
     from hrda_core.report.bag_text import bag_text
 

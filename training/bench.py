@@ -19,15 +19,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from hrda_core.bench.request import BENCH_PRECISIONS, BenchRequest, requested_graph
+from hrda_core.bench.roofline import Device
 from hrda_core.errors import DataError, RecipeError, require
-from hrda_core.inference.bench_machine import commit, machine, versions
-from hrda_core.inference.bench_request import BENCH_PRECISIONS, BenchRequest, requested_graph
 from hrda_core.inference.bundle import Bundle
-from hrda_core.inference.roofline import Device
 from hrda_core.inference.tensorrt.progress import BuildProgress as BuildStep
 from hrda_core.inference.tensorrt.progress import Progress as BuildProgress
 from hrda_core.inference.tensorrt.progress import console_bar
 from hrda_core.inference.thread_choice import keep_choice
+from hrda_core.machine import commit, machine, versions
 from hrda_training.arguments import parse
 from hrda_training.output import Progress, write_json
 
@@ -115,7 +115,7 @@ def _device(options: Any) -> Device | None:
 
 
 def _bench(bundle: Bundle, request: BenchRequest, layers: int) -> dict[str, Any]:
-    from hrda_core.inference.benchmarking import run_bench
+    from hrda_core.bench.run import run_bench
 
     with _build_progress() as building:
         result = run_bench(bundle, request, say=_say, count=Progress("frames"), building=building)
@@ -138,7 +138,7 @@ def _build_progress() -> Iterator[BuildProgress]:
 
 
 def _sweep(bundle: Bundle, request: BenchRequest) -> dict[str, Any]:
-    from hrda_core.inference.benchmarking import sweep_threads
+    from hrda_core.bench.run import sweep_threads
 
     graph = requested_graph(bundle, request)
     times = sweep_threads(bundle, request, count=Progress("frames"))

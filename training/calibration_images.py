@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from hrda_core.data.unlabelled import UnlabelledFrames, open_unlabelled
+from hrda_core.data.frames import UnlabelledFrames
+from hrda_core.data.open_frames import open_unlabelled
 from hrda_core.errors import DataError, RecipeError
 
 __all__ = ["MIN_IMAGES", "calibration_images", "spread_frames"]

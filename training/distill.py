@@ -24,7 +24,7 @@ from hrda_training.stages import StagePrinter, StopRequest
 
 if TYPE_CHECKING:
     from hrda_core.adaptation.workspace import Workspace
-    from hrda_core.data.datasets import ImageLabelPairs
+    from hrda_core.data.datasets.labelled import ImageLabelPairs
     from hrda_core.labels import ClassGroups
     from hrda_core.trainer.distill import Larger, Schedule, Slim
     from hrda_core.trainer.distill_measures import Comparison
@@ -37,8 +37,8 @@ def main(argv: list[str]) -> int:
     """Parse, distil, export, say what it came to. Returns the exit code."""
     options = parse(_parser(), argv)
     require("torch", "train")
-    from hrda_core.adaptation.candidates import check_out
-    from hrda_core.adaptation.sources import check_source
+    from hrda_core.adaptation.stages.adopt import check_out
+    from hrda_core.adaptation.stages.source import check_source
     from hrda_core.adaptation.workspace import Workspace
     from hrda_core.trainer.distill import open_larger
 
@@ -115,7 +115,7 @@ def _parser() -> Any:
 
 def _labelled(options: Any) -> tuple[ImageLabelPairs, ClassGroups] | None:
     """What to score on; a wrong folder shall not wait for the end of the training to be found."""
-    from hrda_core.data.datasets import pair_folders
+    from hrda_core.data.datasets.labelled import pair_folders
     from hrda_core.labels import EVALUATION_GROUPS
 
     if (options.eval_images is None) != (options.eval_labels is None):
@@ -186,7 +186,7 @@ def _plain(value: Any) -> Any:
 
 
 def _recipe(options: Any, larger: Larger, schedule: Schedule, data: DistillData) -> Recipe:
-    from hrda_core.adaptation.training import smallest_size
+    from hrda_core.adaptation.stages.train import smallest_size
     from hrda_core.trainer.distill import distillation_recipe
     from hrda_core.trainer.recipe import TargetConfig
 
@@ -204,7 +204,7 @@ def _recipe(options: Any, larger: Larger, schedule: Schedule, data: DistillData)
 
 def _train(recipe: Recipe, work: Workspace, printer: StagePrinter) -> bool:
     """Train, or what is left of it; False if it was asked to stop."""
-    from hrda_core.report.html import write_report
+    from hrda_core.report.run_page import write_report
     from hrda_core.trainer.loop import Watch, fit
     from hrda_core.trainer.state import WEIGHTS_NAME
 
@@ -229,7 +229,7 @@ def _finish(
     command: str,
 ) -> Comparison:
     """Compare the two networks and write the bundle."""
-    from hrda_core.inference.export import ExportSpec, export_bundle
+    from hrda_core.deploy.export import ExportSpec, export_bundle
     from hrda_core.labels import CITYSCAPES19
     from hrda_core.models import HRDA
     from hrda_core.models.presets import resolve_preset

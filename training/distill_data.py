@@ -11,7 +11,7 @@ from hrda_core.errors import DataError, HrdaError
 
 if TYPE_CHECKING:
     from hrda_core.adaptation.workspace import Workspace
-    from hrda_core.data.unlabelled import ImageFrames
+    from hrda_core.data.frames import ImageFrames
     from hrda_core.trainer.recipe import SourceConfig
 
 __all__ = ["DistillData", "open_data"]
@@ -45,8 +45,8 @@ def open_data(options: Any, work: Workspace, say: Say, count: Count) -> DistillD
     Raises:
         HrdaError: nothing usable is there; a working folder without results is removed again.
     """
-    from hrda_core.adaptation.frames import choose_frames
-    from hrda_core.data.frame_selection import SelectionConfig
+    from hrda_core.adaptation.stages.frames import choose_frames
+    from hrda_core.data.frame_selection.frame_selection import SelectionConfig
 
     try:
         source = _source(options, work, say, count)
@@ -64,8 +64,9 @@ def open_data(options: Any, work: Workspace, say: Say, count: Count) -> DistillD
 
 def _split(options: Any, work: Workspace, source: tuple[SourceConfig | None, tuple[int, int] | None]) -> DistillData:
     """A folder's images: the last ones in order of their names are held out."""
+    from hrda_core.data.frames import ImageFrames
     from hrda_core.data.image_files import read_names
-    from hrda_core.data.unlabelled import ImageFrames, open_unlabelled
+    from hrda_core.data.open_frames import open_unlabelled
 
     if not options.images.is_dir():
         raise DataError(
@@ -86,7 +87,7 @@ def _split(options: Any, work: Workspace, source: tuple[SourceConfig | None, tup
 def _source(
     options: Any, work: Workspace, say: Say, count: Count
 ) -> tuple[SourceConfig | None, tuple[int, int] | None]:
-    from hrda_core.adaptation.sources import open_or_make_pack, source_folder
+    from hrda_core.adaptation.stages.source import open_or_make_pack, source_folder
     from hrda_core.trainer.recipe import SourceConfig
 
     if not options.source:

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hrda_core.data.datasets import ImageLabelPairs, open_labelled, pair_folders, read_names
-from hrda_core.data.layouts import layout_names
+from hrda_core.data.datasets.labelled import ImageLabelPairs, open_labelled, pair_folders, read_names
+from hrda_core.data.datasets.layouts import layout_names
 from hrda_core.errors import DataError, RecipeError, require
 from hrda_core.inference import Bundle, Predictor
 from hrda_core.inference.bundle import write_manifest

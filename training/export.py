@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hrda_core.data.datasets import read_image
+from hrda_core.data.datasets.labelled import read_image
 from hrda_core.errors import DataError, RecipeError, require
 from hrda_training.arguments import parse
 from hrda_training.export_static import add_graph, is_bundle
@@ -92,7 +92,7 @@ def _check_together(options: Any) -> None:
 
 
 def _export_run(options: Any) -> None:
-    from hrda_core.inference.export import ExportSpec, export_bundle
+    from hrda_core.deploy.export import ExportSpec, export_bundle
     from hrda_core.labels import CITYSCAPES19
     from hrda_core.models import HRDA
     from hrda_core.models.presets import resolve_preset

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hrda_core.data.datasets import read_image
+from hrda_core.data.datasets.labelled import read_image
 from hrda_core.errors import BackendError, BundleError, DataError, RecipeError
 from hrda_core.inference import Bundle
 from hrda_core.inference.bundle import MANIFEST_NAME, GraphSpec
@@ -20,7 +20,7 @@ from hrda_training.output import write_json
 if TYPE_CHECKING:
     import onnx
 
-    from hrda_core.inference.static_export import StaticReport
+    from hrda_core.deploy.static_export import StaticReport
 
 __all__ = ["SAMPLES_FOLDER", "add_graph", "is_bundle"]
 
@@ -70,7 +70,7 @@ def _open(options: Any) -> Bundle:
 
 
 def _write(bundle: Bundle, options: Any) -> GraphSpec:
-    from hrda_core.inference.static_export import StaticRequest, export_static
+    from hrda_core.deploy.static_export import StaticRequest, export_static
 
     request = StaticRequest(
         options.plan or bundle.default_plan,
@@ -91,7 +91,7 @@ def _write(bundle: Bundle, options: Any) -> GraphSpec:
 
 
 def _quantiser(options: Any) -> Any:
-    from hrda_core.inference.int8_search import quantise_to_agree
+    from hrda_core.deploy.int8.search import quantise_to_agree
     from hrda_training.calibration_images import calibration_images
 
     if options.calibration is None:
@@ -141,7 +141,8 @@ def _present(bundle: Bundle, options: Any) -> GraphSpec:
 
 def _require_gpu() -> None:
     """Say now, and not after minutes of exporting, that no engine can be built here."""
-    from hrda_core.inference.tensorrt.driver import GpuError, require_driver
+    from hrda_core.errors import GpuError
+    from hrda_core.nvidia_driver import require_driver
 
     try:
         require_driver()
@@ -153,8 +154,8 @@ def _require_gpu() -> None:
 
 def _build_engine(bundle: Bundle, graph: GraphSpec, options: Any) -> None:
     _require_gpu()  # before a progress bar of nothing
+    from hrda_core.inference.backends.tensorrt_engines import ensure_engine
     from hrda_core.inference.tensorrt.builder import BuildOptions
-    from hrda_core.inference.tensorrt.engines import ensure_engine
     from hrda_core.inference.tensorrt.progress import console_bar
 
     build = BuildOptions(workspace_bytes=options.workspace_mib << 20)

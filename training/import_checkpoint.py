@@ -151,8 +151,8 @@ def _write_weights(imported: _Imported, file: Path, source: str) -> None:
 
 
 def _write_bundle(imported: _Imported, options: Any) -> None:
-    from hrda_core.data.datasets import read_image
-    from hrda_core.inference.export import ExportSpec, export_bundle, graph_plans
+    from hrda_core.data.datasets.labelled import read_image
+    from hrda_core.deploy.export import ExportSpec, export_bundle, graph_plans
     from hrda_core.models import resolve_preset
 
     network, model = imported.network, imported.model

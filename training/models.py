@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
 
 def count(model: Any, plan: str) -> tuple[int, float]:
     """Parameters, and GFLOP of one image of `HEIGHT` x `WIDTH` under a window plan."""
-    from hrda_core.inference.flops import plan_flops
+    from hrda_core.windows.flops import plan_flops
 
     return sum(p.numel() for p in model.parameters()), round(plan_flops(model, plan, HEIGHT, WIDTH).giga, 1)
 

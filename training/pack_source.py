@@ -15,12 +15,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hrda_core.adaptation.sources import count_labels, pack_of
+from hrda_core.adaptation.stages.source import count_labels, pack_of
+from hrda_core.data.datasets.layouts import layout_names
+from hrda_core.data.datasets.source_spec import open_source
 from hrda_core.data.image_files import read_names
-from hrda_core.data.layouts import layout_names
-from hrda_core.data.pack_writer import check_replaceable
-from hrda_core.data.source_pack import SourcePack
-from hrda_core.data.source_spec import open_source
+from hrda_core.data.packs.source_pack import SourcePack
+from hrda_core.data.packs.writer import check_replaceable
 from hrda_core.errors import RecipeError, require
 from hrda_training.arguments import parse
 from hrda_training.output import Progress, write_json

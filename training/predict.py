@@ -19,15 +19,15 @@ from typing import Any
 import cv2
 
 from hrda_core.data.image_files import IMAGE_SUFFIXES
-from hrda_core.data.recording_files import SUFFIXES as RECORDING_SUFFIXES
-from hrda_core.data.recording_files import storage_kind
-from hrda_core.data.unlabelled import VIDEO_SUFFIXES
+from hrda_core.data.open_frames import VIDEO_SUFFIXES
+from hrda_core.data.recordings.recording_files import SUFFIXES as RECORDING_SUFFIXES
+from hrda_core.data.recordings.recording_files import storage_kind
 from hrda_core.errors import DataError, RecipeError, require
 from hrda_core.inference.overlay import OUTPUTS
 from hrda_core.memory import keep_big_buffers
+from hrda_core.whole_files import replaced_folder, write_file
 from hrda_training.arguments import parse
 from hrda_training.output import write_json
-from hrda_training.output_folder import replaced_folder, write_file
 from hrda_training.segmentation import Model, Tally, open_bundle, open_run
 
 __all__ = ["main"]
@@ -152,7 +152,7 @@ def _predict(kind: str, options: Any, outputs: Sequence[str], model: Model, tall
 def _predict_recordings(
     options: Any, outputs: Sequence[str], folder: Path, model: Model, tally: Tally
 ) -> dict[str, Any]:
-    from hrda_core.data.recordings import Recordings
+    from hrda_core.data.recordings.recordings import Recordings
     from hrda_training.predict_recordings import predict_recordings
 
     return predict_recordings(

@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from hrda_core.data.frames import ImageFrames
 from hrda_core.data.image_files import read_image
-from hrda_core.data.unlabelled import ImageFrames
 from hrda_core.errors import DataError
 from hrda_core.inference import Prediction
 from hrda_core.inference.overlay import draw_outputs
-from hrda_training.output_folder import write_file
+from hrda_core.whole_files import write_file
 from hrda_training.segmentation import Model, Tally, segmented
 
 __all__ = ["MaskFiles", "predict_images", "predict_videos"]

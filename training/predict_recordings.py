@@ -7,8 +7,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from hrda_core.data.mask_bag import MaskBagWriter, camera_names
-from hrda_core.data.recordings import RecordedImage, Recordings
+from hrda_core.data.recordings.mask_recording import MaskBagWriter, camera_names
+from hrda_core.data.recordings.recordings import RecordedImage, Recordings
 from hrda_core.inference.overlay import draw_outputs
 from hrda_training.segmentation import Model, Tally, segmented
 

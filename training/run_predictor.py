@@ -13,12 +13,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from hrda_core.data.transforms import keep_ratio_size, normalise, resize_image
+from hrda_core.data.augmentation.transforms import keep_ratio_size, normalise, resize_image
 from hrda_core.errors import RecipeError
-from hrda_core.inference.torch_windows import plan_for, predict_logits
 from hrda_core.models import HRDA
 from hrda_core.models.presets import resolve_preset
 from hrda_core.trainer.loading import load_network, load_recipe
+from hrda_core.windows.torch_windows import plan_for, predict_logits
 
 __all__ = ["RunPredictor"]
 

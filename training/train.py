@@ -110,7 +110,7 @@ def _draw(pictures: Mapping[str, Any], recipe: Recipe) -> Any:
 
 def _write_report(run: Path) -> None:
     from hrda_core.errors import HrdaError
-    from hrda_core.report.html import write_report
+    from hrda_core.report.run_page import write_report
 
     try:
         write_report(run)

@@ -17,22 +17,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hrda_core.adaptation.candidates import adopt_bundle, check_out
-from hrda_core.adaptation.frames import Frames, choose_frames
-from hrda_core.adaptation.judgement import Judged, judge_bundles
-from hrda_core.adaptation.models import adapted_bundle, instant_bundle
 from hrda_core.adaptation.recipe import adaptation_recipe, check_bundle
-from hrda_core.adaptation.reporting import write_adaptation
 from hrda_core.adaptation.request import Request
-from hrda_core.adaptation.sources import check_source, open_or_make_pack, pack_from_predictions, source_folder
-from hrda_core.adaptation.training import smallest_size, train
-from hrda_core.adaptation.verdict import Verdict
+from hrda_core.adaptation.stages.adopt import adopt_bundle, check_out
+from hrda_core.adaptation.stages.frames import Frames, choose_frames
+from hrda_core.adaptation.stages.instant import instant_bundle
+from hrda_core.adaptation.stages.judge import Judged, judge_bundles
+from hrda_core.adaptation.stages.report import write_adaptation
+from hrda_core.adaptation.stages.source import check_source, open_or_make_pack, pack_from_predictions, source_folder
+from hrda_core.adaptation.stages.train import adapted_bundle, smallest_size, train
+from hrda_core.adaptation.verdict.verdict import Verdict
 from hrda_core.adaptation.workspace import Workspace
-from hrda_core.data.datasets import ImageLabelPairs, pair_folders
-from hrda_core.data.source_pack import SourcePack
+from hrda_core.data.datasets.labelled import ImageLabelPairs, pair_folders
+from hrda_core.data.packs.source_pack import SourcePack
+from hrda_core.deploy.network import load_network
 from hrda_core.errors import HrdaError
 from hrda_core.inference.bundle import Bundle
-from hrda_core.inference.network import load_network
 from hrda_core.trainer.loop import Watch
 
 __all__ = ["Count", "Outcome", "adapt"]

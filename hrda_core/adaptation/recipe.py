@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hrda_core.adaptation.efforts import Effort
-from hrda_core.data.transforms import AppearanceConfig, CropConfig, keep_ratio_size
+from hrda_core.data.augmentation.transforms import AppearanceConfig, CropConfig, keep_ratio_size
+from hrda_core.deploy.network import WEIGHTS_FILE
 from hrda_core.errors import DataError, RecipeError
 from hrda_core.inference.bundle import Bundle
-from hrda_core.inference.network import WEIGHTS_FILE
 from hrda_core.labels import CITYSCAPES19
 from hrda_core.models.presets import NetworkConfig, resolve_preset
 from hrda_core.trainer.optim import OptimConfig
@@ -66,7 +66,7 @@ def check_bundle(bundle: Bundle) -> None:
 
     Raises:
         RecipeError: its classes are not the 19 of Cityscapes.
-        BundleError: it has no weights (by `hrda_core.inference.network.load_network`).
+        BundleError: it has no weights (by `hrda_core.deploy.network.load_network`).
     """
     if bundle.label_space.classes != CITYSCAPES19.classes:
         raise RecipeError(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hrda_core.adaptation.efforts import Effort
-from hrda_core.data.frame_selection import SelectionConfig
+from hrda_core.data.frame_selection.frame_selection import SelectionConfig
 from hrda_core.errors import RecipeError
 from hrda_core.inference.bundle import Bundle
 from hrda_core.trainer.recipe import RuntimeConfig

@@ -6,7 +6,6 @@ there. A folder belongs to one set of options.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hrda_core.errors import DataError, RecipeError
+from hrda_core.errors import RecipeError
+from hrda_core.whole_files import read_json, write_json
 
-__all__ = ["OPTIONS_NAME", "Workspace", "read_json", "write_json"]
+__all__ = ["OPTIONS_NAME", "Workspace"]
 
 OPTIONS_NAME = "options.json"
 _STAGES_NAME = "stages.json"
@@ -85,30 +85,3 @@ class Workspace:
         finally:
             self.stages[name] = round(self.stages.get(name, 0.0) + time.monotonic() - begin, 1)
             write_json(self.folder / _STAGES_NAME, self.stages)
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Write plain values, whole or not at all.
-
-    Raises:
-        DataError: the disk is full or the folder not writable.
-    """
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise DataError(f"'{path}' cannot be written ({error.strerror}); free space or make it writable") from error
-
-
-def read_json(path: Path) -> Any:
-    """Read plain values.
-
-    Raises:
-        DataError: the file is missing or damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"'{path}' cannot be read ({error}); delete the working folder and start again") from error

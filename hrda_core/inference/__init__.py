@@ -14,8 +14,8 @@ from hrda_core.inference.predictor import Prediction, Predictor
 from hrda_core.window_plan import CropBox, WindowPlan, plan_windows
 
 if TYPE_CHECKING:
-    from hrda_core.inference.flops import plan_flops
-    from hrda_core.inference.torch_windows import predict_logits, predict_probs
+    from hrda_core.windows.flops import plan_flops
+    from hrda_core.windows.torch_windows import predict_logits, predict_probs
 
 __all__ = [
     "Bundle",
@@ -35,4 +35,4 @@ _NEEDS_TORCH = {"plan_flops": "flops", "predict_logits": "torch_windows", "predi
 def __getattr__(name: str) -> Any:
     if name not in _NEEDS_TORCH:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"{__name__}.{_NEEDS_TORCH[name]}"), name)
+    return getattr(importlib.import_module(f"hrda_core.windows.{_NEEDS_TORCH[name]}"), name)

@@ -5,7 +5,6 @@ Layout and meaning of every manifest key: docs/bundle.md. Reading a bundle runs 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import yaml
 
 from hrda_core.errors import BundleError, LabelSpaceError
 from hrda_core.labels import LabelSpace
+from hrda_core.whole_files import file_sha256
 
 __all__ = [
     "FORMAT_VERSION",
@@ -192,7 +192,7 @@ class Bundle:
 
 def file_record(path: Path) -> dict[str, Any]:
     """Size in bytes and sha256 of a file, as the manifest keeps them."""
-    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any], *, without: Collection[Path] = ()) -> None:
@@ -256,19 +256,11 @@ def _check_files(folder: Path, manifest: Mapping[str, Any], verify: bool) -> Non
             raise BundleError(
                 f"{where}: file '{name}' has {size} bytes, the manifest says {record['bytes']}; copy the bundle again"
             )
-        if verify and _sha256(path) != record["sha256"]:
+        if verify and file_sha256(path) != record["sha256"]:
             raise BundleError(
                 f"{where}: the sha256 of file '{name}' does not match the manifest; the file was changed or damaged, "
                 f"copy the bundle again"
             )
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _graphs(manifest: Mapping[str, Any]) -> dict[str, GraphSpec]:

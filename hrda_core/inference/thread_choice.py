@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -18,8 +17,9 @@ from pathlib import Path
 
 from hrda_core.errors import DataError, require
 from hrda_core.inference.onnx_files import onnx_sha256
+from hrda_core.machine import cpu_model, usable_cores
 
-__all__ = ["best_threads", "cpu_model", "keep_choice", "pick_threads", "thread_counts", "usable_cores"]
+__all__ = ["best_threads", "keep_choice", "pick_threads", "thread_counts"]
 
 _ENOUGH = 1.03
 """Fewer threads win when they are within this factor of the quickest: the cores are wanted elsewhere."""
@@ -105,25 +105,6 @@ def thread_counts(cores: int) -> tuple[int, ...]:
     """What a sweep tries: 1, 2, 4 and so on below `cores`, and `cores`."""
     powers = [1 << exponent for exponent in range(cores.bit_length()) if 1 << exponent < cores]
     return (*powers, cores)
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-
-
-def cpu_model() -> str:
-    """Name of the processor; of the board where the kernel has no name for it (Jetson)."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    try:
-        board = Path("/proc/device-tree/model").read_text(encoding="utf-8").rstrip("\0")
-    except OSError:
-        board = ""
-    return next((name for name in (*names, board, platform.processor()) if name), platform.machine())
 
 
 def _choice_file(graph: Path) -> Path:

@@ -6,7 +6,7 @@ One encoder and one decoder see the whole image at low resolution (the context) 
     fused = up(a) * detail + up((1 - a) * context),        a = sigmoid(scale attention)
 
 Products come before the upsampling, and outside the detail crops `a` counts as zero. Cutting whole images for inference
-is the business of `hrda_core.inference.torch_windows`, which calls `context`, `detail` and `fuse`.
+is the business of `hrda_core.windows.torch_windows`, which calls `context`, `detail` and `fuse`.
 """
 
 from __future__ import annotations

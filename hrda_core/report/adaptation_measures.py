@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hrda_core.labels import LabelSpace
-from hrda_core.report.html import percent
 from hrda_core.report.run_data import number
+from hrda_core.report.run_page import percent
 
 __all__ = ["CANDIDATES", "MEASURES", "Measure", "candidate_name", "candidates_of", "class_scores", "class_shares",
            "css_colour", "measure_rows", "measure_text"]  # fmt: skip

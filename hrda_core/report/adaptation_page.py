@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hrda_core.data.selected_frames import REASONS
+from hrda_core.data.frame_selection.selected_frames import REASONS
 from hrda_core.labels import LabelSpace
 from hrda_core.report.adaptation_measures import (
     MEASURES,
@@ -26,9 +26,9 @@ from hrda_core.report.adaptation_pictures import ChangedFrame, classes_in, draw_
 from hrda_core.report.adaptation_template import ADAPTATION_PAGE, ADAPTATION_STYLE
 from hrda_core.report.adaptation_training import training_section
 from hrda_core.report.figures import draw_bars
-from hrda_core.report.html import percent
-from hrda_core.report.page import jpeg, png, render, write_page
+from hrda_core.report.html_page import jpeg, png, render, write_page
 from hrda_core.report.run_data import number
+from hrda_core.report.run_page import percent
 
 __all__ = ["AdaptationReport", "ChangedFrame", "write_adaptation_report"]
 

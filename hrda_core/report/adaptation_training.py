@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from hrda_core.report.figures import Curve, draw_curves
-from hrda_core.report.html import score_curves
-from hrda_core.report.page import jpeg, png
+from hrda_core.report.html_page import jpeg, png
 from hrda_core.report.run_data import RunData, read_run, series
+from hrda_core.report.run_page import score_curves
 
 __all__ = ["training_section"]
 

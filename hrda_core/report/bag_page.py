@@ -9,11 +9,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hrda_core.data.bag_scan import Scan
-from hrda_core.data.camera_scan import Picture
+from hrda_core.data.scan.camera_scan import Picture
+from hrda_core.data.scan.scan import Scan
 from hrda_core.report.bag_text import camera_facts, clock, size_text
 from hrda_core.report.contact_sheet import UInt8Array, contact_sheet, jpeg_bytes
-from hrda_core.report.page import jpeg, png, render, write_page
+from hrda_core.report.html_page import jpeg, png, render, write_page
 from hrda_core.report.time_figures import draw_over_time
 
 __all__ = ["BAG_PAGE", "SHEET_PICTURES", "write_bag_page"]

@@ -12,7 +12,7 @@ _COLUMNS = 60
 
 
 def bag_text(summary: Mapping[str, Any]) -> str:
-    """Recordings, topics and cameras of a summary (`hrda_core.data.bag_summary.summarise`), with what is damaged."""
+    """Recordings, topics and cameras of a summary (`hrda_core.data.scan.summary.summarise`), with what is damaged."""
     lines = [*_recordings(summary["recordings"]), "", *_topics(summary["topics"])]
     for camera in summary["cameras"]:
         lines += ["", camera["topic"]]

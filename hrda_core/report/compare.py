@@ -8,9 +8,9 @@ from typing import Any
 
 from hrda_core.errors import DataError
 from hrda_core.report.figures import draw_curves
-from hrda_core.report.html import class_tables, percent, score_curves
-from hrda_core.report.page import COMPARISON_PAGE, png, render, write_page
+from hrda_core.report.html_page import COMPARISON_PAGE, png, render, write_page
 from hrda_core.report.run_data import RunData, latest, read_run
+from hrda_core.report.run_page import class_tables, percent, score_curves
 
 __all__ = ["write_comparison"]
 

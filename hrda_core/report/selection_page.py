@@ -9,11 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from hrda_core.data.frame_selection.selected_frames import REASONS, SelectedFrame, Selection
 from hrda_core.data.image_files import read_image
-from hrda_core.data.selected_frames import REASONS, SelectedFrame, Selection
 from hrda_core.report.bag_text import clock
 from hrda_core.report.contact_sheet import UInt8Array, contact_sheet, jpeg_bytes
-from hrda_core.report.page import jpeg, render, write_page
+from hrda_core.report.html_page import jpeg, render, write_page
 from hrda_core.report.time_figures import draw_reasons
 
 __all__ = ["SELECTION_PAGE", "draw_selection", "write_selection_page"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from hrda_core.data.transforms import AppearanceConfig, CropConfig, keep_ratio_size
+from hrda_core.data.augmentation.transforms import AppearanceConfig, CropConfig, keep_ratio_size
 from hrda_core.errors import BundleError, DataError, RecipeError
 from hrda_core.inference.bundle import MANIFEST_NAME, Bundle, file_record
 from hrda_core.labels import CITYSCAPES19

@@ -11,15 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hrda_core.data.datasets import ImageLabelPairs
-from hrda_core.data.transforms import keep_ratio_size, normalise, resize_image
-from hrda_core.data.unlabelled import UnlabelledFrames
-from hrda_core.inference.flops import plan_flops
-from hrda_core.inference.torch_windows import predict_logits
+from hrda_core.data.augmentation.transforms import keep_ratio_size, normalise, resize_image
+from hrda_core.data.datasets.labelled import ImageLabelPairs
+from hrda_core.data.frames import UnlabelledFrames
 from hrda_core.labels import ClassGroups
 from hrda_core.metrics import score
 from hrda_core.models.hrda import HRDA
 from hrda_core.uda.step import Guide
+from hrda_core.windows.flops import plan_flops
+from hrda_core.windows.torch_windows import predict_logits
 
 __all__ = ["Comparison", "Measured", "agreement", "measure", "predictor"]
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from hrda_core.data.transforms import AppearanceConfig, CropConfig, MarginConfig
+from hrda_core.data.augmentation.transforms import AppearanceConfig, CropConfig, MarginConfig
 from hrda_core.errors import RecipeError
 from hrda_core.trainer.optim import OptimConfig
 from hrda_core.uda.distillation import DistillationConfig
@@ -79,8 +79,8 @@ class LabelledConfig:
 
     Attributes:
         name: for logs and model cards.
-        layout: a row of `hrda_core.data.layouts`; `folders` = `images` and `labels` below; `none` (distillation) = no
-            labelled images.
+        layout: a row of `hrda_core.data.datasets.layouts`; `folders` = `images` and `labels` below; `none`
+            (distillation) = no labelled images.
         root, split: of a data set as downloaded.
         images, labels: folders; labels are PNGs of the images' relative names.
         label_space: YAML that translates the label files' ids; None = train ids.

@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hrda_core.data.datasets import ImageLabelPairs
-from hrda_core.data.transforms import (
+from hrda_core.data.augmentation.transforms import (
     AppearanceConfig,
     CropConfig,
     MarginConfig,
@@ -23,7 +22,8 @@ from hrda_core.data.transforms import (
     random_crop,
     target_crop,
 )
-from hrda_core.data.unlabelled import UnlabelledFrames
+from hrda_core.data.datasets.labelled import ImageLabelPairs
+from hrda_core.data.frames import UnlabelledFrames
 from hrda_core.labels import IGNORE_LABEL
 from hrda_core.uda.rare_class_sampling import RareClassSampler
 from hrda_core.uda.step import Batch, StepRandom

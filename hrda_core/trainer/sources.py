@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hrda_core.data.audit import LabelAudit, audit
-from hrda_core.data.class_statistics import ClassStatistics, class_statistics
-from hrda_core.data.datasets import ImageLabelPairs, open_labelled, open_unlabelled_layout
+from hrda_core.data.augmentation.transforms import CropConfig, check_target_size
+from hrda_core.data.datasets.audit import LabelAudit, audit
+from hrda_core.data.datasets.class_statistics import ClassStatistics, class_statistics
+from hrda_core.data.datasets.labelled import ImageLabelPairs, open_labelled, open_unlabelled_layout
+from hrda_core.data.frames import UnlabelledFrames
 from hrda_core.data.image_files import read_names
-from hrda_core.data.transforms import CropConfig, check_target_size
-from hrda_core.data.unlabelled import UnlabelledFrames, open_unlabelled
+from hrda_core.data.open_frames import open_unlabelled
 from hrda_core.errors import DataError, RecipeError
 from hrda_core.labels import CITYSCAPES19, EVALUATION_GROUPS, ClassGroups
 from hrda_core.models.presets import resolve_preset

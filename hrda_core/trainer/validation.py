@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hrda_core.data.transforms import keep_ratio_size, normalise, resize_image
-from hrda_core.inference.torch_windows import predict_logits
+from hrda_core.data.augmentation.transforms import keep_ratio_size, normalise, resize_image
 from hrda_core.metrics import score
 from hrda_core.models.hrda import HRDA
 from hrda_core.trainer.journal import Journal
@@ -19,6 +18,7 @@ from hrda_core.trainer.methods import image_space
 from hrda_core.trainer.recipe import Recipe, ValidationConfig
 from hrda_core.trainer.sources import open_validation, validation_groups
 from hrda_core.trainer.state import State
+from hrda_core.windows.torch_windows import predict_logits
 
 __all__ = ["predictor", "validate"]
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hrda_core.errors import DataError
-from hrda_core.inference.torch_windows import predict_logits
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.segmenter import Segmenter
+from hrda_core.windows.torch_windows import predict_logits
 
 __all__ = ["reestimate_batchnorm"]
 

@@ -22,7 +22,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hrda_core.errors import RecipeError
-from hrda_core.inference.torch_windows import predict_logits
 from hrda_core.models.hrda import HRDA, TrainOutput
 from hrda_core.uda.augment import color_jitter, draw_blur, draw_jitter, gaussian_blur
 from hrda_core.uda.draws import ImageSpace
@@ -30,6 +29,7 @@ from hrda_core.uda.losses import segmentation_loss
 from hrda_core.uda.step import Batch, Guide, Networks, StepContext, StepRandom, StepResult
 from hrda_core.uda.supervised import LossConfig, accuracies, draw_box, forward_losses, on_cpu
 from hrda_core.window_plan import CropBox
+from hrda_core.windows.torch_windows import predict_logits
 
 __all__ = ["DistillationConfig", "GuideConfig", "attention_distance", "distillation_step", "soft_loss"]
 

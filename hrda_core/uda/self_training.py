@@ -17,7 +17,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hrda_core.inference.torch_windows import predict_logits
 from hrda_core.models.hrda import HRDA
 from hrda_core.uda.augment import color_jitter, gaussian_blur
 from hrda_core.uda.class_mix import class_mask, mix
@@ -28,6 +27,7 @@ from hrda_core.uda.pseudo_labels import PseudoLabels, pseudo_labels
 from hrda_core.uda.step import Batch, Networks, StepContext, StepResult
 from hrda_core.uda.supervised import ForwardLosses, LossConfig, accuracies, forward_losses, on_cpu, predicted
 from hrda_core.window_plan import CropBox
+from hrda_core.windows.torch_windows import predict_logits
 
 __all__ = [
     "Draws",

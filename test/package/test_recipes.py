@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 import torch
 
-from hrda_core.data.layouts import FOLDERS, LAYOUTS, find_layout
+from hrda_core.data.datasets.layouts import FOLDERS, LAYOUTS, find_layout
 from hrda_core.labels import EVALUATION_GROUPS
 from hrda_core.models import create_model
 from hrda_core.models.hrda import HRDA

@@ -175,7 +175,7 @@ def test_frames_and_services_go_on_while_a_model_loads(
 def test_the_end_of_a_reload_wakes_an_executor_that_has_nothing_else_to_do(ros: Any, client: Any) -> None:
     from rclpy.executors import SingleThreadedExecutor
 
-    from hrda_ros.reload import HotSwap
+    from hrda_ros.hot_swap import HotSwap
     from hrda_ros.reload_service import ReloadService
 
     models: HotSwap[Any] = HotSwap(lambda old, new, duration_s: "exchanged")

@@ -10,12 +10,11 @@ import pytest
 from fake_segmenter import FakeSegmenter
 from rotate_bundle import write_rotate_bundle
 
-from hrda_core.errors import BackendError
+from hrda_core.errors import BackendError, GpuError
 from hrda_core.inference import Bundle, backends
 from hrda_core.inference.backends.fallback import FallBackBackend
 from hrda_core.inference.backends.onnx_backend import OnnxBackend
 from hrda_core.inference.bundle import GraphSpec
-from hrda_core.inference.tensorrt.driver import GpuError
 from hrda_ros import segmenter
 from hrda_ros.parameters import Settings
 from hrda_ros.segmenter import is_hand_over, open_segmenter, warmed_up

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hrda_core.data.bag_scan import RecordingSpan, Scan
-from hrda_core.data.camera_scan import AnalysedFrame, CameraScan
-from hrda_core.data.frame_quality import DESCRIPTOR_SHAPE, FrameQuality
+from hrda_core.data.scan.camera_scan import AnalysedFrame, CameraScan
+from hrda_core.data.scan.frame_quality import DESCRIPTOR_SHAPE, FrameQuality
+from hrda_core.data.scan.scan import RecordingSpan, Scan
 
 RECORDING = Path("drive")
 START_NS = 1_700_000_000 * 10**9

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import save_file
 from tiny_network import TINY
 
+from hrda_core.deploy.deploy_graph import DeployGraph
+from hrda_core.deploy.folding import folded
+from hrda_core.deploy.onnx_writing import trace
 from hrda_core.inference.bundle import write_manifest
-from hrda_core.inference.deploy_graph import DeployGraph
-from hrda_core.inference.folding import folded
-from hrda_core.inference.onnx_writing import trace
 from hrda_core.labels import CITYSCAPES19
 from hrda_core.models import HRDA, create_model
 

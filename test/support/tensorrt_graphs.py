@@ -10,13 +10,13 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
+from hrda_core.deploy.deploy_graph import static_graph
+from hrda_core.deploy.folding import folded
+from hrda_core.deploy.half_precision import in_half_precision
+from hrda_core.deploy.int8.writing import quantise
+from hrda_core.deploy.network import load_network
+from hrda_core.deploy.onnx_writing import trace, with_constants_folded
 from hrda_core.inference.bundle import Bundle
-from hrda_core.inference.deploy_graph import static_graph
-from hrda_core.inference.folding import folded
-from hrda_core.inference.half_precision import in_half_precision
-from hrda_core.inference.int8 import quantise
-from hrda_core.inference.network import load_network
-from hrda_core.inference.onnx_writing import trace, with_constants_folded
 from hrda_core.models.create import create_model
 from hrda_core.models.hrda import HRDA
 from hrda_core.window_plan import WindowPlan, plan_windows

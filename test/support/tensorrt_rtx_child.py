@@ -20,9 +20,8 @@ def main(graph: Path, size: list[int]) -> None:
     # The logger of this builder is the first thing that calls into the libraries.
     tensorrt.Builder(tensorrt.Logger(tensorrt.Logger.ERROR)).create_network(0)
     print("loaded", tensorrt.__version__, flush=True)
-    from hrda_core.errors import HrdaError
+    from hrda_core.errors import GpuError, HrdaError
     from hrda_core.inference.tensorrt.builder import BuildOptions, build_plan
-    from hrda_core.inference.tensorrt.driver import GpuError
 
     options = BuildOptions(image_size=(size[0], size[1]) if size else None)
     begin = time.monotonic()

@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 from network_bundle import write_network_bundle
 
+from hrda_core.bench import bound as bench_bound
+from hrda_core.bench import run as bench_run
+from hrda_core.bench.roofline import Device
+from hrda_core.deploy.network import load_network
 from hrda_core.errors import BackendError, BundleError, DataError, HrdaError, RecipeError
-from hrda_core.inference import Bundle, bench_bound, benchmarking, plan_flops
+from hrda_core.inference import Bundle, plan_flops
 from hrda_core.inference.bundle import GraphSpec
-from hrda_core.inference.network import load_network
-from hrda_core.inference.roofline import Device
-from hrda_core.inference.tensorrt.driver import Driver, Gpu, probe_driver
-from hrda_core.inference.thread_choice import best_threads, thread_counts, usable_cores
+from hrda_core.inference.thread_choice import best_threads, thread_counts
+from hrda_core.machine import usable_cores
+from hrda_core.nvidia_driver import Driver, Gpu, probe_driver
 from hrda_training.bench import main
 
 pytest.importorskip("onnxruntime")
@@ -175,7 +178,7 @@ class Engine:
 def test_what_an_engine_tells_is_used(bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     engine = Engine(np.empty((1, *PADDED, 3)))
     asked: dict[str, Any] = {}
-    real = benchmarking.open_backend
+    real = bench_run.open_backend
 
     def open_backend(name: str, opened: Bundle, graph: GraphSpec, **options: Any) -> Any:
         if name != "tensorrt":
@@ -183,7 +186,7 @@ def test_what_an_engine_tells_is_used(bundle: Path, monkeypatch: pytest.MonkeyPa
         asked.update(options)
         return engine
 
-    monkeypatch.setattr(benchmarking, "open_backend", open_backend)
+    monkeypatch.setattr(bench_run, "open_backend", open_backend)
     gpu = Driver((12, 6), Gpu("NVIDIA H200", (9, 0), 132, 1))
     monkeypatch.setattr(bench_bound, "probe_driver", lambda: gpu)
     figures = bench(tmp_path, bundle, *QUICK, "--backend", "tensorrt")["figures"]
@@ -201,7 +204,7 @@ def test_what_an_engine_tells_is_used(bundle: Path, monkeypatch: pytest.MonkeyPa
 def test_a_gpu_that_is_in_no_table_has_a_roofline_by_given_peaks(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(benchmarking, "open_backend", lambda *_, **__: Engine(np.empty((1, *PADDED, 3))))
+    monkeypatch.setattr(bench_run, "open_backend", lambda *_, **__: Engine(np.empty((1, *PADDED, 3))))
     monkeypatch.setattr(bench_bound, "probe_driver", lambda: Driver((12, 6), Gpu("NVIDIA T4", (7, 5), 40, 1)))
     arguments = (*QUICK, "--backend", "tensorrt")
     assert "roofline" not in bench(tmp_path, bundle, *arguments)["figures"]

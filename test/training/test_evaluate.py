@@ -16,15 +16,15 @@ from street_images import CAR, ROAD, SKY, write_street_images
 from tiny_bundle import write_tiny_bundle
 from tiny_network import TINY
 
-from hrda_core.data.datasets import pair_folders
-from hrda_core.data.transforms import normalise
-from hrda_core.inference.torch_windows import predict_logits
+from hrda_core.data.augmentation.transforms import normalise
+from hrda_core.data.datasets.labelled import pair_folders
 from hrda_core.labels import CITYSCAPES19, EVALUATION_GROUPS, LabelSpace
 from hrda_core.metrics import score
 from hrda_core.models import create_model
 from hrda_core.models.presets import resolve_preset
 from hrda_core.trainer.checkpoint import CHECKPOINT_NAME, Checkpoint, save_checkpoint
 from hrda_core.trainer.loading import load_network
+from hrda_core.windows.torch_windows import predict_logits
 from hrda_training.__main__ import main
 from hrda_training.run_predictor import RunPredictor
 

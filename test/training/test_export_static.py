@@ -14,8 +14,9 @@ import pytest
 import torch
 from tiny_network import TINY
 
-from hrda_core.inference import Bundle, Predictor, static_export
-from hrda_core.inference.export import ExportSpec, export_bundle
+from hrda_core.deploy import static_export
+from hrda_core.deploy.export import ExportSpec, export_bundle
+from hrda_core.inference import Bundle, Predictor
 from hrda_core.labels import CITYSCAPES19
 from hrda_core.models import create_model
 from hrda_training.__main__ import main

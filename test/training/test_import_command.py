@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from tiny_bundle import write_tiny_bundle
 from torch import Tensor
 
-from hrda_core.inference import Bundle, Predictor, export
+from hrda_core.deploy import export
+from hrda_core.inference import Bundle, Predictor
 from hrda_core.interop import load_mmseg
 from hrda_core.models import create_model
 from hrda_training.__main__ import main

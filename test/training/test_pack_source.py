@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from street_images import CAR, write_street_images
 
-from hrda_core.data.source_pack import SourcePack
+from hrda_core.data.packs.source_pack import SourcePack
 from hrda_core.errors import HrdaError
 from hrda_training.pack_source import main
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hrda_core.errors import BackendError, MissingPackageError, require
+from hrda_core.errors import BackendError, GpuError, MissingPackageError, require
 from hrda_core.inference.backends.protocol import Backend
 from hrda_core.inference.bundle import Bundle, GraphSpec
 from hrda_core.inference.tensorrt.builder import BuildOptions
-from hrda_core.inference.tensorrt.driver import GpuError
 from hrda_core.inference.tensorrt.progress import Progress
 
 __all__ = ["BACKEND_NAMES", "GPU_FAILURE_CHOICES", "Backend", "open_backend"]
@@ -75,7 +74,7 @@ def open_backend(
         return _open_auto(request)
     if name == "torch":
         require("torch", "train")
-        from hrda_core.inference.backends.torch_backend import TorchBackend
+        from hrda_core.deploy.torch_backend import TorchBackend
 
         return TorchBackend(bundle, graph, threads=threads)
     if name == "onnx":
@@ -126,7 +125,7 @@ def _open_tensorrt(request: _Request) -> Backend:
     arguments = (request.bundle, request.graph, request.engine_options)
     if not request.build_engine:
         return TensorRTBackend(*arguments)
-    from hrda_core.inference.tensorrt.engines import ensure_engine
+    from hrda_core.inference.backends.tensorrt_engines import ensure_engine
 
     ensure_engine(*arguments, say=request.say, progress=request.progress)
     try:

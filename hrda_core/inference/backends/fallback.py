@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from hrda_core.errors import GpuError
 from hrda_core.inference.backends.protocol import Backend
-from hrda_core.inference.tensorrt.driver import GpuError
 
 __all__ = ["FallBackBackend"]
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hrda_core.errors import BackendError, BundleError, require
+from hrda_core.errors import BackendError, BundleError, GpuError, require
 from hrda_core.inference.onnx_files import external_files
-from hrda_core.inference.tensorrt.driver import GpuError, require_driver
 from hrda_core.inference.thread_choice import best_threads
+from hrda_core.nvidia_driver import require_driver
 
 __all__ = ["OnnxBackend", "default_threads"]
 

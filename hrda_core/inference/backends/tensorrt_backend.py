@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hrda_core.inference.backends.tensorrt_engines import open_engine
 from hrda_core.inference.bundle import Bundle, GraphSpec
 from hrda_core.inference.tensorrt.builder import BuildOptions
-from hrda_core.inference.tensorrt.engines import open_engine
 
 __all__ = ["TensorRTBackend"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hrda_core.errors import BackendError
+from hrda_core.errors import BackendError, GpuError
 from hrda_core.inference.onnx_files import external_files
 from hrda_core.inference.tensorrt.api import (
     make_log,
@@ -18,8 +18,8 @@ from hrda_core.inference.tensorrt.api import (
     require_tensorrt,
     set_precision,
 )
-from hrda_core.inference.tensorrt.driver import GpuError, require_driver
 from hrda_core.inference.tensorrt.progress import Progress, heartbeat
+from hrda_core.nvidia_driver import require_driver
 
 __all__ = ["BuildOptions", "TimingCache", "build_plan"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from hrda_core.errors import MissingPackageError
-from hrda_core.inference.tensorrt.driver import Driver, GpuError
+from hrda_core.errors import GpuError, MissingPackageError
+from hrda_core.nvidia_driver import Driver
 
 __all__ = ["check_runtime", "checked", "require_cuda"]
 

@@ -21,7 +21,7 @@ from typing import Any
 from hrda_core.errors import BackendError
 from hrda_core.inference.tensorrt.engine_key import difference, engine_key
 from hrda_core.inference.tensorrt.trusted_files import check_folder, read_trusted
-from hrda_core.inference.tensorrt.whole_files import PART_SUFFIX, locked, sync_folder, write_whole
+from hrda_core.whole_files import PART_SUFFIX, locked, sync_folder, write_whole
 
 __all__ = ["EngineCache", "StoredEngine"]
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from hrda_core import __version__
 from hrda_core.inference.bundle import GraphSpec
 from hrda_core.inference.tensorrt.builder import BuildOptions
-from hrda_core.inference.tensorrt.driver import Driver
+from hrda_core.nvidia_driver import Driver
 
 __all__ = ["describe_engine", "describe_machine", "difference", "engine_key"]
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from hrda_core.errors import BackendError
 
-__all__ = ["MAX_CONFIDENCE_DIFFERENCE", "MIN_EQUAL_LABELS", "check_golden", "golden_image", "make_golden"]
+__all__ = ["MAX_CONFIDENCE_DIFFERENCE", "MIN_EQUAL_LABELS", "check_golden", "make_golden"]
 
 MIN_EQUAL_LABELS = {"fp32": 0.999, "fp16": 0.999, "int8": 0.99}
 """Share of the pixels that count with the reference's class id, by precision of the graph."""
@@ -31,20 +31,6 @@ Arrays: TypeAlias = "Mapping[str, npt.NDArray[Any]]"
 _FEED = "feed_"
 _HALF = 128  # of 255
 _ENOUGH = 0.1
-
-
-def golden_image(height: int, width: int) -> npt.NDArray[np.uint8]:
-    """A made image with edges, gradients and texture, always the same: uint8 (1, height, width, 3).
-
-    An image of the target domain is the better check: see the argument `golden_image` of `ensure_engine`.
-    """
-    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
-    noise = np.random.default_rng(0).normal(0, 6, (height, width, 3)).astype(np.float32)
-    sky = 170 - 90 * rows / height
-    road = 70 + 30 * np.sin(columns / 17) * (rows > 0.6 * height)
-    blocks = 60 * ((rows // 48 + columns // 64) % 2)
-    picture = np.stack([road + blocks, (sky + road) / 2 + 0.5 * blocks, sky], axis=-1) + noise
-    return np.asarray(picture.clip(0, 255), np.uint8)[None]
 
 
 def make_golden(feeds: Arrays, reference: Arrays) -> bytes:

@@ -19,10 +19,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from hrda_core.errors import BackendError
+from hrda_core.errors import BackendError, GpuError
 from hrda_core.inference.tensorrt.api import make_log
 from hrda_core.inference.tensorrt.cuda import checked
-from hrda_core.inference.tensorrt.driver import GpuError
 from hrda_core.inference.tensorrt.engine_times import layer_times, run_time
 from hrda_core.inference.tensorrt.frame_slots import FrameSlot, TensorSpec, make_slot
 

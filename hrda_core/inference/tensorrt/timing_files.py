@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from hrda_core.errors import BackendError
 from hrda_core.inference.tensorrt.builder import TimingCache
 from hrda_core.inference.tensorrt.engine_key import engine_key
 from hrda_core.inference.tensorrt.trusted_files import read_trusted
-from hrda_core.inference.tensorrt.whole_files import write_whole
+from hrda_core.whole_files import cache_folder, write_whole
 
-__all__ = ["cache_folder", "timing_cache"]
+__all__ = ["timing_cache"]
 
 _HASH_BYTES = 32
-
-
-def cache_folder() -> Path:
-    """$HRDA_CACHE, else $XDG_CACHE_HOME/hrda, else ~/.cache/hrda. It need not exist."""
-    if own := os.environ.get("HRDA_CACHE"):
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path("~/.cache").expanduser()) / "hrda"
 
 
 def timing_cache(machine: Mapping[str, str], say: Callable[[str], None]) -> TimingCache:

@@ -17,19 +17,19 @@ from tiny_network import TINY
 from two_domains import draw_street, write_domain
 
 from hrda_core.adaptation.adapt import Outcome, adapt
-from hrda_core.adaptation.candidates import export_candidate
 from hrda_core.adaptation.efforts import EFFORTS, Effort
-from hrda_core.adaptation.frames import choose_frames
-from hrda_core.adaptation.judgement import judge_bundles
 from hrda_core.adaptation.request import Request
-from hrda_core.adaptation.training import StoppedError
-from hrda_core.data.frame_selection import SelectionConfig
-from hrda_core.data.source_pack import SourcePack
-from hrda_core.data.transforms import AppearanceConfig, CropConfig
+from hrda_core.adaptation.stages.adopt import export_candidate
+from hrda_core.adaptation.stages.frames import choose_frames
+from hrda_core.adaptation.stages.judge import judge_bundles
+from hrda_core.adaptation.stages.train import StoppedError
+from hrda_core.data.augmentation.transforms import AppearanceConfig, CropConfig
+from hrda_core.data.frame_selection.frame_selection import SelectionConfig
+from hrda_core.data.packs.source_pack import SourcePack
+from hrda_core.deploy.export import ExportSpec, export_bundle
+from hrda_core.deploy.network import load_network as load_bundle_network
 from hrda_core.errors import BundleError, DataError, RecipeError
 from hrda_core.inference import Bundle, Predictor
-from hrda_core.inference.export import ExportSpec, export_bundle
-from hrda_core.inference.network import load_network as load_bundle_network
 from hrda_core.labels import CITYSCAPES19
 from hrda_core.trainer.loading import load_network
 from hrda_core.trainer.loop import Watch, fit

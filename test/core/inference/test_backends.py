@@ -16,13 +16,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tiny_bundle import expected_confidence, expected_labels
 
-from hrda_core.errors import BackendError, BundleError
+from hrda_core.errors import BackendError, BundleError, GpuError
 from hrda_core.inference.backends import BACKEND_NAMES, open_backend
 from hrda_core.inference.backends.fallback import FallBackBackend
 from hrda_core.inference.backends.onnx_backend import OnnxBackend
+from hrda_core.inference.backends.tensorrt_engines import golden_feeds
 from hrda_core.inference.bundle import Bundle, GraphSpec
-from hrda_core.inference.tensorrt.driver import Driver, GpuError, probe_driver
-from hrda_core.inference.tensorrt.engines import golden_feeds
+from hrda_core.nvidia_driver import Driver, probe_driver
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (1, 64, 128, 3), np.uint8)
 

@@ -9,7 +9,8 @@ import pytest
 
 from hrda_core.errors import DataError
 from hrda_core.inference import thread_choice
-from hrda_core.inference.thread_choice import best_threads, cpu_model, keep_choice, pick_threads, thread_counts
+from hrda_core.inference.thread_choice import best_threads, keep_choice, pick_threads, thread_counts
+from hrda_core.machine import cpu_model
 
 pytest.importorskip("onnxruntime")
 

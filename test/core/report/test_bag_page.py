@@ -12,10 +12,10 @@ import pytest
 from made_bag import write_made_bag
 from made_scan import camera, quality, scan_of, street
 
-from hrda_core.data.bag_scan import Scan, scan
-from hrda_core.data.bag_summary import summarise
-from hrda_core.data.recording_files import find_recordings
-from hrda_core.data.recordings import Recordings, Salvage
+from hrda_core.data.recordings.recording_files import find_recordings
+from hrda_core.data.recordings.recordings import Recordings, Salvage
+from hrda_core.data.scan.scan import Scan, scan
+from hrda_core.data.scan.summary import summarise
 from hrda_core.report.bag_page import write_bag_page
 from hrda_core.report.bag_text import bag_text, clock, size_text, sparkline
 

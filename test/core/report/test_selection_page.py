@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from made_scan import camera, quality, scan_of, street
 
-from hrda_core.data.frame_selection import SelectionConfig, select_frames
-from hrda_core.data.selected_frames import REASONS, Selection
+from hrda_core.data.frame_selection.frame_selection import SelectionConfig, select_frames
+from hrda_core.data.frame_selection.selected_frames import REASONS, Selection
 from hrda_core.report.selection_page import draw_selection, write_selection_page
 from hrda_core.report.time_figures import REASON_COLOURS
 

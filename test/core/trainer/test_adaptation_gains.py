@@ -15,7 +15,7 @@ import pytest
 from tiny_network import TINY
 from two_domains import write_domain
 
-from hrda_core.data.transforms import AppearanceConfig, CropConfig
+from hrda_core.data.augmentation.transforms import AppearanceConfig, CropConfig
 from hrda_core.trainer.journal import read_evaluations
 from hrda_core.trainer.loop import fit
 from hrda_core.trainer.optim import OptimConfig

@@ -11,9 +11,9 @@ import pytest
 import torch
 from street_images import write_street_images
 
-from hrda_core.data.datasets import ImageLabelPairs, pair_folders
-from hrda_core.data.transforms import AppearanceConfig, CropConfig, MarginConfig
-from hrda_core.data.unlabelled import open_unlabelled
+from hrda_core.data.augmentation.transforms import AppearanceConfig, CropConfig, MarginConfig
+from hrda_core.data.datasets.labelled import ImageLabelPairs, pair_folders
+from hrda_core.data.open_frames import open_unlabelled
 from hrda_core.errors import DataError
 from hrda_core.trainer.loader import load_batches
 from hrda_core.trainer.samples import Samples, SourceSamples, TargetSamples

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from street_images import write_street_images
 from tiny_network import TINY
 
-from hrda_core.data.transforms import CropConfig
+from hrda_core.data.augmentation.transforms import CropConfig
 from hrda_core.errors import CheckpointError, DataError, RecipeError, TrainingError
 from hrda_core.models import create_model
 from hrda_core.trainer.checkpoint import CHECKPOINT_NAME, load_checkpoint

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hrda_core.errors import GpuError
 from hrda_core.inference.tensorrt.cuda import check_runtime, checked, require_cuda
-from hrda_core.inference.tensorrt.driver import Driver, Gpu, GpuError, probe_driver
 from hrda_core.inference.tensorrt.frame_slots import TensorSpec, view_of_memory
+from hrda_core.nvidia_driver import Driver, Gpu, probe_driver
 
 PACKAGE = Path("hrda_core/inference/tensorrt")
 

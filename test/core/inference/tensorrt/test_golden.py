@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from hrda_core.errors import BackendError
-from hrda_core.inference.tensorrt.golden import MIN_EQUAL_LABELS, check_golden, golden_image, make_golden
+from hrda_core.inference.made_image import golden_image
+from hrda_core.inference.tensorrt.golden import MIN_EQUAL_LABELS, check_golden, make_golden
 
 SIZE = (100, 200)
 REFERENCE = {

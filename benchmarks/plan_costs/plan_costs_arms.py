@@ -1,0 +1,242 @@
+"""What benchmarks/plan_costs/plan_costs.py compares: ways to run one network, and how each is opened.
+
+Every arm has the weights of models/hrda_lite and sees the frame padded to a multiple of 64 (CamVid: 384 x 512), and its
+masks are cut back: padding alone changes several per cent of the pixels, which would hide what a plan changes. Arms
+named "8 px" pad as `predict_logits` does by itself.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hrda_core.bench.record import ROOT
+from hrda_core.deploy.network import load_network
+from hrda_core.deploy.static_export import StaticRequest, export_static
+from hrda_core.inference import Bundle, Predictor
+from hrda_core.window_plan import CropBox, Size, WindowPlan
+from hrda_core.windows.torch_windows import plan_for, run_plan
+
+__all__ = [
+    "ARMS",
+    "CHECK_ARMS",
+    "NESTED",
+    "OVERLAP",
+    "OVERLAP_GRAPH",
+    "Arm",
+    "Runner",
+    "arm_named",
+    "graph_file",
+    "open_arm",
+    "padded",
+]
+
+UInt8Array = npt.NDArray[np.uint8]
+
+BUNDLE = ROOT / "models" / "hrda_lite"
+PADDING = 64
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to segment a frame.
+
+    Attributes:
+        name: in tables and pictures.
+        plan: window plan.
+        engine: `onnx`: a static graph, everything folded, in ONNX Runtime; `torch`: eager PyTorch, nothing folded.
+        grid, overlap, keep: see `StaticRequest`.
+        stale_after: `rotate`: see `Predictor`.
+        every: `rotate`: only each nth frame of the video is seen, as from a slower camera.
+        max_batch: `torch`: see `predict_logits`.
+        multiple: the frame is padded to a multiple of this, pixels.
+        moved: `overlap` in PyTorch: its inner detail crops lie this far from their places, rows and columns of pixels.
+        bundle: another model than models/hrda_lite.
+    """
+
+    name: str
+    plan: str
+    engine: str = "onnx"
+    grid: Size = (2, 2)
+    overlap: int = 0
+    keep: int = 0
+    stale_after: int = 0
+    every: int = 1
+    max_batch: int | None = 1
+    multiple: int = PADDING
+    moved: Size = (0, 0)
+    bundle: Path = BUNDLE
+
+    @property
+    def slug(self) -> str:
+        """Name of a folder."""
+        return "".join(letter if letter.isalnum() else "_" for letter in self.name)
+
+    @property
+    def graph_key(self) -> str:
+        """Arms with the same key run the same graph."""
+        rows, columns = self.grid
+        return f"{self.bundle.name}_{self.plan}_{rows}x{columns}_{self.overlap}_{self.keep}"
+
+    @property
+    def is_video(self) -> bool:
+        """Whether the result depends on earlier frames."""
+        return self.plan == "rotate"
+
+
+NESTED, OVERLAP, OVERLAP_GRAPH = "nested", "overlap", "overlap, graph"
+
+ARMS: tuple[Arm, ...] = (
+    Arm(NESTED, "nested", "torch"),
+    Arm(OVERLAP, "overlap", "torch"),
+    Arm(OVERLAP_GRAPH, "overlap"),
+    Arm("tiles 1x1", "tiles", grid=(1, 1)),
+    Arm("tiles", "tiles"),
+    Arm("tiles, feathered", "tiles", overlap=32),
+    Arm("tiles 3x3, feathered", "tiles", grid=(3, 3), overlap=32),
+    Arm("topk 3 of 4", "topk", keep=3),
+    Arm("topk 2 of 4", "topk", keep=2),
+    Arm("topk 1 of 4", "topk", keep=1),
+    Arm("topk 2 of 4, feathered", "topk", keep=2, overlap=32),
+    Arm("rotate 2 of 4", "rotate", keep=2, stale_after=1),
+    Arm("rotate 1 of 4", "rotate", keep=1, stale_after=3),
+    Arm("context", "context", grid=(1, 1)),
+)
+
+CHECK_ARMS: tuple[Arm, ...] = (
+    Arm("nested, 8 px", "nested", "torch", multiple=1),
+    Arm("overlap, 8 px", "overlap", "torch", multiple=1),
+    Arm("overlap, crops moved", "overlap", "torch", moved=(32, 40)),
+)
+"""How much the dearest plans change by what should not matter: padding, and where detail crops begin."""
+
+VIDEO_ARMS: tuple[Arm, ...] = tuple(
+    Arm(f"rotate {keep} of 4, stale after {stale}, each {every}", "rotate", keep=keep, stale_after=stale, every=every)
+    for keep, values in ((2, (0, 1)), (1, (0, 1, 3)))
+    for stale in values
+    for every in (1, 2, 4)
+)
+"""`stale_after` from the frame's own tiles alone to the value from which on every tile is always there."""
+
+
+@dataclass
+class Runner:
+    """An opened arm.
+
+    Attributes:
+        run: RGB uint8 (H, W, 3) -> class ids, and confidence in ONNX Runtime, both uint8 (H, W).
+        forget: begin a new video.
+    """
+
+    run: Callable[[UInt8Array], tuple[UInt8Array, UInt8Array | None]]
+    forget: Callable[[], None] = field(default=lambda: None)
+
+
+def arm_named(name: str, also: Sequence[Arm] = ()) -> Arm:
+    """The arm of this name.
+
+    Raises:
+        SystemExit: there is none.
+    """
+    known = {arm.name: arm for arm in (*ARMS, *CHECK_ARMS, *VIDEO_ARMS, *also)}
+    if name not in known:
+        raise SystemExit(f"there is no arm '{name}'; choose from: {'; '.join(known)}")
+    return known[name]
+
+
+def open_arm(arm: Arm, work: Path, size: Size, images: Sequence[UInt8Array], threads: int = 1) -> Runner:
+    """Load an arm for frames of `size`, height and width in pixels.
+
+    Args:
+        work: folder for the bundles with the arms' graphs.
+        images: for the export's comparison with PyTorch, where the graph is not there yet.
+        threads: of ONNX Runtime. PyTorch has one number of threads for the whole process.
+    """
+    if arm.engine == "torch":
+        return _torch_runner(arm)
+    folder = _bundle_with_graph(arm, work, size, images)
+    predictor = Predictor(folder, "onnx", arm.plan, threads=threads, stale_after=arm.stale_after)
+
+    def run(rgb: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
+        found, (height, width) = predictor(padded(rgb, arm.multiple)), rgb.shape[:2]
+        return found.labels[:height, :width], found.confidence[:height, :width]
+
+    return Runner(run, predictor.forget)
+
+
+def graph_file(arm: Arm, work: Path, size: Size) -> tuple[Path, Size]:
+    """The static graph of an arm that `open_arm` wrote, and its size."""
+    bundle = Bundle.open(work / "bundles" / arm.graph_key)
+    graph = next(graph for graph in bundle.static_graphs if graph.size == _up(size, arm.multiple))
+    assert graph.size is not None
+    return bundle.file(graph.file), graph.size
+
+
+def padded(rgb: UInt8Array, multiple: int) -> UInt8Array:
+    """Repeat the border at the bottom and right up to a multiple."""
+    height, width = _up(rgb.shape[:2], multiple)
+    return np.pad(rgb, ((0, height - rgb.shape[0]), (0, width - rgb.shape[1]), (0, 0)), mode="edge")
+
+
+def _up(size: Sequence[int], multiple: int) -> Size:
+    height, width = (math.ceil(side / multiple) * multiple for side in size)
+    return height, width
+
+
+def _bundle_with_graph(arm: Arm, work: Path, size: Size, images: Sequence[UInt8Array]) -> Path:
+    """A copy of the arm's bundle with its static graph for padded frames of `size`."""
+    folder = work / "bundles" / arm.graph_key
+    if not folder.exists():
+        part = folder.with_name(folder.name + ".part")
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(arm.bundle, part)
+        part.replace(folder)
+    bundle, whole = Bundle.open(folder), _up(size, arm.multiple)
+    if all(graph.size != whole for graph in bundle.static_graphs):
+        tiled = arm.plan not in ("context", "overlap")
+        request = StaticRequest(
+            arm.plan,
+            whole,
+            grid=arm.grid if tiled else None,
+            overlap=arm.overlap,
+            keep=arm.keep or None,
+        )
+        export_static(bundle, request, [padded(image, arm.multiple) for image in images])
+    return folder
+
+
+def _torch_runner(arm: Arm) -> Runner:
+    bundle = Bundle.open(arm.bundle)
+    network = load_network(bundle).eval()
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (bundle.mean, bundle.std))
+
+    def run(rgb: UInt8Array) -> tuple[UInt8Array, None]:
+        image = (torch.from_numpy(padded(rgb, arm.multiple)).permute(2, 0, 1)[None].float() - mean) / std
+        plan = _moved(plan_for(network, arm.plan, *image.shape[2:]), arm.moved)
+        with torch.inference_mode():
+            logits = run_plan(network, image, plan, arm.max_batch)[0, :, : rgb.shape[0], : rgb.shape[1]]
+            return logits.argmax(0).to(torch.uint8).numpy(), None
+
+    return Runner(run)
+
+
+def _moved(plan: WindowPlan, by: Size) -> WindowPlan:
+    """The plan of one window with its inner detail crops moved; those at the border stay, so that all is covered."""
+    if by == (0, 0):
+        return plan
+    rows = _moved_along({(box.y1, box.y2) for box in plan.detail}, by[0], plan.padded_height)
+    columns = _moved_along({(box.x1, box.x2) for box in plan.detail}, by[1], plan.padded_width)
+    detail = tuple(CropBox(y1, y2, x1, x2) for y1, y2 in rows for x1, x2 in columns)
+    return replace(plan, detail=detail, detail_of=(tuple(range(len(detail))),))
+
+
+def _moved_along(spans: set[tuple[int, int]], by: int, side: int) -> list[tuple[int, int]]:
+    edges = {span for span in spans if span[0] == 0 or span[1] == side}
+    return sorted(edges | {(start + by, end + by) for start, end in spans if end + by <= side})

@@ -1,0 +1,120 @@
+"""The models that an adaptation chooses among, each a complete bundle: given, instant, adapted."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hrda_core.adaptation.request import Request
+from hrda_core.adaptation.stages.frames import Frames
+from hrda_core.data.image_files import UInt8Array
+from hrda_core.deploy.export import ExportSpec, export_bundle
+from hrda_core.errors import BundleError
+from hrda_core.inference.bundle import MANIFEST_NAME, Bundle, write_manifest
+from hrda_core.inference.model_card import CARD_NAME, model_card
+from hrda_core.models.hrda import HRDA
+from hrda_core.models.segmenter import Segmenter
+
+__all__ = ["adopt_bundle", "check_out", "export_candidate", "provenance", "silent"]
+
+
+def export_candidate(
+    network: HRDA | Segmenter,
+    given: Bundle,
+    folder: Path,
+    sample: UInt8Array,
+    *,
+    name: str,
+    overrides: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    say: Callable[[str], None],
+) -> Bundle:
+    """Write a network as a bundle like the given one: same classes, input size and window plans.
+
+    Args:
+        overrides: of the preset, as the network was built.
+        provenance: what differs from the given model's.
+
+    Raises:
+        BundleError: an exported graph does not agree with PyTorch.
+    """
+    spec = ExportSpec(
+        name=name,
+        preset=given.preset,
+        label_space=given.label_space,
+        mean=given.mean,
+        std=given.std,
+        long_side=given.long_side,
+        overrides=dict(overrides),
+        grid=given.graphs["tiles"].grid if "tiles" in given.graphs else (1, 1),
+        default_plan=given.default_plan,
+        provenance=provenance,
+    )
+    export_bundle(network, spec, folder, sample, say=say)
+    return Bundle.open(folder)
+
+
+def check_out(out: Path) -> None:
+    """Refuse a place where something else lies.
+
+    Raises:
+        BundleError: `out` is a file, or a folder with something that is not a bundle.
+    """
+    if out.is_file() or (out.exists() and any(out.iterdir()) and not (out / MANIFEST_NAME).exists()):
+        raise BundleError(f"'{out}' exists and is not a bundle; choose another folder with --out")
+
+
+def adopt_bundle(chosen: Bundle, out: Path, adaptation: Mapping[str, Any], report: Path | None) -> Bundle:
+    """Copy the chosen bundle to `out` with the report and what was decided; an old bundle there is replaced whole.
+
+    Args:
+        adaptation: plain values for the manifest's `provenance.adaptation`.
+        report: HTML file that goes into the bundle.
+
+    Raises:
+        BundleError: `out` holds something that is not a bundle, or cannot be written.
+    """
+    check_out(out)
+    part, old = out.with_name(out.name + ".part"), out.with_name(out.name + ".old")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        for name in chosen.manifest["files"]:
+            target = part / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(chosen.file(name), target)
+        if report is not None:
+            shutil.copyfile(report, part / "report.html")
+        manifest = {key: value for key, value in chosen.manifest.items() if key not in ("format_version", "files")}
+        manifest["provenance"] = {**manifest.get("provenance", {}), "adaptation": dict(adaptation)}
+        (part / CARD_NAME).write_text(model_card(manifest), encoding="utf-8")
+        write_manifest(part, manifest)
+        shutil.rmtree(old, ignore_errors=True)
+        if out.exists():
+            out.replace(old)
+        part.replace(out)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise BundleError(
+            f"bundle '{out}' cannot be written ({error.strerror}); free space, or choose --out"
+        ) from error
+    return Bundle.open(out)
+
+
+def provenance(request: Request, given: Bundle, frames: Frames) -> dict[str, Any]:
+    """The given model's, without its scores, and what it is adapted to."""
+    before = dict(given.manifest.get("provenance", {}))
+    for key in ("scores", "adaptation"):
+        before.pop(key, None)
+    return before | {
+        "started_from": given.name,
+        "target_data": f"{len(frames.adapt)} frames of {', '.join(bag.name for bag in request.bags)}: no labels",
+        "target_licence": "as the recording",
+        "seed": request.seed,
+    }
+
+
+def silent(text: str) -> None:
+    """Exporting a candidate is no news."""

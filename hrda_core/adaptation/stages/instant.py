@@ -1,0 +1,121 @@
+"""Instant adaptation: the given model with BatchNorm statistics of the recording. Seconds, no gradient, no label.
+
+Encoder layers whose statistics rested at ImageNet's while the model was trained keep them: the weights after them know
+no others, and new ones cost up to 18 points (docs/adaptation_results.md). The decoder's are measured anew.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hrda_core.adaptation.request import Request
+from hrda_core.adaptation.stages.adopt import export_candidate, provenance, silent
+from hrda_core.adaptation.stages.frames import Frames
+from hrda_core.data.augmentation.transforms import keep_ratio_size, normalise, resize_image
+from hrda_core.data.frames import UnlabelledFrames
+from hrda_core.deploy.network import load_network
+from hrda_core.errors import DataError
+from hrda_core.inference.bundle import Bundle
+from hrda_core.models.hrda import HRDA
+from hrda_core.models.segmenter import Segmenter
+from hrda_core.uda.adabn import reestimate_batchnorm
+
+__all__ = ["adapt_instantly", "encoder_norm_rested", "instant_bundle"]
+
+_BATCH = 8
+_INSTANT_FRAMES = 48
+_SMALLEST_BATCH = 4
+"""Statistics of fewer frames are those of a scene, not of a drive."""
+
+
+def adapt_instantly(network: HRDA | Segmenter, bundle: Bundle, frames: UnlabelledFrames, count: int) -> int:
+    """Measure BatchNorm statistics on frames of the recording, in place.
+
+    Args:
+        network: the bundle's network.
+        frames: target images.
+        count: of them are used at most, evenly spaced.
+
+    Returns:
+        layers with new statistics; 0 where the network has none that may move.
+
+    Raises:
+        DataError: fewer than four frames of one size.
+    """
+    plan = "tiles" if isinstance(network, HRDA) else "whole"  # as the model is run
+    return reestimate_batchnorm(
+        network, _batches(bundle, frames, count), plan=plan, keep_encoder=encoder_norm_rested(bundle)
+    )
+
+
+def encoder_norm_rested(bundle: Bundle) -> bool:
+    """Whether the encoder's BatchNorm layers kept ImageNet's statistics in training, as far as the manifest says.
+
+    Models of unknown history count as such: keeping is the mistake that costs less.
+    """
+    settings: Any = bundle.manifest.get("provenance", {}).get("settings", {})
+    return bool(settings.get("model", {}).get("freeze_encoder_norm", True))
+
+
+def _batches(bundle: Bundle, frames: UnlabelledFrames, count: int) -> Iterator[Tensor]:
+    """Batches of frames of one size, far apart in time: (B, 3, H, W), normalised."""
+    chosen = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
+    batches = max(1, round(len(chosen) / _BATCH))
+    waiting: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
+    yielded = False
+    # Every `batches`-th frame first, so that a batch spans the whole drive.
+    for index in np.concatenate([chosen[start::batches] for start in range(batches)]):
+        image = _prepared(frames, int(index), bundle)
+        size = (image.shape[1], image.shape[2])
+        waiting[size].append(image)
+        if len(waiting[size]) == _BATCH:
+            yield torch.stack(waiting.pop(size))
+            yielded = True
+    for rest in waiting.values():
+        if len(rest) >= _SMALLEST_BATCH:
+            yield torch.stack(rest)
+            yielded = True
+    if not yielded:
+        raise DataError(
+            f"BatchNorm statistics need at least {_SMALLEST_BATCH} frames of one size, the selection has {len(frames)} "
+            f"in all; give a longer recording"
+        )
+
+
+def _prepared(frames: UnlabelledFrames, index: int, bundle: Bundle) -> Tensor:
+    rgb = frames.load(index)
+    limit = (bundle.long_side, bundle.long_side)
+    resize = limit if 0 < bundle.long_side < max(rgb.shape[:2]) else None
+    rgb = resize_image(rgb, *keep_ratio_size(rgb.shape[0], rgb.shape[1], resize))
+    return torch.from_numpy(normalise(rgb, bundle.mean, bundle.std))
+
+
+def instant_bundle(request: Request, given: Bundle, frames: Frames, folder: Path, say: Callable[[str], None]) -> Bundle:
+    """The given model with statistics of the frames, written to `folder` once.
+
+    Raises:
+        DataError: too few frames of one size.
+    """
+    if folder.is_dir():
+        return Bundle.open(folder)
+    network = load_network(given)
+    assert isinstance(network, HRDA | Segmenter)
+    layers = adapt_instantly(network, given, frames.adapt, _INSTANT_FRAMES)
+    say(f"{layers} BatchNorm layers have statistics of the recording")
+    return export_candidate(
+        network,
+        given,
+        folder,
+        frames.adapt.load(0),
+        name=f"{given.name}_instant",
+        overrides=given.manifest.get("overrides", {}),
+        provenance=provenance(request, given, frames) | {"method": f"BatchNorm statistics of {layers} layers"},
+        say=silent,
+    )

@@ -1,0 +1,264 @@
+"""Measure candidate models on held-out frames without labels, and on held-out source images with theirs.
+
+Frame by frame: each is read once, every candidate runs on it, and only numbers are kept, so that the bootstrap of
+`verdict.py` can draw frames anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hrda_core.adaptation.verdict.measures import (
+    Candidate,
+    divergence,
+    effective_classes,
+    flicker,
+    measure_frame,
+    mutual_information,
+)
+from hrda_core.data.image_files import UInt8Array
+from hrda_core.errors import DataError
+from hrda_core.labels import CITYSCAPES19, ClassGroups
+from hrda_core.metrics import Confusion, LabelledImages, at_size
+
+__all__ = ["GIVEN", "CandidateMeasures", "Judgement", "judge", "mean_iou"]
+
+GIVEN = "given"
+
+LoadImage = Callable[[], UInt8Array]
+Overlaps = list[list[list[int]]]
+"""For each image three rows: pixels of each group that are right, that are predicted, that are labelled."""
+
+
+@dataclass
+class CandidateMeasures:
+    """All that is known of a candidate; lists have an entry a frame, shares are 0..1.
+
+    Attributes:
+        confidence, flip, scale, plan, network: see `FrameMeasures`; `plan`, `network` empty where not measured.
+        flickers: an entry a pair of neighbouring frames that flow explains.
+        changed: share of pixels with another class than the given model's.
+        joint: of each frame, pixels by their class in the frame and in its other views.
+        counts: pixels of each class over all frames.
+        source, labelled: overlaps of each held-out source image and of each labelled image of the target.
+    """
+
+    confidence: list[float] = field(default_factory=list)
+    flip: list[float] = field(default_factory=list)
+    scale: list[float] = field(default_factory=list)
+    plan: list[float] = field(default_factory=list)
+    network: list[float] = field(default_factory=list)
+    flickers: list[float] = field(default_factory=list)
+    changed: list[float] = field(default_factory=list)
+    joint: list[list[list[int]]] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    source: Overlaps = field(default_factory=list)
+    labelled: Overlaps = field(default_factory=list)
+
+    @property
+    def joints(self) -> npt.NDArray[np.int64]:
+        """`joint` as an array (frames, classes, classes)."""
+        return np.asarray(self.joint, np.int64)
+
+    @property
+    def information(self) -> float:
+        """Mutual information of a frame's mask and those of its other views, over all frames, bits."""
+        return mutual_information(self.joints.sum(axis=0))
+
+    @property
+    def histogram(self) -> npt.NDArray[np.float64]:
+        """Share of each class in all pixels."""
+        counts = np.asarray(self.counts, np.float64)
+        return np.asarray(counts / max(counts.sum(), 1), np.float64)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Measures of all candidates.
+
+    Attributes:
+        candidates: by name, `given` among them.
+        frames: held-out frames.
+        groups: names of the groups that overlaps are counted in.
+    """
+
+    candidates: dict[str, CandidateMeasures]
+    frames: int
+    groups: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values: everything that was measured."""
+        return {
+            "frames": self.frames,
+            "groups": list(self.groups),
+            "candidates": {name: asdict(measures) for name, measures in self.candidates.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Judgement:
+        """The reverse of `to_dict`.
+
+        Raises:
+            DataError: the values are those of another release.
+        """
+        try:
+            candidates = {name: CandidateMeasures(**measures) for name, measures in values["candidates"].items()}
+            return cls(candidates, int(values["frames"]), tuple(values["groups"]))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"the kept measures are of another release ({error!r}); delete judgement.json in the working folder"
+            ) from error
+
+    def summary(self) -> dict[str, Any]:
+        """Means for reports, by candidate; None where a measure was not taken."""
+        given = self.candidates[GIVEN].histogram
+        return {
+            "frames": self.frames,
+            "candidates": {
+                name: {
+                    "information": found.information,
+                    "confidence": _mean(found.confidence),
+                    "network_agreement": _mean(found.network),
+                    "flip_agreement": _mean(found.flip),
+                    "scale_agreement": _mean(found.scale),
+                    "plan_agreement": _mean(found.plan),
+                    "flicker": _mean(found.flickers),
+                    "changed": _mean(found.changed),
+                    "histogram": found.histogram.tolist(),
+                    "drift": divergence(given, found.histogram),
+                    "largest_share": float(found.histogram.max()),
+                    "effective_classes": effective_classes(found.histogram),
+                    "source_miou": mean_iou(found.source),
+                    "source_iou": self._by_group(found.source),
+                    "eval_miou": mean_iou(found.labelled),
+                    "eval_iou": self._by_group(found.labelled),
+                }
+                for name, found in self.candidates.items()
+            },
+        }
+
+    def _by_group(self, overlaps: Overlaps) -> dict[str, float | None] | None:
+        if not overlaps:
+            return None
+        values = _iou(np.asarray(overlaps).sum(axis=0))
+        return {name: None if np.isnan(v) else float(v) for name, v in zip(self.groups, values, strict=True)}
+
+
+def judge(
+    candidates: Sequence[Candidate],
+    held_out: Sequence[LoadImage],
+    pairs: Sequence[tuple[LoadImage, LoadImage]],
+    source: LabelledImages | None,
+    labelled: LabelledImages | None,
+    groups: ClassGroups,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Judgement:
+    """Run every candidate on everything.
+
+    Args:
+        candidates: one of them is named `given`.
+        held_out: read the held-out frames, RGB uint8 (H, W, 3).
+        pairs: read a frame and the one right after it.
+        source: held-out source images; None = none.
+        labelled: labelled images of the target; None = none.
+        groups: of classes, for overlaps.
+        progress: called with images done and in all.
+
+    Raises:
+        DataError: an image or its labels cannot be used.
+    """
+    found = {candidate.name: CandidateMeasures() for candidate in candidates}
+    steps = _Steps(progress, len(held_out) + len(pairs) + sum(len(part) for part in (source, labelled) if part))
+    for load in held_out:
+        _measure(candidates, load(), found)
+        steps.done()
+    for first, second in pairs:
+        _measure_pair(candidates, first(), second(), found)
+        steps.done()
+    for part, name in ((source, "source"), (labelled, "labelled")):
+        for index in range(len(part) if part is not None else 0):
+            assert part is not None
+            _score(candidates, *part.load(index), groups, found, name)
+            steps.done()
+    return Judgement(found, len(held_out), groups.names)
+
+
+def mean_iou(overlaps: Overlaps | npt.NDArray[np.int64]) -> float | None:
+    """Mean IoU over the groups that are labelled somewhere, 0..1; None without an image."""
+    if not len(overlaps):
+        return None
+    total = np.asarray(overlaps).sum(axis=0)
+    values = _iou(total)[total[2] > 0]
+    return float(values.mean()) if len(values) else None
+
+
+def _measure(candidates: Sequence[Candidate], rgb: UInt8Array, found: dict[str, CandidateMeasures]) -> None:
+    labels = {}
+    for candidate in candidates:
+        frame = measure_frame(candidate, rgb, len(CITYSCAPES19))
+        into = found[candidate.name]
+        into.confidence.append(frame.confidence)
+        into.flip.append(frame.flip)
+        into.scale.append(frame.scale)
+        into.joint.append(frame.joint.tolist())
+        if frame.plan is not None:
+            into.plan.append(frame.plan)
+        if frame.network is not None:
+            into.network.append(frame.network)
+        into.counts = (frame.counts + np.asarray(into.counts or 0)).tolist()
+        labels[candidate.name] = frame.labels
+    for name, own in labels.items():
+        found[name].changed.append(float((own != labels[GIVEN]).mean()))
+
+
+def _measure_pair(
+    candidates: Sequence[Candidate], before: UInt8Array, after: UInt8Array, found: dict[str, CandidateMeasures]
+) -> None:
+    for candidate in candidates:
+        value = flicker(before, after, candidate.predict(before).labels, candidate.predict(after).labels)
+        if value is not None:
+            found[candidate.name].flickers.append(value)
+
+
+def _score(
+    candidates: Sequence[Candidate],
+    rgb: UInt8Array,
+    labels: UInt8Array,
+    groups: ClassGroups,
+    found: dict[str, CandidateMeasures],
+    name: str,
+) -> None:
+    table, count = groups.table(), len(groups.groups)
+    for candidate in candidates:
+        confusion = Confusion(count)
+        confusion.add(table[at_size(candidate.predict(rgb).labels, labels.shape)], table[labels])
+        counts = confusion.counts
+        right, predicted, labelled = counts.diagonal(), counts[:, :count].sum(axis=0), counts.sum(axis=1)
+        getattr(found[candidate.name], name).append([right.tolist(), predicted.tolist(), labelled.tolist()])
+
+
+class _Steps:
+    """Counts what is done."""
+
+    def __init__(self, progress: Callable[[int, int], None], total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def done(self) -> None:
+        self._done += 1
+        self._progress(self._done, self._total)
+
+
+def _iou(total: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    right, predicted, labelled = total
+    union = predicted + labelled - right
+    return np.asarray(np.divide(right, union, out=np.full(len(right), np.nan), where=union > 0), np.float64)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None

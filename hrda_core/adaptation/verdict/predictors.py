@@ -1,0 +1,55 @@
+"""The candidate bundles as functions that are judged: the deployed graphs, not the networks that they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hrda_core.adaptation.verdict.measures import Candidate, Predict
+from hrda_core.data.augmentation.transforms import keep_ratio_size, normalise, resize_image, resize_map
+from hrda_core.data.image_files import UInt8Array
+from hrda_core.inference import Prediction, Predictor
+from hrda_core.inference.bundle import Bundle
+from hrda_core.models.hrda import HRDA
+from hrda_core.trainer.loading import load_network
+from hrda_core.windows.torch_windows import predict_logits
+
+__all__ = ["as_candidates"]
+
+
+def as_candidates(bundles: Mapping[str, Bundle], run: Path | None, threads: int) -> list[Candidate]:
+    """A candidate for each bundle; the adapted one is compared with the student of its run too."""
+    found = []
+    for name, bundle in bundles.items():
+        second = "context" if "context" in bundle.graphs and bundle.default_plan != "context" else None
+        student = _student(run, bundle) if name == "adapted" and run is not None else None
+        found.append(
+            Candidate(
+                name,
+                Predictor(bundle, threads=threads),
+                None if second is None else Predictor(bundle, plan=second, threads=threads),
+                student,
+            )
+        )
+    return found
+
+
+def _student(run: Path, bundle: Bundle) -> Predict:
+    network = load_network(run, "student")
+    plan = "tiles" if isinstance(network, HRDA) else "whole"
+    limit = (bundle.long_side, bundle.long_side)
+
+    @torch.no_grad()
+    def predict(rgb: UInt8Array) -> Prediction:
+        height, width = rgb.shape[:2]
+        size = keep_ratio_size(height, width, limit if 0 < bundle.long_side < max(height, width) else None)
+        image = torch.from_numpy(normalise(resize_image(rgb, *size), bundle.mean, bundle.std))[None]
+        top = predict_logits(network, image, plan)[0].softmax(0).max(0)
+        labels = np.asarray(top.indices.to(torch.uint8).numpy(), np.uint8)
+        confidence = np.asarray((255 * top.values + 0.5).to(torch.uint8).numpy(), np.uint8)
+        return Prediction(resize_map(labels, height, width), resize_map(confidence, height, width))
+
+    return predict

@@ -1,0 +1,93 @@
+"""What `hrda bench` measures: the request, the graph that it means, and the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hrda_core.bench.roofline import Device
+from hrda_core.errors import BackendError, RecipeError
+from hrda_core.inference.bundle import Bundle, GraphSpec
+from hrda_core.inference.image_plan import graph_for_image, plan_for_graph
+from hrda_core.inference.made_image import golden_image
+
+__all__ = ["BENCH_PRECISIONS", "BenchRequest", "image_for", "requested_graph"]
+
+BENCH_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+"""Of graphs, and `bf16` for PyTorch."""
+
+UInt8Array = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class BenchRequest:
+    """What is measured.
+
+    Attributes:
+        plan: window plan; empty = the bundle's default.
+        size: height and width of the image as it comes, pixels; it is padded as the graph needs it.
+        backend: one of `BACKEND_NAMES`. `tensorrt` builds an engine if there is none.
+        precision: one of `BENCH_PRECISIONS`: of the graph, or of the computation for `torch`.
+        frames, warm_up: frames that are timed, and frames before them.
+        threads: CPU threads; 0 = as the back end chooses.
+        baseline: window plan of the same network in eager PyTorch, fp32, timed in the same run; empty = none.
+        baseline_frames: how many of its frames are timed.
+        layers: time single layers as well.
+        device: peaks of the GPU, where the table of devices lacks it.
+    """
+
+    plan: str = ""
+    size: tuple[int, int] = (480, 640)
+    backend: str = "auto"
+    precision: str = "fp32"
+    frames: int = 50
+    warm_up: int = 3
+    threads: int = 0
+    baseline: str = ""
+    baseline_frames: int = 5
+    layers: bool = True
+    device: Device | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.size) < 1:
+            raise RecipeError(
+                f"an image of {self.size[0]} x {self.size[1]} pixels is empty; both sides must be at least 1"
+            )
+        if self.frames < 1 or self.baseline_frames < 1 or self.warm_up < 1:
+            raise RecipeError("frames, baseline frames and warm-up frames must be 1 or more")
+        if self.threads < 0:
+            raise RecipeError(f"threads must be 0 (as the back end chooses) or more, not {self.threads}")
+        if self.precision not in BENCH_PRECISIONS:
+            raise RecipeError(f"precision '{self.precision}' is not known; choose one of {', '.join(BENCH_PRECISIONS)}")
+        if self.precision == "bf16" and self.backend != "torch":
+            raise RecipeError("precision 'bf16' is for back end 'torch'; graphs are written in fp32, fp16 or int8")
+
+
+def requested_graph(bundle: Bundle, request: BenchRequest) -> GraphSpec:
+    """The bundle's graph for the image size; for `torch` also a plan that has none, with no file.
+
+    Raises:
+        BackendError: there is none.
+    """
+    plan = request.plan or bundle.default_plan
+    on_torch = request.backend == "torch"
+    graph = graph_for_image(bundle, plan, request.size, "fp32" if on_torch else request.precision)
+    if graph is not None:
+        return graph
+    if on_torch:
+        return GraphSpec(plan, "", (1, 1))
+    size = f"{request.size[0]}x{request.size[1]}"
+    raise BackendError(
+        f"model bundle '{bundle.path}' has no {request.precision} graph of window plan '{plan}' for {size} pixels; "
+        f"make one with 'hrda export {bundle.path} --size {size} --plan {plan} --precision {request.precision}'"
+    )
+
+
+def image_for(bundle: Bundle, graph: GraphSpec, size: tuple[int, int]) -> UInt8Array:
+    """A made image, uint8 (1, H, W, 3): of `size` padded as the graph takes it, or as it is where there is no graph."""
+    if not graph.file:
+        return golden_image(*size)
+    plan = plan_for_graph(bundle, graph, *size)
+    return golden_image(plan.padded_height, plan.padded_width)

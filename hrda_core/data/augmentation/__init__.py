@@ -1,0 +1,1 @@
+"""Changes of labelled images in training: geometry and appearance."""

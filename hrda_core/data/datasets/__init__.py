@@ -1,0 +1,1 @@
+"""Labelled data sets as they are downloaded: layouts, audit, class statistics."""

@@ -1,0 +1,86 @@
+"""A labelled data set in one word of a command line: `gta5:/data/gta5`, or a folder of `images/` and `labels/`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hrda_core.data.datasets.labelled import ImageLabelPairs, open_labelled
+from hrda_core.data.datasets.layouts import FOLDERS, LAYOUTS, find_layout, layout_names
+from hrda_core.errors import DataError
+from hrda_core.labels import CITYSCAPES19, LabelSpace, read_label_space
+
+__all__ = ["LabelledSource", "open_source"]
+
+
+@dataclass(frozen=True)
+class LabelledSource:
+    """Labelled images, and what is to be said of them.
+
+    Attributes:
+        pairs: the images.
+        name: for logs and model cards.
+        licence: of the data; `"unknown"` where nobody said.
+        space: classes of the labels.
+        origin: what was opened, as the user wrote it.
+    """
+
+    pairs: ImageLabelPairs
+    name: str
+    licence: str
+    space: LabelSpace
+    origin: str
+
+
+def open_source(
+    spec: str,
+    *,
+    split: str | None = None,
+    images: Path | None = None,
+    labels: Path | None = None,
+    label_space: Path | None = None,
+    names: Sequence[str] | None = None,
+    name: str = "",
+    licence: str = "",
+) -> LabelledSource:
+    """Open what a command line names.
+
+    Args:
+        spec: `LAYOUT:ROOT`, or a folder of `images/` and `labels/`; empty where `images` and `labels` are given.
+        split: of the data set; None = `train` of a layout, everything of a folder.
+        images, labels: two folders anywhere.
+        label_space: label space file; None = the 19 Cityscapes classes.
+        names: keep only these images.
+        name, licence: empty = those of the layout, or the folder's name and `"unknown"`.
+
+    Raises:
+        DataError: the text names nothing that is there, or see `open_labelled`.
+        LabelSpaceError: a bad label space file.
+    """
+    layout, root = (FOLDERS, None) if not spec and images and labels else _split_spec(spec)
+    if split is None:
+        split = "" if layout == FOLDERS else "train"
+    pairs = open_labelled(layout, root, split, label_space=label_space, images=images, labels=labels, names=names)
+    row = LAYOUTS.get(layout)
+    folder = root or images or Path()
+    title = row.title if row else folder.resolve().name
+    return LabelledSource(
+        pairs=pairs,
+        name=name or f"{title} {split}".strip(),
+        licence=licence or (row.licence if row else "unknown"),
+        space=CITYSCAPES19 if label_space is None else read_label_space(label_space)[0],
+        origin=spec or f"{images} and {labels}",
+    )
+
+
+def _split_spec(spec: str) -> tuple[str, Path]:
+    if spec and Path(spec).is_dir():
+        return FOLDERS, Path(spec)
+    layout, colon, root = spec.partition(":")
+    if colon and root:
+        return (layout if layout == FOLDERS else find_layout(layout).name), Path(root)
+    raise DataError(
+        f"'{spec}' is no folder and names no data set; give LAYOUT:ROOT, such as gta5:/data/gta5 (layouts: "
+        f"{', '.join(layout_names())}), or a folder with images/ and labels/ in it"
+    )

@@ -1,0 +1,154 @@
+"""Write selected frames as image files, in a second pass over the recordings."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+
+from hrda_core.data.frame_selection.selected_frames import NEIGHBOURS, REJECTED, Neighbour, Selection
+from hrda_core.data.image_files import UInt8Array
+from hrda_core.data.recordings.recordings import RecordedImage, Recordings
+from hrda_core.data.scan.camera_scan import AnalysedFrame, FrameKey
+from hrda_core.data.scan.frame_quality import shrink
+from hrda_core.errors import DataError, ImageError
+
+__all__ = ["CSV_NAME", "JSON_NAME", "Extraction", "extract_frames"]
+
+JSON_NAME, CSV_NAME = "selection.json", "selection.csv"
+
+Missing = dict[FrameKey, list[tuple[str, int]]]
+"""Image -> files that it is to be written to, with its time stamp."""
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """Files that were written, or were there.
+
+    Attributes:
+        adapt: frames to adapt on, in order of time.
+        held_out: frames to judge on, in order of time.
+        pairs: a held-out frame and the image right after it.
+        rejected: small pictures of a few rejected frames, with the reason.
+    """
+
+    adapt: tuple[Path, ...]
+    held_out: tuple[Path, ...]
+    pairs: tuple[tuple[Path, Path], ...]
+    rejected: tuple[tuple[Path, str], ...]
+
+
+def extract_frames(
+    recordings: Recordings,
+    selection: Selection,
+    folder: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> Extraction:
+    """Write `adapt/`, `held_out/` and `neighbours/` as PNG, `rejected/` as small JPEG, selection.json and .csv.
+
+    Each file appears whole or not at all, those that are there are left alone: an interrupted call is gone on with by
+    calling again. An image after a held-out frame that does not decode is left out, with its pair.
+
+    Args:
+        recordings: those that were scanned, opened with the same topics.
+        progress: gets the files done and those to be done.
+
+    Raises:
+        DataError: the recordings are not those that were scanned, or the folder cannot be written.
+    """
+    files: dict[str, AnalysedFrame | Neighbour] = {row.file: row.frame for row in selection.rows if row.file}
+    files |= {pair.file: pair for pair in selection.neighbours if pair.file not in files}
+    missing: Missing = defaultdict(list)
+    for file, frame in files.items():
+        if not (folder / file).is_file():
+            missing[frame.key].append((file, frame.stamp_ns))
+    try:
+        undecodable = _write(recordings, missing, folder, lambda left: _report(progress, len(files), left))
+        pairs = tuple(pair for pair in selection.neighbours if pair.file not in undecodable)
+        selection = replace(selection, neighbours=pairs)
+        _write_whole(folder / JSON_NAME, (json.dumps(selection.to_dict(), indent=1) + "\n").encode())
+        _write_whole(folder / CSV_NAME, selection.to_csv().encode())
+    except OSError as error:
+        raise DataError(f"frames cannot be written to '{folder}' ({error.strerror}); make room there") from error
+    return _extraction(selection, folder)
+
+
+def _write(recordings: Recordings, missing: Missing, folder: Path, report: Callable[[int], None]) -> set[str]:
+    """Write the missing files; reading ends with the last of them. Returns those that do not decode."""
+    undecodable: set[str] = set()
+    report(_count(missing))
+    if not missing:
+        return undecodable
+    with closing(recordings.images()) as images:  # type: ignore[type-var]
+        for image in images:
+            places = missing.pop((image.topic, image.number), [])
+            for file, stamp_ns in places:
+                if image.stamp_ns != stamp_ns:
+                    raise _changed(folder)
+                rgb = _decoded(image, file, folder)
+                if rgb is None:
+                    undecodable.add(file)
+                else:
+                    _write_picture(folder / file, rgb)
+            if places:
+                report(_count(missing))
+            if not missing:
+                return undecodable
+    raise _changed(folder)
+
+
+def _decoded(image: RecordedImage, file: str, folder: Path) -> UInt8Array | None:
+    try:
+        return image.decode()
+    except ImageError:
+        if not file.startswith(f"{NEIGHBOURS}/"):  # it was decoded when it was analysed
+            raise _changed(folder) from None
+        return None
+
+
+def _count(missing: Missing) -> int:
+    return sum(len(places) for places in missing.values())
+
+
+def _changed(folder: Path) -> DataError:
+    return DataError(
+        f"the recordings hold other images than those that frames were selected from; delete '{folder}' and start again"
+    )
+
+
+def _write_picture(path: Path, rgb: UInt8Array) -> None:
+    if path.suffix == ".jpg":
+        rgb = shrink(rgb)
+    _write_whole(path, cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1].tobytes())
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(content)
+    part.replace(path)
+
+
+def _report(progress: Callable[[int, int], None] | None, total: int, left: int) -> None:
+    if progress is not None and total:
+        progress(total - left, total)
+
+
+def _extraction(selection: Selection, folder: Path) -> Extraction:
+    def files(reason: str) -> tuple[Path, ...]:
+        rows = sorted(selection.of(reason), key=lambda row: (row.frame.stamp_ns, row.file))
+        return tuple(folder / row.file for row in rows)
+
+    return Extraction(
+        adapt=files("kept"),
+        held_out=files("held_out"),
+        pairs=tuple((folder / pair.after_file, folder / pair.file) for pair in selection.neighbours),
+        rejected=tuple(
+            (folder / row.file, row.reason) for row in selection.rows if row.file.startswith(f"{REJECTED}/")
+        ),
+    )

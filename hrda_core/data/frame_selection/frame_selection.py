@@ -1,0 +1,212 @@
+"""Choose the frames of a recording to adapt on and those to judge on, and tell of every analysed frame why.
+
+In this order: the end of the recording is held out, frames that show nothing are dropped, then those that show nothing
+new, and of what is left those that together cover it best.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from hrda_core.data.frame_selection.k_centre import k_centre
+from hrda_core.data.frame_selection.selected_frames import REASONS, Neighbour, SelectedFrame, Selection, name_files
+from hrda_core.data.frame_selection.time_split import split_by_time
+from hrda_core.data.scan.camera_scan import AnalysedFrame, CameraScan, FrameKey
+from hrda_core.data.scan.frame_filters import FilterLimits, blurred, defects, descriptors, repeats
+from hrda_core.data.scan.scan import Scan
+from hrda_core.errors import DataError, RecipeError
+
+__all__ = ["SelectionConfig", "coverage_candidates", "select_frames"]
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class SelectionConfig:
+    """How frames are chosen.
+
+    Attributes:
+        budget: most frames to adapt on.
+        held_out: share of each camera's time, from its end, that is judged on; 0..0.9, 0 = none.
+        held_out_budget: most frames to judge on, evenly spaced.
+        gap_s: seconds between the two parts. At 10 m/s two seconds are 20 m.
+        stride_s: least seconds between two frames of a camera to adapt on.
+        neighbours: how many of the held-out frames come with the image right after them, to see masks flicker.
+        neighbour_s: most seconds to that image.
+        minimum: least frames in each part; fewer are refused.
+        limits: of the filters.
+    """
+
+    budget: int = 500
+    held_out: float = 0.25
+    held_out_budget: int = 100
+    gap_s: float = 2.0
+    stride_s: float = 0.5
+    neighbours: int = 32
+    neighbour_s: float = 1.5
+    minimum: int = 4
+    limits: FilterLimits = field(default_factory=FilterLimits)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.held_out <= 0.9:
+            raise RecipeError(f"the held-out share of a recording is 0 to 0.9, not {self.held_out}")
+        for name in ("budget", "held_out_budget", "minimum"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"'{name}' of frame selection is a number of 1 or more, not {getattr(self, name)}")
+        for name in ("gap_s", "stride_s", "neighbours", "neighbour_s"):
+            if not getattr(self, name) >= 0:
+                raise RecipeError(f"'{name}' of frame selection is 0 or more, not {getattr(self, name)}")
+
+
+def coverage_candidates(scan: Scan, config: SelectionConfig) -> tuple[FrameKey, ...]:
+    """Frames that only the budget may drop: the ones whose encoder features `select_frames` can be given."""
+    reasons = _reasons(scan, config)
+    return tuple(frame.key for frame in scan.frames if reasons[frame.key] == "kept")
+
+
+def select_frames(
+    scan: Scan, config: SelectionConfig | None = None, features: Mapping[FrameKey, npt.ArrayLike] | None = None
+) -> Selection:
+    """Choose, deterministically.
+
+    Args:
+        scan: of the recordings.
+        config: None = the defaults.
+        features: vector (D,) of each of the `coverage_candidates`; None = the colour layout of the frames.
+
+    Raises:
+        DataError: too few frames are left to adapt on, or to judge on; the sentence says what became of the others.
+        RecipeError: a candidate has no feature.
+    """
+    config = config or SelectionConfig()
+    reasons = _reasons(scan, config)
+    _keep_to_budget(scan, config, reasons, features)
+    held_out = [frame for frame in _by_time(scan.frames) if reasons[frame.key] == "held_out"]
+    for frame in _all_but(held_out, _evenly(held_out, config.held_out_budget)):
+        reasons[frame.key] = "budget"
+    _check(scan, config, reasons)
+    rows = tuple(SelectedFrame(frame, reasons[frame.key], "") for frame in scan.frames)
+    named, neighbours = name_files(rows, _neighbours(scan, config, reasons))
+    return Selection(named, neighbours, tuple(camera.topic for camera in scan.cameras), scan.begin_ns, scan.span_s)
+
+
+def _reasons(scan: Scan, config: SelectionConfig) -> dict[FrameKey, str]:
+    """Reason of each frame as if there were no budget."""
+    stamps = {
+        camera.topic: np.array([frame.stamp_ns for frame in camera.frames], np.int64)
+        for camera in scan.cameras
+        if camera.frames
+    }
+    parts = split_by_time(stamps, config.held_out, config.gap_s)
+    reasons: dict[FrameKey, str] = {}
+    for camera in scan.cameras:
+        found = dict(zip(camera.frames, defects(camera.frames, config.limits), strict=True))
+        part_of = dict(zip(camera.frames, parts.get(camera.topic, ()), strict=True))
+        whole = _by_time(frame for frame in camera.frames if not found[frame])
+        unsharp = dict(zip(whole, blurred(whole, config.limits), strict=True))
+        for part in ("adapt", "held_out"):
+            frames = [frame for frame in whole if part_of[frame] == part]
+            # A robot sees blurred frames too, so they are judged on, but nothing is to be learnt from them.
+            usable = [frame for frame in frames if part == "held_out" or not unsharp[frame]]
+            reasons |= {frame.key: "blurred" for frame in _all_but(frames, usable)}
+            stride_s = config.stride_s if part == "adapt" else 0.0
+            reasons |= _thinned(usable, stride_s, config.limits, "kept" if part == "adapt" else part)
+        for frame in camera.frames:
+            if part_of[frame] == "gap" and found[frame] != "undecodable":
+                reasons[frame.key] = "gap"
+            elif found[frame]:
+                reasons[frame.key] = found[frame]
+    return reasons
+
+
+def _thinned(
+    frames: Sequence[AnalysedFrame], stride_s: float, limits: FilterLimits, reason: str
+) -> dict[FrameKey, str]:
+    """Frames of a camera in order of time, against the last one that was taken: `stride`, `duplicate`, or `reason`."""
+    reasons: dict[FrameKey, str] = {}
+    last: AnalysedFrame | None = None
+    for frame in frames:
+        # Stamps jitter, so a tenth less than the stride will do.
+        if last is not None and frame.stamp_ns - last.stamp_ns < 0.9e9 * stride_s:
+            reasons[frame.key] = "stride"
+        elif last is not None and repeats(frame, last, limits):
+            reasons[frame.key] = "duplicate"
+        else:
+            reasons[frame.key], last = reason, frame
+    return reasons
+
+
+def _keep_to_budget(
+    scan: Scan,
+    config: SelectionConfig,
+    reasons: dict[FrameKey, str],
+    features: Mapping[FrameKey, npt.ArrayLike] | None,
+) -> None:
+    candidates = [frame for frame in scan.frames if reasons[frame.key] == "kept"]
+    if len(candidates) <= config.budget:
+        return
+    if features is None:
+        points: npt.ArrayLike = descriptors(candidates)
+    else:
+        missing = [frame for frame in candidates if frame.key not in features]
+        if missing:
+            raise RecipeError(
+                f"{len(missing)} of {len(candidates)} frames have no feature, first {missing[0].number} of "
+                f"{missing[0].topic}; give those of coverage_candidates"
+            )
+        points = [np.asarray(features[frame.key], np.float32) for frame in candidates]
+    chosen = [candidates[index] for index in k_centre(points, config.budget)]
+    for frame in _all_but(candidates, chosen):
+        reasons[frame.key] = "budget"
+
+
+def _neighbours(scan: Scan, config: SelectionConfig, reasons: Mapping[FrameKey, str]) -> list[Neighbour]:
+    """Images right after held-out frames, evenly spaced over them."""
+    found = []
+    for camera in scan.cameras:
+        for frame in camera.frames:
+            if reasons[frame.key] == "held_out" and _has_neighbour(camera, frame.number, config.neighbour_s):
+                number = frame.number + 1
+                found.append(Neighbour(camera.topic, number, int(camera.stamps_ns[number]), frame.key))
+    return _evenly(found, config.neighbours)
+
+
+def _has_neighbour(camera: CameraScan, number: int, longest_s: float) -> bool:
+    if number + 1 >= len(camera.stamps_ns) or camera.recording_of[number] != camera.recording_of[number + 1]:
+        return False
+    return bool(0 < camera.stamps_ns[number + 1] - camera.stamps_ns[number] <= 1e9 * longest_s)
+
+
+def _check(scan: Scan, config: SelectionConfig, reasons: Mapping[FrameKey, str]) -> None:
+    counts = Counter(reasons.values())
+    wanted = [("kept", "to adapt on", config.budget)]
+    wanted += [("held_out", "to judge on", config.held_out_budget)] if config.held_out else []
+    for reason, purpose, budget in wanted:
+        if counts[reason] < min(config.minimum, budget):
+            others = ", ".join(f"{name} {counts[name]}" for name in REASONS if counts[name]) or "there is no image"
+            raise DataError(
+                f"of {len(scan.frames)} analysed frames {counts[reason]} are left {purpose} ({others}), at least "
+                f"{config.minimum} are needed; give a longer recording, or one whose frames show a street in motion"
+            )
+
+
+def _by_time(frames: Iterable[AnalysedFrame]) -> list[AnalysedFrame]:
+    return sorted(frames, key=lambda frame: (frame.stamp_ns, frame.topic, frame.number))
+
+
+def _all_but(frames: Sequence[AnalysedFrame], taken: Sequence[AnalysedFrame]) -> list[AnalysedFrame]:
+    keys = {frame.key for frame in taken}
+    return [frame for frame in frames if frame.key not in keys]
+
+
+def _evenly(values: Sequence[Value], most: int) -> list[Value]:
+    """At most so many of them, evenly spaced."""
+    if len(values) <= most:
+        return list(values)
+    return [values[place * len(values) // most] for place in range(most)]

@@ -1,0 +1,207 @@
+"""The outcome of frame selection: every analysed frame with its reason, and the files that frames are written to."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from hrda_core.data.scan.camera_scan import AnalysedFrame, FrameKey
+
+__all__ = [
+    "ADAPT",
+    "HELD_OUT",
+    "NEIGHBOURS",
+    "REASONS",
+    "REJECTED",
+    "Neighbour",
+    "SelectedFrame",
+    "Selection",
+    "name_files",
+]
+
+REASONS = {
+    "kept": "adapted on",
+    "held_out": "judged on",
+    "gap": "too near in time to a frame that is judged on",
+    "undecodable": "does not decode",
+    "dark": "nearly all black",
+    "blown": "nearly all white",
+    "noise": "noise or a plain surface",
+    "blurred": "blurred",
+    "stride": "too soon after another",
+    "duplicate": "nothing moved since another",
+    "budget": "others show the same",
+}
+"""Reason -> what it means."""
+
+ADAPT, HELD_OUT, NEIGHBOURS, REJECTED = "adapt", "held_out", "neighbours", "rejected"
+"""Folders that frames are written to."""
+
+_SHOWN_REASONS = ("dark", "blown", "noise", "blurred", "duplicate")
+_SHOWN_EACH = 3
+
+
+@dataclass(frozen=True, eq=False)
+class SelectedFrame:
+    """An analysed frame and what became of it.
+
+    Attributes:
+        frame: the frame.
+        reason: one of `REASONS`.
+        file: where it is written, relative; empty = nowhere.
+    """
+
+    frame: AnalysedFrame
+    reason: str
+    file: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; those of a frame that does not decode are None."""
+        frame, quality = self.frame, self.frame.quality
+        names = ("luminance", "dark", "blown", "sharpness", "structure", "motion")
+        values = {name: None if quality is None else _finite(getattr(quality, name)) for name in names}
+        return {
+            "topic": frame.topic,
+            "number": frame.number,
+            "stamp_ns": frame.stamp_ns,
+            "recording": str(frame.recording),
+            "reason": self.reason,
+            "cause": frame.cause,
+            "file": self.file,
+            **values,
+        }
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """The image right after a held-out frame.
+
+    Attributes:
+        topic, number, stamp_ns: of the image.
+        after: the held-out frame.
+        file, after_file: where both are written, relative.
+    """
+
+    topic: str
+    number: int
+    stamp_ns: int
+    after: FrameKey
+    file: str = ""
+    after_file: str = ""
+
+    @property
+    def key(self) -> FrameKey:
+        """What tells it from all other images."""
+        return self.topic, self.number
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """What was chosen.
+
+    Attributes:
+        rows: all analysed frames, camera by camera in the order of reading.
+        neighbours: images after some of the held-out frames.
+        cameras: topics.
+        begin_ns: first time stamp of the recordings.
+        span_s: seconds of recording.
+    """
+
+    rows: tuple[SelectedFrame, ...]
+    neighbours: tuple[Neighbour, ...]
+    cameras: tuple[str, ...]
+    begin_ns: int
+    span_s: float
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Frames by reason, all reasons."""
+        counts = Counter(row.reason for row in self.rows)
+        return {reason: counts[reason] for reason in REASONS}
+
+    def of(self, reason: str) -> list[SelectedFrame]:
+        """Frames of a reason."""
+        return [row for row in self.rows if row.reason == reason]
+
+    def table(self) -> str:
+        """Counts by reason as text, reasons without a frame left out."""
+        lines = [f"{len(self.rows)} analysed frames of {self.span_s:.0f} s, {', '.join(self.cameras)}"]
+        for reason, count in self.counts.items():
+            if count:
+                lines.append(f"  {reason:<12}{count:>7}  {100 * count / len(self.rows):5.1f} %  {REASONS[reason]}")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values: `counts`, `frames` (how many), `cameras`, `span_s`, `rows`, `neighbours`."""
+        return {
+            "counts": self.counts,
+            "frames": len(self.rows),
+            "cameras": list(self.cameras),
+            "begin_ns": self.begin_ns,
+            "span_s": self.span_s,
+            "rows": [row.to_dict() for row in self.rows],
+            "neighbours": [
+                {"stamp_ns": pair.stamp_ns, "topic": pair.topic, "file": pair.file, "after_file": pair.after_file}
+                for pair in self.neighbours
+            ],
+        }
+
+    def to_csv(self) -> str:
+        """A line an analysed frame."""
+        text = io.StringIO()
+        rows = [row.to_dict() for row in self.rows]
+        writer = csv.DictWriter(text, rows[0] if rows else (), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
+
+
+def name_files(
+    rows: Sequence[SelectedFrame], neighbours: Sequence[Neighbour]
+) -> tuple[tuple[SelectedFrame, ...], tuple[Neighbour, ...]]:
+    """Give each chosen frame its file, and a few rejected ones too. No two frames share one."""
+    taken: set[str] = set()
+    shown = _examples(rows)
+    named = []
+    for row in rows:
+        folder = {"kept": ADAPT, "held_out": HELD_OUT}.get(row.reason, REJECTED if row.frame.key in shown else "")
+        named.append(replace(row, file=_file(folder, row.frame, taken) if folder else ""))
+    files = {row.frame.key: row.file for row in named}
+    held_out = {row.frame.key for row in named if row.reason == "held_out"}
+    pairs = [
+        replace(
+            pair,
+            file=files[pair.key] if pair.key in held_out else _file(NEIGHBOURS, pair, taken),
+            after_file=files[pair.after],
+        )
+        for pair in neighbours
+    ]
+    return tuple(named), tuple(pairs)
+
+
+def _examples(rows: Sequence[SelectedFrame]) -> set[FrameKey]:
+    """A few frames of each reason that can be seen in a picture, from all over the recording."""
+    keys: set[FrameKey] = set()
+    for reason in _SHOWN_REASONS:
+        found = [row.frame.key for row in rows if row.reason == reason]
+        keys |= {found[place * len(found) // _SHOWN_EACH] for place in range(_SHOWN_EACH) if found}
+    return keys
+
+
+def _file(folder: str, frame: AnalysedFrame | Neighbour, taken: set[str]) -> str:
+    # Topics hold no "-", so two topics never become one name; a clock that was set back gives a stamp twice.
+    name = f"{folder}/{frame.topic.strip('/').replace('/', '-')}_{frame.stamp_ns}"
+    if name in taken:
+        name = f"{name}_{frame.number}"
+    taken.add(name)
+    return f"{name}.{'jpg' if folder == REJECTED else 'png'}"
+
+
+def _finite(value: float) -> float | None:
+    return round(value, 5) if math.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""Packs: compact labelled sources of a few hundred images."""

@@ -1,0 +1,235 @@
+"""Writes source packs: into `PACK.part` first, and in place of an older pack only when the new one is whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from hrda_core.data.image_files import UInt8Array
+from hrda_core.data.packs.format import (
+    FIRST_LINE,
+    FORMAT_VERSION,
+    HELD_OUT,
+    IMAGES,
+    LABELS,
+    MANIFEST,
+    MIN_SHARE,
+    README,
+    TRAIN,
+    PackImage,
+    is_pack,
+    sha256,
+)
+from hrda_core.errors import DataError, require
+from hrda_core.labels import IGNORE_LABEL, LabelSpace
+
+__all__ = ["PackWriter", "check_replaceable"]
+
+_QUALITY = 95
+_OURS = {MANIFEST, README, IMAGES, LABELS, f"{TRAIN}.txt", f"{HELD_OUT}.txt"}
+
+
+def check_replaceable(out: Path) -> None:
+    """Refuse to write a pack where something else is.
+
+    Raises:
+        DataError: `out` exists and is neither empty nor a pack, or holds files that are none of a pack's.
+    """
+    if not out.exists():
+        return
+    there = {entry.name for entry in out.iterdir()} if out.is_dir() else {out.name}
+    if there and not is_pack(out):
+        raise DataError(f"'{out}' exists and is not a source pack; choose another folder for the pack")
+    if foreign := sorted(there - _OURS):
+        raise DataError(f"the pack '{out}' would be replaced, but it also holds '{foreign[0]}'; move that away first")
+
+
+class PackWriter:
+    """A pack in the making.
+
+    Args:
+        out: where the pack goes.
+        space: classes of the labels.
+        long_side: larger images are shrunk to this, pixels; 0 = never.
+        keep: go on with what an unfinished earlier run left in `part`; otherwise that is removed.
+
+    Attributes:
+        part: folder of the unfinished pack.
+
+    Raises:
+        DataError: `out` must not be replaced (see `check_replaceable`), or cannot be written.
+    """
+
+    def __init__(self, out: Path, space: LabelSpace, *, long_side: int, keep: bool = False) -> None:
+        check_replaceable(out)
+        self.part = out.with_name(out.name + ".part")
+        self._out, self._space, self._long_side = out, space, long_side
+        try:
+            if self.part.exists() and not keep:
+                shutil.rmtree(self.part)
+            for folder in (IMAGES, LABELS):
+                (self.part / folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._cannot_write(error) from error
+
+    def add(self, name: str, part: str, rgb: UInt8Array, labels: UInt8Array) -> PackImage:
+        """Write an image and its labels.
+
+        Args:
+            name: of the files, unique in the pack.
+            part: `"train"` or `"held_out"`.
+            rgb: uint8 (H, W, 3).
+            labels: uint8 (H, W), class ids of the label space or 255.
+
+        Raises:
+            DataError: an id that is no class, or the files cannot be written.
+        """
+        native = labels.shape
+        rgb, labels = _shrink(rgb, labels, self._long_side)
+        histogram = np.bincount(labels.reshape(-1), minlength=256)
+        if outside := [int(i) for i in np.flatnonzero(histogram[:IGNORE_LABEL]) if i >= len(self._space)]:
+            raise DataError(
+                f"the labels of '{name}' hold ids {outside[:5]}; expected classes of '{self._space.name}' "
+                f"(0..{len(self._space) - 1}) or {IGNORE_LABEL}"
+            )
+        image_path = self.part / IMAGES / f"{name}.jpg"
+        label_path = self.part / LABELS / f"{name}.png"
+        bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+        self._write(image_path, cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes())
+        self._write(label_path, cv2.imencode(".png", labels)[1].tobytes())
+        return PackImage(
+            name=name,
+            part=part,
+            size=(labels.shape[0], labels.shape[1]),
+            native_size=(native[0], native[1]),
+            pixels=tuple(int(count) for count in histogram[: len(self._space)]),
+            ignored=int(histogram[IGNORE_LABEL]),
+            image_bytes=image_path.stat().st_size,
+            label_bytes=label_path.stat().st_size,
+            image_sha256=sha256(image_path),
+            label_sha256=sha256(label_path),
+        )
+
+    def finish(self, images: Sequence[PackImage], facts: Mapping[str, Any]) -> None:
+        """Write lists, README and `pack.yaml`, and put the pack in place.
+
+        Args:
+            images: of the pack, in its order.
+            facts: entries of `pack.yaml`: kind, name, licence, origin, whole, notes, command.
+
+        Raises:
+            DataError: a file cannot be written; an older pack is then as it was.
+        """
+        scales = [image.size[1] / image.native_size[1] for image in images]
+        areas = [image.size[0] * image.size[1] for image in images]
+        manifest = {
+            "format_version": FORMAT_VERSION,
+            **facts,
+            "label_space": self._space.to_dict(),
+            "long_side": self._long_side,
+            "scale": round(float(np.median(scales)), 6),
+            "rcs_min_pixels": round(MIN_SHARE * float(np.median(areas))),
+            "images": [image.to_dict() for image in images],
+        }
+        for part in (TRAIN, HELD_OUT):
+            names = [f"{image.name}.jpg" for image in images if image.part == part]
+            self._write(self.part / f"{part}.txt", ("\n".join(names or ["# no image"]) + "\n").encode())
+        self._write(self.part / README, _readme(manifest).encode())
+        yaml = require("yaml", "train")
+        dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+        text = yaml.dump(
+            manifest, Dumper=dumper, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True
+        )
+        self._write(self.part / MANIFEST, f"{FIRST_LINE}\n{text}".encode())
+        try:
+            for entry in self.part.iterdir():  # notes of whoever fills the pack
+                if entry.name not in _OURS:
+                    entry.unlink()
+            _put_in_place(self.part, self._out)
+        except OSError as error:
+            raise self._cannot_write(error) from error
+
+    def discard(self) -> None:
+        """Remove the unfinished pack."""
+        shutil.rmtree(self.part, ignore_errors=True)
+
+    def _write(self, path: Path, content: bytes) -> None:
+        try:
+            path.write_bytes(content)
+        except OSError as error:
+            raise self._cannot_write(error) from error
+
+    def _cannot_write(self, error: OSError) -> DataError:
+        return DataError(
+            f"the pack '{self._out}' cannot be written ({error.strerror or error}); free space or give another folder. "
+            f"What was there before is unchanged"
+        )
+
+
+def _shrink(rgb: UInt8Array, labels: UInt8Array, long_side: int) -> tuple[UInt8Array, UInt8Array]:
+    height, width = labels.shape
+    factor = long_side / max(height, width) if long_side else 1.0
+    if factor >= 1:
+        return rgb, labels
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    # The exact variant samples at pixel centres, as INTER_AREA does; the plain one shifts labels by half a pixel.
+    return (
+        np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8),
+        np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8),
+    )
+
+
+def _put_in_place(part: Path, out: Path) -> None:
+    if not out.exists():
+        part.replace(out)
+        return
+    old = out.with_name(out.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    out.replace(old)
+    try:
+        part.replace(out)
+    except OSError:
+        old.replace(out)
+        raise
+    shutil.rmtree(old)
+
+
+def _readme(manifest: Mapping[str, Any]) -> str:
+    held_out = sum(image["part"] == HELD_OUT for image in manifest["images"])
+    count, origin = len(manifest["images"]), manifest["origin"]
+    kind = (
+        "Labels are a model's own predictions where it was sure, and 255 (not labelled) elsewhere."
+        if manifest["kind"] == "pseudo"
+        else f"Labels are class ids of `{manifest['label_space']['name']}`; 255 = not labelled."
+    )
+    side = f"shrunk to at most {manifest['long_side']} pixels" if manifest["long_side"] else "of original size"
+    facts = "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in origin.items())
+    notes = "".join(f"\n{note}\n" for note in manifest["notes"])
+    return f"""# {manifest["name"]}
+
+A source pack of hrda_ros: {count} images, {held_out} of them held out for measuring. {kind}
+
+{facts}
+- images: JPEG of quality {_QUALITY}, {side}; factor {manifest["scale"]:g}
+- command: `{manifest["command"] or "none"}`
+{notes}
+**Licence of the images and labels:** {manifest["licence"]}. A pack is an excerpt: the terms of its origin hold for it.
+
+`pack.yaml` lists every image with its sizes, class counts and sha256. As the source of a training recipe:
+
+```yaml
+source:
+  name: {json.dumps(manifest["name"], ensure_ascii=False)}
+  images: PACK/images
+  labels: PACK/labels
+  names: PACK/train.txt
+  licence: {json.dumps(manifest["licence"], ensure_ascii=False)}
+  rcs_min_pixels: {manifest["rcs_min_pixels"]}
+```
+"""

@@ -1,0 +1,1 @@
+"""Camera recordings (rosbag2, MCAP, ROS 1 bags) as frames."""

@@ -1,0 +1,188 @@
+"""Write masks as a rosbag2 recording, beside the camera images that they belong to. Needs the package rosbags.
+
+Every mask has the header of its camera image and is logged at the image's time, so both recordings lie on one time
+line and play together. Chunks are compressed: masks shrink about thirtyfold.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from hrda_core.errors import DataError, require
+
+__all__ = ["CameraImage", "MaskBagWriter", "camera_names"]
+
+UInt8Array = npt.NDArray[np.uint8]
+
+_IMAGE, _TEXT = "sensor_msgs/msg/Image", "std_msgs/msg/String"
+_VERSION = 8  # of the recording; what rosbag2 of Humble, Jazzy and Kilted all read
+_ENCODINGS = {2: "mono8", 3: "rgb8"}
+"""Number of an array's dimensions -> encoding of its message."""
+
+
+class CameraImage(Protocol):
+    """What is needed of a recorded image; `hrda_core.data.recordings.recordings.RecordedImage` has it."""
+
+    @property
+    def topic(self) -> str:
+        """Where it was published."""
+
+    @property
+    def log_ns(self) -> int:
+        """Time in the recording, ns."""
+
+    @property
+    def message_type(self) -> str:
+        """`sensor_msgs/msg/Image` or `sensor_msgs/msg/CompressedImage`."""
+
+    @property
+    def raw(self) -> bytes:
+        """The message as serialised."""
+
+    @property
+    def schema_is_ros1(self) -> bool:
+        """Serialised by ROS 1, not as CDR."""
+
+
+def camera_names(topics: Sequence[str]) -> dict[str, str]:
+    """Topic of images -> name of the camera, below which its masks are published.
+
+    The image transport and a last part such as `image_raw` are left out: `/camera/front/image_raw/compressed` is
+    `/camera/front`. Where that gives two topics the same name, all keep their whole topic.
+    """
+    names = {topic: _camera(topic) for topic in topics}
+    if len(set(names.values())) < len(names):
+        return {topic: "/" + topic.strip("/") for topic in names}
+    return names
+
+
+def _camera(topic: str) -> str:
+    name = "/" + topic.strip("/").removesuffix("/compressed")
+    parent, last = posixpath.split(name)
+    return parent.rstrip("/") if last.startswith("image") else name
+
+
+class MaskBagWriter:
+    """A new recording with `CAMERA/segmentation/NAME` for every mask name and a latched `label_info`.
+
+    A context manager: after an error the file is closed without an index.
+
+    Args:
+        path: folder of the recording; must not exist.
+        cameras: topic of images -> name of the camera, see `camera_names`.
+        label_info: JSON text about the class ids, see `hrda_core.inference.label_info`.
+
+    Raises:
+        DataError: the folder exists.
+        MissingPackageError: rosbags is not installed.
+    """
+
+    def __init__(self, path: Path, cameras: Mapping[str, str], label_info: str) -> None:
+        rosbag2, typesys = require("rosbags.rosbag2", "bag"), require("rosbags.typesys", "bag")
+        if path.exists():
+            raise DataError(f"the recording '{path}' exists already; give a path that is free")
+        self._store = typesys.get_typestore(typesys.Stores.ROS2_HUMBLE)
+        self._cameras, self._label_info = cameras, label_info
+        self._connections: dict[tuple[str, str], Any] = {}
+        self._writer = rosbag2.Writer(path, version=_VERSION, storage_plugin=rosbag2.StoragePlugin.MCAP)
+        self._writer.set_compression(rosbag2.CompressionMode.STORAGE, rosbag2.CompressionFormat.ZSTD)
+        self._writer.open()
+
+    def write_masks(self, image: CameraImage, masks: Mapping[str, UInt8Array]) -> None:
+        """Add the masks of an image.
+
+        Args:
+            image: whose header and time they get; its topic is one of `cameras`.
+            masks: last part of the topic -> uint8 (H, W), written as mono8, or (H, W, 3) RGB, written as rgb8.
+        """
+        base = f"{self._cameras[image.topic]}/segmentation"
+        if (f"{base}/label_info", _TEXT) not in self._connections:
+            self._write_label_info(f"{base}/label_info", image.log_ns)
+        types, header = self._store.types, self._header(image)
+        for name, pixels in masks.items():
+            message = types[_IMAGE](
+                header=header,
+                height=pixels.shape[0],
+                width=pixels.shape[1],
+                encoding=_ENCODINGS[pixels.ndim],
+                is_bigendian=0,
+                step=int(np.prod(pixels.shape[1:])),
+                data=np.ascontiguousarray(pixels).reshape(-1),
+            )
+            self._write(f"{base}/{name}", _IMAGE, image.log_ns, self._store.serialize_cdr(message, _IMAGE))
+
+    def copy_image(self, image: CameraImage) -> None:
+        """Add the camera image itself, on its topic.
+
+        One of ROS 1 becomes a message of ROS 2; where its bytes are no such message it is left out.
+        """
+        raw: bytes | memoryview = image.raw
+        if image.schema_is_ros1:
+            try:
+                raw = self._store.ros1_to_cdr(raw, image.message_type)
+            except require("rosbags.serde", "bag").SerdeError:
+                return
+        self._write("/" + image.topic.strip("/"), image.message_type, image.log_ns, raw)
+
+    def close(self) -> None:
+        """Write the index and the metadata."""
+        self._writer.close()
+
+    def __enter__(self) -> MaskBagWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._writer.abort()
+
+    def _header(self, image: CameraImage) -> Any:
+        types = self._store.types
+        sec, nanosec, frame_id = _read_header(image.raw, image.schema_is_ros1)
+        return types["std_msgs/msg/Header"](
+            stamp=types["builtin_interfaces/msg/Time"](sec=sec, nanosec=nanosec), frame_id=frame_id
+        )
+
+    def _write_label_info(self, topic: str, log_ns: int) -> None:
+        text = self._store.types[_TEXT](data=self._label_info)
+        self._write(topic, _TEXT, log_ns, self._store.serialize_cdr(text, _TEXT), qos=[_latched()])
+
+    def _write(self, topic: str, kind: str, log_ns: int, data: bytes | memoryview, qos: Sequence[Any] = ()) -> None:
+        key = topic, kind
+        if key not in self._connections:
+            self._connections[key] = self._writer.add_connection(
+                topic, kind, typestore=self._store, offered_qos_profiles=qos
+            )
+        self._writer.write(self._connections[key], log_ns, data)
+
+
+def _latched() -> Any:
+    """QoS of the node's `~/label_info`: a player offers it to late subscribers too."""
+    rosbags = require("rosbags.interfaces", "bag")
+    unlimited = rosbags.QosTime(9223372036, 854775807)
+    return rosbags.Qos(
+        rosbags.QosHistory.KEEP_LAST, 1, rosbags.QosReliability.RELIABLE, rosbags.QosDurability.TRANSIENT_LOCAL,
+        unlimited, unlimited, rosbags.QosLiveliness.AUTOMATIC, unlimited, False,
+    )  # fmt: skip
+
+
+def _read_header(raw: bytes, is_ros1: bool) -> tuple[int, int, str]:
+    """Seconds, nanoseconds and frame_id of a serialised message that begins with a header.
+
+    CDR: four bytes of encapsulation, the second odd where little-endian; text ends with a zero that its length counts.
+    ROS 1: a sequence number in their place, and text without the zero.
+    """
+    order = "<" if is_ros1 or raw[1] & 1 else ">"
+    sec, nanosec, length = struct.unpack_from(f"{order}{'I' if is_ros1 else 'i'}II", raw, 4)
+    return sec, nanosec, bytes(raw[16 : 16 + length]).rstrip(b"\0").decode("utf-8", "replace")

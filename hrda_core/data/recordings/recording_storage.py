@@ -1,0 +1,236 @@
+"""Messages of one storage file (mcap, db3, bag). rosbags reads whole files; what it stops at is salvaged.
+
+A file that does not open is walked through once to list it, which takes as long as reading it.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hrda_core.data.recordings.recording_files import storage_kind, unpacked
+from hrda_core.data.recordings.salvage import mcap_walk, ros1_walk, sqlite_walk
+from hrda_core.data.recordings.salvage.findings import Connection, Findings, Found, unpack
+from hrda_core.errors import HrdaError, require
+
+__all__ = [
+    "StorageFile",
+    "StoredMessage",
+    "TopicInfo",
+    "TopicKey",
+    "list_storage",
+    "open_reader",
+    "read_open",
+    "read_place",
+    "read_storage",
+]
+
+_WALKS: Mapping[str, Callable[..., Iterator[Found]]] = {
+    "mcap": mcap_walk.walk,
+    "db3": sqlite_walk.walk,
+    "bag": ros1_walk.walk,
+}
+# A message compressed for itself begins so; a serialised one cannot.
+_ZSTD_START = b"\x28\xb5\x2f\xfd"
+
+TopicKey = tuple[str, str]
+"""Topic and message type."""
+
+
+@dataclass(frozen=True)
+class TopicInfo:
+    """A topic of recordings.
+
+    Attributes:
+        name, message_type: as recorded; types as ROS 2 spells them.
+        count: messages, those that can be read where a file is damaged; None where that is not known.
+    """
+
+    name: str
+    message_type: str
+    count: int | None
+
+
+@dataclass(frozen=True)
+class StorageFile:
+    """A listed storage file.
+
+    Attributes:
+        path: as on disk.
+        topics: that it holds.
+        start_ns: time of its first message in the recording.
+        written: messages of each topic that were recorded; None where that is not known.
+        opens: rosbags reads it, at least in part.
+        damage: clauses about what is damaged, as far as listing tells.
+        connections: by their number in the file.
+    """
+
+    path: Path
+    topics: tuple[TopicInfo, ...]
+    start_ns: int
+    written: Mapping[TopicKey, int] | None
+    opens: bool = True
+    damage: tuple[str, ...] = ()
+    connections: Mapping[int, Connection] = field(default_factory=dict)
+
+
+class StoredMessage(NamedTuple):
+    """A message as serialised. `place` is where `read_place` finds it again; -1 = by its time, with `open_reader`."""
+
+    topic: str
+    message_type: str
+    is_ros1: bool
+    log_ns: int
+    raw: bytes
+    place: int
+
+
+def open_reader(path: Path) -> Any:
+    """rosbags' open reader of one unpacked storage file; closed by `close()`.
+
+    Raises:
+        Exception: of rosbags, struct, SQLite and others where the file is damaged.
+    """
+    kind = storage_kind(path)
+    reader = require("rosbags.rosbag1" if kind == "bag" else "rosbags.rosbag2", "bag").Reader(path)
+    reader.open()
+    return reader
+
+
+def list_storage(path: Path) -> StorageFile:
+    """Topics, counts and start of a file, whatever its state. A file without any readable message has no topics.
+
+    Raises:
+        MissingPackageError: rosbags is not installed.
+    """
+    damage: list[str] = []
+    with unpacked(path, damage) as storage:
+        try:
+            with closing(open_reader(storage)) as reader:
+                return _list_whole(path, reader, damage)
+        except HrdaError:
+            raise
+        except Exception as error:
+            if not storage.stat().st_size:
+                return StorageFile(path, (), 2**63 - 1, None, False, (*damage, "the file is empty"))
+            return _list_damaged(path, storage, [*damage, f"it does not open ({_one_line(error)})"])
+
+
+def _list_whole(path: Path, reader: Any, damage: list[str]) -> StorageFile:
+    counts: Counter[TopicKey] = Counter()
+    for connection in reader.connections:
+        counts[connection.topic, connection.msgtype] += connection.msgcount
+    topics = tuple(TopicInfo(*key, count) for key, count in counts.items())
+    is_ros1 = storage_kind(path) == "bag"
+    connections = {entry.id: Connection(entry.topic, entry.msgtype, is_ros1) for entry in reader.connections}
+    return StorageFile(path, topics, int(reader.start_time), counts, True, tuple(damage), connections)
+
+
+def _list_damaged(path: Path, storage: Path, damage: list[str]) -> StorageFile:
+    findings, counts, start_ns = Findings(), Counter[int](), 2**63 - 1
+    for found in _WALKS[storage_kind(storage)](storage, findings):
+        counts[found.connection] += 1
+        start_ns = min(start_ns, found.log_ns)
+    kept: Counter[TopicKey] = Counter()
+    written: Counter[TopicKey] = Counter()
+    for number, (topic, kind, _) in findings.connections.items():
+        kept[topic, kind] += counts[number]
+        written[topic, kind] += (findings.written or {}).get(number, 0)
+    unknown = sum(count for number, count in counts.items() if number not in findings.connections)
+    if unknown:
+        damage.append(f"{unknown} messages lost the name of their topic")
+    return StorageFile(
+        path,
+        tuple(TopicInfo(*key, count) for key, count in kept.items()) if sum(kept.values()) else (),
+        start_ns,
+        None if findings.written is None else written,
+        False,
+        (*damage, *findings.damage),
+        dict(findings.connections),
+    )
+
+
+def read_storage(file: StorageFile, wanted: Collection[TopicKey], damage: list[str]) -> Iterator[StoredMessage]:
+    """Messages of some topics in order of their time; of a damaged file in the order of the file.
+
+    Args:
+        file: to read.
+        wanted: topics with their types.
+        damage: gets clauses about what is damaged.
+    """
+    with unpacked(file.path, []) as storage:
+        damage += file.damage
+        if not file.topics:
+            return
+        if not file.opens:
+            yield from _salvaged(storage, Findings(dict(file.connections)), wanted, damage)
+            return
+        given: dict[str, array[int]] = defaultdict(lambda: array("q"))
+        try:
+            with closing(open_reader(storage)) as reader:
+                for message in read_open(reader, storage, wanted, damage):
+                    given[message.topic].append(message.log_ns)
+                    yield message
+            missing = sum((file.written or {}).get(key, 0) for key in wanted) - sum(map(len, given.values()))
+            if missing <= 0:
+                return
+            damage.append(f"{missing} messages of its index are not there")
+        except HrdaError:
+            raise
+        except Exception as error:  # rosbags lets struct, zstd, SQLite and file errors through as they are
+            damage.append(_one_line(error))
+        findings, before = Findings(dict(file.connections)), {topic: Counter(times) for topic, times in given.items()}
+        for message in _salvaged(storage, findings, wanted, damage):
+            if before.get(message.topic, Counter())[message.log_ns]:
+                before[message.topic][message.log_ns] -= 1
+            else:
+                yield message
+        damage += findings.damage
+
+
+def read_open(
+    reader: Any, storage: Path, wanted: Collection[TopicKey], damage: list[str], log_ns: int | None = None
+) -> Iterator[StoredMessage]:
+    """Messages of some topics by time, read with the reader of `open_reader`; with `log_ns` those of that time only."""
+    is_ros1 = storage_kind(storage) == "bag"
+    chosen = [entry for entry in reader.connections if (entry.topic, entry.msgtype) in wanted]
+    if not chosen:  # would mean all
+        return
+    stop = None if log_ns is None else log_ns + 1
+    for connection, time, raw in reader.messages(chosen, start=log_ns, stop=stop):
+        yield from _plain(StoredMessage(connection.topic, connection.msgtype, is_ros1, time, raw, -1), damage)
+
+
+def read_place(file: StorageFile, storage: Path, wanted: Collection[TopicKey], place: int) -> Iterator[StoredMessage]:
+    """Messages of some topics at a place (`StoredMessage.place`) of a file that is unpacked at `storage`."""
+    return _salvaged(storage, Findings(dict(file.connections)), wanted, [], place)
+
+
+def _salvaged(
+    storage: Path, findings: Findings, wanted: Collection[TopicKey], damage: list[str], place: int | None = None
+) -> Iterator[StoredMessage]:
+    """As `read_storage`, past all damage; the connections are known."""
+    numbers = {number for number, (topic, kind, _) in findings.connections.items() if (topic, kind) in wanted}
+    for found in _WALKS[storage_kind(storage)](storage, findings, numbers, place):
+        entry = findings.connections[found.connection]
+        yield from _plain(StoredMessage(*entry, found.log_ns, found.raw, found.place), damage)
+
+
+def _plain(message: StoredMessage, damage: list[str]) -> Iterator[StoredMessage]:
+    """A message without its own compression; nothing where it does not unpack."""
+    if not message.raw.startswith(_ZSTD_START):
+        yield message
+        return
+    try:
+        yield message._replace(raw=unpack("zstd", message.raw))
+    except Exception as error:
+        damage.append(f"the message at {message.log_ns / 1e9:.9f} s does not unpack ({_one_line(error)})")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

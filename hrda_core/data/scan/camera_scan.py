@@ -1,0 +1,162 @@
+"""What a pass over a recording keeps of one camera: all time stamps, and the numbers of a few frames a second."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from hrda_core.data.image_files import UInt8Array
+from hrda_core.data.recordings.recorded_image import RecordedImage
+from hrda_core.data.recordings.thinned_image import ThinnedImage, decode_thinned, encoding_of
+from hrda_core.data.scan.frame_quality import ROWS, FloatArray, FrameQuality, measure, motion_between, shrink, view_of
+from hrda_core.errors import ImageError
+
+__all__ = ["AnalysedFrame", "CameraPass", "CameraScan", "FrameKey", "Picture"]
+
+FrameKey = tuple[str, int]
+"""Topic, and number among the images of the topic."""
+
+# Stamps of a regular camera jitter: a frame that comes a tenth of the period early is taken.
+_EARLY = 0.1
+_JPEG_QUALITY = 80
+
+
+@dataclass(frozen=True, eq=False)
+class AnalysedFrame:
+    """A frame that was decoded and measured.
+
+    Attributes:
+        topic, number, stamp_ns, recording: as of the `RecordedImage`.
+        quality: its numbers; None where it does not decode.
+        cause: why it does not decode, as of `ImageError`; else empty.
+    """
+
+    topic: str
+    number: int
+    stamp_ns: int
+    recording: Path
+    quality: FrameQuality | None
+    cause: str = ""
+
+    @property
+    def key(self) -> FrameKey:
+        """What tells it from all other frames."""
+        return self.topic, self.number
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A small picture of a frame: JPEG, `frame_quality.WIDTH` wide."""
+
+    stamp_ns: int
+    jpeg: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class CameraScan:
+    """What a pass kept of a camera.
+
+    Attributes:
+        topic, message_type: as recorded.
+        encodings: encodings or formats that the analysed messages name, in order of appearance.
+        sizes: (width, height) of the analysed frames, in order of appearance.
+        stamps_ns: int64 (N,), time of all images, indexed by their number.
+        recording_of: int64 (N,), number of the recording of all images.
+        frames: the analysed frames, in the order of reading.
+        pictures: some of them, evenly spaced.
+    """
+
+    topic: str
+    message_type: str
+    encodings: tuple[str, ...]
+    sizes: tuple[tuple[int, int], ...]
+    stamps_ns: npt.NDArray[np.int64]
+    recording_of: npt.NDArray[np.int64]
+    frames: tuple[AnalysedFrame, ...]
+    pictures: tuple[Picture, ...]
+
+
+class CameraPass:
+    """Takes a camera's images one by one, in the order of reading: each to `note`, some of them to `analyse`.
+
+    Args:
+        topic, message_type: of the camera.
+        period_s: time between two analysed frames.
+        pictures: how many pictures are kept at least, if there are as many analysed frames; at most twice that.
+    """
+
+    def __init__(self, topic: str, message_type: str, period_s: float, pictures: int) -> None:
+        self._topic, self._message_type, self._period_ns = topic, message_type, round(1e9 * period_s)
+        self._stamps, self._recording_of = array("q"), array("q")
+        self._due_ns = 0
+        self._frames: list[AnalysedFrame] = []
+        self._view: FloatArray | None = None
+        self._encodings: dict[str, None] = {}
+        self._sizes: dict[tuple[int, int], None] = {}
+        self._pictures = _EvenlySpaced(pictures)
+
+    def note(self, image: RecordedImage, recording: int) -> bool:
+        """Note an image's time, and say whether it is its turn to be analysed."""
+        stamp = image.stamp_ns
+        follows = bool(self._stamps) and self._recording_of[-1] == recording and stamp >= self._stamps[-1]
+        self._stamps.append(stamp)
+        self._recording_of.append(recording)
+        if follows and stamp < self._due_ns - _EARLY * self._period_ns:
+            return False
+        on_time = follows and stamp < self._due_ns + self._period_ns
+        self._due_ns = (self._due_ns if on_time else stamp) + self._period_ns
+        return True
+
+    def analyse(self, image: RecordedImage) -> None:
+        """Decode and measure an image."""
+        quality, cause = None, ""
+        self._encodings.setdefault(encoding_of(image))
+        try:
+            quality = self._measure(decode_thinned(image, ROWS), image.stamp_ns)
+        except ImageError as error:
+            cause = error.cause
+        self._frames.append(AnalysedFrame(image.topic, image.number, image.stamp_ns, image.recording, quality, cause))
+
+    def result(self) -> CameraScan:
+        """All that was noted."""
+        return CameraScan(
+            topic=self._topic,
+            message_type=self._message_type,
+            encodings=tuple(self._encodings),
+            sizes=tuple(self._sizes),
+            stamps_ns=np.array(self._stamps, np.int64),
+            recording_of=np.array(self._recording_of, np.int64),
+            frames=tuple(self._frames),
+            pictures=tuple(self._pictures.kept),
+        )
+
+    def _measure(self, image: ThinnedImage, stamp_ns: int) -> FrameQuality:
+        rgb, width, height = image
+        small = shrink(rgb, width, height)
+        before, self._view = self._view, view_of(small)
+        self._sizes.setdefault((width, height))
+        self._pictures.offer(small, stamp_ns)
+        return measure(rgb, small, float("nan") if before is None else motion_between(before, self._view))
+
+
+class _EvenlySpaced:
+    """Keeps pictures of a stream of unknown length: every one at first, then every second, every fourth and so on."""
+
+    def __init__(self, count: int) -> None:
+        self.kept: list[Picture] = []
+        self._count, self._step, self._offered = count, 1, 0
+
+    def offer(self, small: UInt8Array, stamp_ns: int) -> None:
+        if self._count and self._offered % self._step == 0:
+            bgr = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
+            jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
+            self.kept.append(Picture(stamp_ns, jpeg.tobytes()))
+            if len(self.kept) >= 2 * self._count:
+                self.kept = self.kept[::2]
+                self._step *= 2
+        self._offered += 1

@@ -1,0 +1,140 @@
+"""One pass over recordings that tells what is in them, and that frames are selected by (`frame_selection`).
+
+Every image gives its time stamp, about two frames a second of each camera are decoded and measured. So a pass costs
+little more than reading, and keeps some bytes an image and half a kilobyte an analysed frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hrda_core.data.recordings.recordings import RecordedImage, Recordings, Salvage, TopicInfo
+from hrda_core.data.scan.camera_scan import AnalysedFrame, CameraPass, CameraScan
+from hrda_core.errors import RecipeError
+
+__all__ = ["RecordingSpan", "Scan", "scan"]
+
+_PROGRESS_EVERY = 16
+"""Images between two reports of progress: a call costs more than a time stamp."""
+
+
+@dataclass(frozen=True)
+class RecordingSpan:
+    """A recording that images were read from.
+
+    Attributes:
+        path: file or folder.
+        begin_ns, end_ns: first and last time of an image in the recording.
+        images: how many were read.
+    """
+
+    path: Path
+    begin_ns: int
+    end_ns: int
+    images: int
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from the first image to the last."""
+        return (self.end_ns - self.begin_ns) / 1e9
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """What a pass found.
+
+    Attributes:
+        recordings: those with images of the chosen topics, in the order of reading.
+        cameras: the chosen topics that have images, in the order of `Recordings.cameras`.
+        topics: all topics of all recordings.
+        salvage: what was kept and lost of damaged recordings.
+    """
+
+    recordings: tuple[RecordingSpan, ...]
+    cameras: tuple[CameraScan, ...]
+    topics: tuple[TopicInfo, ...]
+    salvage: tuple[Salvage, ...]
+
+    @property
+    def frames(self) -> tuple[AnalysedFrame, ...]:
+        """Analysed frames of all cameras, camera by camera."""
+        return tuple(frame for camera in self.cameras for frame in camera.frames)
+
+    @property
+    def begin_ns(self) -> int:
+        """First time stamp of an image; 0 where there is no image."""
+        return min((int(camera.stamps_ns.min()) for camera in self.cameras), default=0)
+
+    @property
+    def span_s(self) -> float:
+        """Seconds of recording: those of all recordings added up."""
+        return sum(recording.duration_s for recording in self.recordings)
+
+
+def scan(
+    recordings: Recordings,
+    *,
+    analyse_hz: float = 2.0,
+    pictures: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Scan:
+    """Read all images once.
+
+    Args:
+        recordings: with the topics chosen.
+        analyse_hz: frames a second of each camera that are decoded and measured.
+        pictures: small pictures that are kept of each camera, at least, if it has as many analysed frames.
+        progress: gets the images read and those to be read.
+
+    Raises:
+        RecipeError: `analyse_hz` is not above 0.
+        MissingPackageError: rosbags is not installed.
+    """
+    if not analyse_hz > 0:
+        raise RecipeError(f"{analyse_hz} frames a second cannot be analysed; give a rate above 0, such as 2")
+    spans: dict[Path, _Span] = {}
+    passes = {
+        camera.topic: CameraPass(camera.topic, camera.message_type, 1 / analyse_hz, pictures)
+        for camera in recordings.cameras
+    }
+    # No thread of its own for the analysis: on a busy machine handing over the interpreter costs more than it gains.
+    for image in _reported(recordings, progress):
+        span = spans.setdefault(image.recording, _Span(len(spans), image.log_ns, image.log_ns))
+        span.add(image.log_ns)
+        camera = passes[image.topic]
+        if camera.note(image, span.number):
+            camera.analyse(image)
+    cameras = (camera.result() for camera in passes.values())
+    return Scan(
+        recordings=tuple(RecordingSpan(path, span.begin_ns, span.end_ns, span.images) for path, span in spans.items()),
+        cameras=tuple(camera for camera in cameras if len(camera.stamps_ns)),
+        topics=recordings.topics,
+        salvage=recordings.salvage(),
+    )
+
+
+def _reported(recordings: Recordings, progress: Callable[[int, int], None] | None) -> Iterator[RecordedImage]:
+    """All images; `progress` is told now and then."""
+    total, done = sum(camera.count or 0 for camera in recordings.cameras), 0
+    for done, image in enumerate(recordings.images(), 1):
+        yield image
+        if progress is not None and done % _PROGRESS_EVERY == 0:
+            progress(done, max(done + 1, total))
+    if progress is not None and done:
+        progress(done, done)
+
+
+@dataclass
+class _Span:
+    """A `RecordingSpan` that grows."""
+
+    number: int
+    begin_ns: int
+    end_ns: int
+    images: int = 0
+
+    def add(self, log_ns: int) -> None:
+        self.begin_ns, self.end_ns = min(self.begin_ns, log_ns), max(self.end_ns, log_ns)
+        self.images += 1

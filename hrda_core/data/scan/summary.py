@@ -1,0 +1,117 @@
+"""What `hrda bag info` says of a scan, as plain values: for the JSON file, the text and the page."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hrda_core.data.recordings.recording_files import RecordingFiles, storage_kind
+from hrda_core.data.scan.camera_scan import AnalysedFrame, CameraScan
+from hrda_core.data.scan.camera_timing import Interval, timing
+from hrda_core.data.scan.frame_filters import FilterLimits, blurred, defects
+from hrda_core.data.scan.scan import Scan
+
+__all__ = ["summarise"]
+
+_STORAGE = {"mcap": "mcap", "db3": "sqlite3", "bag": "ROS 1"}
+_LISTED = 5  # gaps and jumps that are named; the rest is a number
+
+
+def summarise(scan: Scan, sources: Sequence[RecordingFiles]) -> dict[str, Any]:
+    """Plain values: `recordings`, `topics`, `cameras`, `salvage`. Times are seconds after the first image.
+
+    Args:
+        sources: files of the recordings, as `find_recordings` lists them.
+    """
+    return {
+        "recordings": [_recording(scan, source) for source in sources],
+        "topics": [
+            {
+                "name": topic.name,
+                "message_type": topic.message_type,
+                "count": topic.count,
+                "rate_hz": _rounded(topic.count / scan.span_s) if topic.count and scan.span_s else None,
+            }
+            for topic in scan.topics
+        ],
+        "cameras": [_camera(camera, scan.begin_ns) for camera in scan.cameras],
+        "salvage": [
+            {"recording": str(entry.recording), "kept": entry.kept, "lost": entry.lost, "reason": entry.reason}
+            for entry in scan.salvage
+        ],
+    }
+
+
+def _recording(scan: Scan, source: RecordingFiles) -> dict[str, Any]:
+    span = next((span for span in scan.recordings if span.path == source.path), None)
+    kinds = dict.fromkeys(_STORAGE[storage_kind(file)] for file in source.files)
+    packed = " zstd" if any(file.suffix.lower() == ".zstd" for file in source.files) else ""
+    return {
+        "path": str(source.path),
+        "storage": ", ".join(kinds) + packed,
+        "files": len(source.files),
+        "bytes": sum(file.stat().st_size for file in source.files),
+        "begin": None if span is None else _utc(span.begin_ns),
+        "duration_s": None if span is None else _rounded(span.duration_s),
+        "images": 0 if span is None else span.images,
+    }
+
+
+def _camera(camera: CameraScan, begin_ns: int) -> dict[str, Any]:
+    times = timing(camera.stamps_ns, camera.recording_of)
+    causes = Counter(frame.cause for frame in camera.frames if frame.quality is None)
+    return {
+        "topic": camera.topic,
+        "message_type": camera.message_type,
+        "encodings": list(camera.encodings),
+        "sizes": [list(size) for size in camera.sizes],
+        "images": len(camera.stamps_ns),
+        "rate_hz": None if times.rate_hz is None else _rounded(times.rate_hz),
+        "gap_count": len(times.gaps),
+        "gaps": [_interval(gap, begin_ns) for gap in times.gaps[:_LISTED]],
+        "jump_back_count": len(times.jumps_back),
+        "jumps_back": [_interval(jump, begin_ns) for jump in times.jumps_back[:_LISTED]],
+        "analysed": len(camera.frames),
+        "undecodable": dict(causes),
+        "shares": _shares(camera.frames),
+        "curves": _curves(camera.frames, begin_ns),
+    }
+
+
+def _shares(frames: Sequence[AnalysedFrame]) -> dict[str, float]:
+    """Share of the decoded frames that frame selection would call so; `still` are those in which nothing moved."""
+    limits = FilterLimits()
+    decoded = sorted((frame for frame in frames if frame.quality is not None), key=lambda frame: frame.stamp_ns)
+    counts = Counter(defects(decoded, limits))
+    counts["blurred"] = sum(blurred(decoded, limits))
+    counts["still"] = sum(frame.quality is not None and frame.quality.motion < limits.still for frame in decoded)
+    names = ("dark", "blown", "noise", "blurred", "still")
+    return {name: _rounded(counts[name] / max(1, len(decoded))) for name in names}
+
+
+def _curves(frames: Sequence[AnalysedFrame], begin_ns: int) -> dict[str, list[float | None]]:
+    """Values of the decoded frames over time; None where there is none."""
+    measured = [(frame.stamp_ns, frame.quality) for frame in frames if frame.quality is not None]
+    curves: dict[str, list[float | None]] = {"time_s": [_rounded((stamp - begin_ns) / 1e9) for stamp, _ in measured]}
+    for name in ("luminance", "sharpness", "motion"):
+        values: npt.NDArray[np.float64] = np.array([getattr(quality, name) for _, quality in measured])
+        curves[name] = [_rounded(value) if math.isfinite(value) else None for value in values]
+    return curves
+
+
+def _interval(interval: Interval, begin_ns: int) -> dict[str, float]:
+    return {"at_s": _rounded((interval.begin_ns - begin_ns) / 1e9), "length_s": _rounded(interval.length_s)}
+
+
+def _utc(time_ns: int) -> str:
+    return datetime.fromtimestamp(time_ns / 1e9, timezone.utc).isoformat(timespec="seconds")
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), 4)

@@ -1,0 +1,1 @@
+"""A trained network made ready for a robot: export, exact folds, precision."""

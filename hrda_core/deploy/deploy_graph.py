@@ -1,0 +1,143 @@
+"""The network of one window plan from camera bytes to class ids, as a module that traces to an ONNX graph.
+
+    uint8 NHWC -> normalise -> context, detail tiles, fusion -> logits -> enlarge -> class ids, confidence (uint8)
+
+`DeployGraph` with a grid serves any image size; `static_graph` fixes the size, which allows tiles that overlap, tiles
+chosen by the context (`topk`), tiles in turn (`rotate`), and everything that wants constant shapes. Needs torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hrda_core.errors import BackendError
+from hrda_core.models.hrda import HRDA
+from hrda_core.models.segmenter import Segmenter
+from hrda_core.window_plan import GRAPH_PLANS, WindowPlan
+from hrda_core.windows.detail_tiles import AllTiles, ChosenTiles, TileFusion, one_hot, place
+
+__all__ = ["DeployGraph", "RotateGraph", "static_graph"]
+
+Triple = tuple[float, ...]
+
+
+class DeployGraph(nn.Module):
+    """Camera bytes to class ids and confidence.
+
+    Args:
+        network: whose modules `logits` runs; kept so that its weights belong to this module.
+        logits: normalised image (1, 3, H, W) -> logits (1, C, h, w).
+        factor: from the grid of the logits to the image.
+        mean, std: normalisation, RGB on the 0..255 scale.
+    """
+
+    def __init__(
+        self, network: nn.Module, logits: Callable[[Tensor], Tensor], factor: float, mean: Triple, std: Triple
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self._logits, self._factor = logits, factor
+        self.mean = nn.Buffer(torch.tensor(mean).view(1, 3, 1, 1))
+        self.std = nn.Buffer(torch.tensor(std).view(1, 3, 1, 1))
+
+    @classmethod
+    def for_any_size(
+        cls, model: HRDA | Segmenter, plan: str, grid: tuple[int, int], mean: Triple, std: Triple
+    ) -> DeployGraph:
+        """The graph of `tiles` (disjoint, by `grid`), `context` or `whole`."""
+        logits, factor = _logits_of_any_size(model, plan, grid)
+        return cls(model, logits, factor, mean, std)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 (1, H, W, 3) RGB -> class ids and confidence, uint8 (1, H, W) each."""
+        return self.finish(self._logits(self.normalise(image)))
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """uint8 (1, H, W, 3) -> float32 (1, 3, H, W)."""
+        # Cast before transposing: TensorRT accepts no other operation on 8-bit integers.
+        pixels = image.to(torch.float32).permute(0, 3, 1, 2)
+        return (pixels - self.mean) / self.std
+
+    def finish(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (1, C, h, w) -> class ids and confidence of the image, uint8 (1, H, W)."""
+        logits = F.interpolate(logits, scale_factor=self._factor, mode="bilinear", align_corners=False)
+        top, labels = logits.max(dim=1)
+        confidence = 1 / torch.exp(logits - top[:, None]).sum(dim=1)  # softmax of the winning class
+        return _to_uint8(labels.to(torch.float32)), _to_uint8(confidence * 255 + 0.5)
+
+
+class RotateGraph(DeployGraph):
+    """Plan `rotate`: a few detail tiles of a video run a frame; the caller keeps what the others gave last.
+
+    Args:
+        model, mean, std: as for `static_graph`.
+        plan: window plan `rotate`; `keep` tiles run.
+    """
+
+    def __init__(self, model: HRDA, plan: WindowPlan, mean: Triple, std: Triple) -> None:
+        super().__init__(model, model.context_logits, model.stride / model.detail_scale, mean, std)
+        self.model = model
+        self.fusion = TileFusion(model, plan)
+
+    def forward(  # type: ignore[override]  # a graph with more inputs
+        self, image: Tensor, tiles: Tensor, memory: Tensor, present: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Segment one frame.
+
+        Args:
+            image: uint8 (1, H, W, 3) RGB.
+            tiles: int64 (keep,), different numbers of the tiles that run.
+            memory: float32 (count, C, h, w), detail logits of earlier frames.
+            present: float32 (count,), 1 for tiles whose memory counts, 0 for tiles that the context fills. Tiles that
+                run count anyway.
+
+        Returns:
+            class ids and confidence, uint8 (1, H, W), and the detail logits of the tiles that ran, float32
+            (keep, C, h, w).
+        """
+        normalised = self.normalise(image)
+        context = self.model.context(normalised)
+        crops = self.fusion.cut(self.model.detail_image(normalised)).index_select(0, tiles)
+        detail = self.model.detail(crops)
+        ran = one_hot(tiles, self.fusion.count)  # (count, keep)
+        here = ran.sum(1)
+        known = torch.maximum(present, here)
+        old = memory * (known - here).view(-1, 1, 1, 1)
+        merged = old + place(ran, detail)
+        labels, confidence = self.finish(self.fusion.some_tiles(context, merged, known))
+        return labels, confidence, detail
+
+
+def static_graph(model: HRDA | Segmenter, plan: WindowPlan, mean: Triple, std: Triple) -> DeployGraph:
+    """The graph of one window plan for images of `plan.padded_height` x `plan.padded_width`.
+
+    Raises:
+        BackendError: the plan does not become a graph, or not for this kind of network.
+    """
+    if plan.name not in GRAPH_PLANS or (plan.name == "whole") != isinstance(model, Segmenter):
+        kind = "a single-scale network" if isinstance(model, Segmenter) else "an HRDA network"
+        raise BackendError(f"window plan '{plan.name}' does not become a graph of {kind}")
+    if isinstance(model, Segmenter) or plan.name == "context":
+        return DeployGraph.for_any_size(model, plan.name, (1, 1), mean, std)
+    if plan.name == "rotate":
+        return RotateGraph(model, plan, mean, std)
+    module = AllTiles(model, plan) if plan.name in ("tiles", "overlap") else ChosenTiles(model, plan)
+    return DeployGraph(module, module, model.stride / model.detail_scale, mean, std)
+
+
+def _logits_of_any_size(
+    model: HRDA | Segmenter, plan: str, grid: tuple[int, int]
+) -> tuple[Callable[[Tensor], Tensor], float]:
+    if isinstance(model, Segmenter):
+        return model, float(model.stride)
+    if plan == "context":
+        return model.context_logits, model.stride / model.context_scale
+    return (lambda image: model(image, grid)), model.stride / model.detail_scale
+
+
+def _to_uint8(x: Tensor) -> Tensor:
+    return x.to(torch.uint8)

@@ -1,0 +1,235 @@
+"""From a trained network to a bundle: ONNX graphs with pre- and post-processing inside, checked against PyTorch.
+
+Each graph takes uint8 (1, H, W, 3) RGB with H and W multiples of the bundle's `multiple_of`, and gives uint8 class ids
+and uint8 confidence, both (1, H, W). Weights are stored in half precision and cast once when the graph is loaded: half
+the file, and the difference is part of the parity check. Needs torch and onnx.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from hrda_core.deploy.deploy_graph import DeployGraph
+from hrda_core.deploy.folding import folded
+from hrda_core.deploy.onnx_writing import trace, with_weights_in_half
+from hrda_core.errors import BackendError, BundleError
+from hrda_core.inference.backends.onnx_backend import OnnxBackend
+from hrda_core.inference.bundle import write_manifest
+from hrda_core.inference.model_card import CARD_NAME, model_card
+from hrda_core.labels import LabelSpace
+from hrda_core.models.hrda import HRDA
+from hrda_core.models.segmenter import Segmenter
+from hrda_core.window_plan import PLAN_NAMES
+
+__all__ = ["ExportSpec", "ParityReport", "export_bundle", "measure_parity"]
+
+MIN_AGREEMENT = 0.999
+"""Share of pixels on which a graph must agree with PyTorch, or the export is refused."""
+
+_OPSET = 17
+"""Newest operator set that TensorRT 8.6 and ONNX Runtime 1.16 both read."""
+
+_ENCODER_STRIDE = 32
+
+UInt8Array = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ExportSpec:
+    """What a bundle says about itself; see docs/bundle.md.
+
+    Attributes:
+        name, preset, label_space, mean, std, long_side: as in `Bundle`.
+        overrides: fields of the preset that were replaced, so that the network can be built again.
+        grid: rows and columns of detail tiles.
+        default_plan: window plan used when none is asked for.
+        provenance: recipe, data, licence, scores; plain values.
+    """
+
+    name: str
+    preset: str
+    label_space: LabelSpace
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    long_side: int
+    overrides: Mapping[str, Any]
+    grid: tuple[int, int]
+    default_plan: str
+    provenance: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """Agreement of a graph with PyTorch.
+
+    Attributes:
+        labels: share of pixels with the same class, 0..1.
+        confidence: largest difference of the confidence, 0..255.
+    """
+
+    labels: float
+    confidence: int
+
+
+def export_bundle(
+    model: HRDA | Segmenter,
+    spec: ExportSpec,
+    folder: Path,
+    sample: UInt8Array,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, ParityReport]:
+    """Write a complete bundle; an existing one is replaced only when the new one is whole.
+
+    Args:
+        model: trained network; it is put into eval mode.
+        folder: where the bundle goes; if it exists it must be a bundle or empty.
+        sample: uint8 (H, W, 3) RGB image for the parity check, at least 128 x 128; best one from the target domain.
+        say: takes one line of progress.
+
+    Returns:
+        agreement with PyTorch by plan.
+
+    Raises:
+        BackendError: a bundle of this network has no such default plan.
+        BundleError: `folder` holds something else, or a graph does not agree with PyTorch.
+    """
+    plans = graph_plans(model)
+    if spec.default_plan not in plans:
+        raise BackendError(f"window plan '{spec.default_plan}' has no ONNX graph for '{spec.name}': {', '.join(plans)}")
+    if folder.exists() and any(folder.iterdir()) and not (folder / "manifest.yaml").exists():
+        raise BundleError(f"'{folder}' exists and is not a bundle; choose another folder for the export")
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    model.eval()
+    reports, graphs, light = {}, {}, folded(model)
+    for plan in plans:
+        grid = spec.grid if plan == "tiles" else (1, 1)
+        file = "model.onnx" if plan == spec.default_plan else f"{plan}.onnx"
+        say(f"exporting window plan '{plan}' to {file}")
+        written, reference = (
+            DeployGraph.for_any_size(network, plan, grid, spec.mean, spec.std).eval() for network in (light, model)
+        )
+        reports[plan] = _write_graph(written, reference, part / file, sample, _multiple_of(model, spec.grid), say)
+        graphs[plan] = {"file": file, "grid": list(grid)}
+        if reports[plan].labels < MIN_AGREEMENT:
+            shutil.rmtree(part)
+            raise BundleError(
+                f"the exported graph '{file}' agrees with PyTorch on {reports[plan].labels:.4%} of the pixels only, "
+                f"expected {MIN_AGREEMENT:.1%}; nothing was written"
+            )
+    (part / "model.safetensors").write_bytes(save({k: _half(v) for k, v in model.state_dict().items()}))
+    manifest = _manifest(model, spec, graphs, reports)
+    (part / CARD_NAME).write_text(model_card(manifest), encoding="utf-8")
+    write_manifest(part, manifest)
+    _replace_folder(part, folder)
+    return reports
+
+
+def _write_graph(
+    graph: DeployGraph,
+    reference: DeployGraph,
+    file: Path,
+    sample: UInt8Array,
+    multiple_of: int,
+    say: Callable[[str], None],
+) -> ParityReport:
+    """Write a graph with weights in half precision, or in single where that moves too many pixels."""
+    whole = _to_onnx(graph, multiple_of)
+    file.write_bytes(with_weights_in_half(whole))
+    report = measure_parity(reference, file, sample, multiple_of)
+    if report.labels < MIN_AGREEMENT:
+        # Dark images have many pixels on which two classes are almost equally probable.
+        say(f"{file.name}: half-precision weights agree on {report.labels:.3%} of the pixels only; kept in single")
+        file.write_bytes(whole.SerializeToString())
+        report = measure_parity(reference, file, sample, multiple_of)
+    return report
+
+
+def graph_plans(model: HRDA | Segmenter) -> tuple[str, ...]:
+    """Window plans that become graphs: `tiles` and `context` of HRDA, `whole` of a single-scale network."""
+    return ("whole",) if isinstance(model, Segmenter) else PLAN_NAMES
+
+
+def measure_parity(graph: DeployGraph, onnx_file: Path, sample: UInt8Array, multiple_of: int) -> ParityReport:
+    """Compare a graph in ONNX Runtime with PyTorch at three image sizes, none of them the size of tracing."""
+    backend = OnnxBackend(onnx_file)
+    same, total, worst = 0, 0, 0
+    for rows, columns in ((2, 2), (3, 5), (6, 8)):
+        image = _tile_to(sample, rows * multiple_of, columns * multiple_of)
+        with torch.inference_mode():
+            labels, confidence = (out.numpy() for out in graph(torch.from_numpy(image)))
+        found_labels, found_confidence = backend(image)
+        same += int((labels == found_labels).sum())
+        total += labels.size
+        worst = max(worst, int(np.abs(confidence.astype(int) - found_confidence.astype(int)).max()))
+    return ParityReport(same / total, worst)
+
+
+def _to_onnx(graph: DeployGraph, multiple_of: int) -> onnx.ModelProto:
+    size = {1: "height", 2: "width"}
+    image = torch.zeros((1, 4 * multiple_of, 7 * multiple_of, 3), dtype=torch.uint8)
+    names = ("labels", "confidence")
+    return trace(graph, {"image": image}, names, opset=_OPSET, any_size=dict.fromkeys(("image", *names), size))
+
+
+def _manifest(
+    model: HRDA | Segmenter, spec: ExportSpec, graphs: Mapping[str, Any], reports: Mapping[str, ParityReport]
+) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "preset": spec.preset,
+        "overrides": dict(spec.overrides),
+        "label_space": spec.label_space.to_dict(),
+        "normalisation": {"mean": list(spec.mean), "std": list(spec.std)},
+        "input": {"multiple_of": _multiple_of(model, spec.grid), "long_side": spec.long_side},
+        "context_scale": 1.0 if isinstance(model, Segmenter) else model.context_scale,
+        "default_plan": spec.default_plan,
+        "graphs": dict(graphs),
+        "parity_with_pytorch": {
+            plan: {"labels": round(report.labels, 6), "confidence": report.confidence}
+            for plan, report in reports.items()
+        },
+        "provenance": dict(spec.provenance),
+    }
+
+
+def _multiple_of(model: HRDA | Segmenter, grid: tuple[int, int]) -> int:
+    """Image sides that put the image, its context and its tiles on the stride-32 grid of the encoders."""
+    if isinstance(model, Segmenter):
+        return _ENCODER_STRIDE
+    context = Fraction(model.context_scale).limit_denominator(64).denominator * _ENCODER_STRIDE
+    return math.lcm(context, math.lcm(*grid) * math.lcm(_ENCODER_STRIDE, model.multiple_of))
+
+
+def _replace_folder(new: Path, folder: Path) -> None:
+    """Put `new` in the place of `folder`; at every moment one of the two is there whole."""
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.replace(old)
+    new.replace(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _tile_to(image: UInt8Array, height: int, width: int) -> UInt8Array:
+    rows, columns = -(-height // image.shape[0]), -(-width // image.shape[1])
+    return np.ascontiguousarray(np.tile(image, (rows, columns, 1))[None, :height, :width])
+
+
+def _half(value: Tensor) -> Tensor:
+    return value.half().contiguous() if value.is_floating_point() else value.contiguous()

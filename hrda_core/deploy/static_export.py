@@ -1,0 +1,325 @@
+"""Add a graph for one image size to a bundle: every plan, precision written in the graph, agreement measured.
+
+Everything is decided when the graph is written: sizes, tiles, how many of them run. Such a graph is faster on a CPU,
+becomes a TensorRT engine, and carries plans that a graph for any size cannot. Needs torch, onnx and onnxruntime.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+
+from hrda_core.deploy.deploy_graph import DeployGraph, RotateGraph, static_graph
+from hrda_core.deploy.folding import folded
+from hrda_core.deploy.half_precision import in_half_precision
+from hrda_core.deploy.network import load_network
+from hrda_core.deploy.onnx_writing import trace, with_constants_folded
+from hrda_core.errors import BackendError, BundleError
+from hrda_core.inference.backends.onnx_backend import OnnxBackend
+from hrda_core.inference.bundle import PRECISIONS, Bundle, GraphSpec, write_manifest
+from hrda_core.inference.image_plan import plan_for_graph, shrunk
+from hrda_core.models.hrda import HRDA
+from hrda_core.models.segmenter import Segmenter
+from hrda_core.window_plan import GRAPH_PLANS, Size, WindowPlan
+from hrda_core.windows.torch_windows import plan_for
+
+__all__ = ["DEFAULT_OPSET", "MIN_AGREEMENT", "StaticReport", "StaticRequest", "export_static"]
+
+DEFAULT_OPSET = 20
+"""Newest operator set that TensorRT 10.3 (JetPack 6) reads."""
+
+MIN_AGREEMENT: Mapping[str, float] = {"fp32": 0.999, "fp16": 0.999, "int8": 0.99}
+"""Share of pixels on which a graph must give PyTorch's class, or the export is refused."""
+
+UInt8Array = npt.NDArray[np.uint8]
+Quantise = Callable[[onnx.ModelProto, Sequence[UInt8Array]], onnx.ModelProto]
+"""From a graph in fp32 and padded images uint8 (1, H, W, 3) to the graph in int8."""
+
+
+@dataclass(frozen=True)
+class StaticRequest:
+    """What graph is wanted.
+
+    Attributes:
+        plan: one of `GRAPH_PLANS`.
+        size: height and width of the camera image, pixels.
+        precision: one of `PRECISIONS`.
+        grid: rows and columns of detail tiles; None = those of the bundle's graph `tiles`.
+        overlap: pixels that neighbouring tiles share at least.
+        keep: `topk`, `rotate`: tiles that run; None = half of them.
+        opset: ONNX operator set.
+        long_side: shrink larger images first, pixels; None = the bundle's value. Whoever uses the graph must shrink
+            alike.
+    """
+
+    plan: str
+    size: Size
+    precision: str = "fp32"
+    grid: tuple[int, int] | None = None
+    overlap: int = 0
+    keep: int | None = None
+    opset: int = DEFAULT_OPSET
+    long_side: int | None = None
+
+
+@dataclass(frozen=True)
+class StaticReport:
+    """What was written, and how it agrees with the network in PyTorch, single precision, nothing folded.
+
+    Attributes:
+        graph: the new graph.
+        images: how many images were compared.
+        agreement: share of pixels with the same class, 0..1.
+        worst_agreement: of the image with the lowest.
+        confidence: largest difference of the confidence where the class is the same, 0..255.
+        nodes: operations in the graph.
+        bytes: size of the file.
+    """
+
+    graph: GraphSpec
+    images: int
+    agreement: float
+    worst_agreement: float
+    confidence: int
+    nodes: int
+    bytes: int
+
+
+def export_static(
+    bundle: Bundle,
+    request: StaticRequest,
+    images: Sequence[UInt8Array],
+    *,
+    quantise: Quantise | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> StaticReport:
+    """Write the graph into the bundle's folder and list it in the manifest. A graph of the same plan, size and
+    precision is replaced. At every moment the bundle on disk is whole.
+
+    Args:
+        images: uint8 (H, W, 3) RGB of any size, best from the target domain; the agreement is measured on them.
+        quantise: makes the int8 graph.
+        say: takes one line of progress.
+
+    Raises:
+        BackendError: the plan does not become a graph of this network, or an option that makes no sense for it.
+        RecipeError: tiles that do not fit into the image.
+        BundleError: the bundle has no weights or cannot be written, or the graph agrees with PyTorch on too few pixels:
+            nothing was written.
+    """
+    _check(bundle, request, images)
+    model = load_network(bundle)
+    assert isinstance(model, HRDA | Segmenter)
+    graph, plan = _cut(bundle, request, model)
+    assert graph.size is not None
+    say(f"tracing plan '{plan.name}' for {graph.size[0]}x{graph.size[1]} pixels")
+    mean, std = bundle.mean, bundle.std
+    reference = static_graph(model, plan, mean, std).eval()
+    written = with_constants_folded(_trace(static_graph(folded(model), plan, mean, std), graph, request.opset))
+    padded = [_fit(image, plan) for image in images]
+    candidates = _in_precision(written, request, padded, quantise)
+    for number, (candidate, note) in enumerate(candidates):
+        onnx.checker.check_model(candidate, full_check=True)
+        data = candidate.SerializeToString()
+        say(f"comparing with PyTorch on {len(padded)} image{'' if len(padded) == 1 else 's'}{note}")
+        results = _compare(reference, data, graph, padded, bundle.path)
+        agreement = float(np.mean([same for same, _ in results]))
+        if agreement >= MIN_AGREEMENT[graph.precision]:
+            return _kept(bundle, graph, candidate, data, results)
+        again = "; trying once more" if number + 1 < len(candidates) else ""
+        say(f"only {agreement:.3%} of the pixels are equal{again}")
+    raise BundleError(
+        f"the graph of plan '{graph.plan}' in {graph.precision} agrees with PyTorch on {agreement:.3%} of the pixels "
+        f"only, expected {MIN_AGREEMENT[graph.precision]:.1%}; nothing was written"
+    )
+
+
+def _in_precision(
+    model: onnx.ModelProto, request: StaticRequest, padded: Sequence[UInt8Array], quantise: Quantise | None
+) -> list[tuple[onnx.ModelProto, str]]:
+    """Graphs in the precision asked for, fastest first, and what is special about each."""
+    if request.precision == "fp32":
+        return [(model, "")]
+    if request.precision == "fp16":
+        careful = in_half_precision(model, first_layers=False)
+        return [(in_half_precision(model), ""), (careful, ", with the encoder's first layers in fp32")]
+    if quantise is None:
+        raise BackendError("int8 needs images of the target domain to calibrate on")
+    return [(quantise(model, padded), "")]
+
+
+def _check(bundle: Bundle, request: StaticRequest, images: Sequence[UInt8Array]) -> None:
+    if request.plan not in GRAPH_PLANS:
+        raise BackendError(
+            f"window plan '{request.plan}' does not become a graph; choose one of {', '.join(GRAPH_PLANS)}"
+        )
+    if request.precision not in PRECISIONS:
+        raise BackendError(f"precision '{request.precision}' is not known; choose one of {', '.join(PRECISIONS)}")
+    if request.plan not in ("tiles", "topk", "rotate") and (request.overlap or request.grid):
+        raise BackendError(f"grid and overlap are for plans with tiles, not for '{request.plan}'; leave them out")
+    if request.plan not in ("topk", "rotate") and request.keep:
+        raise BackendError(f"keep is for the plans topk and rotate, not for '{request.plan}'; leave it out")
+    if not images:
+        raise BackendError("an export needs at least one image to compare the graph with PyTorch")
+    if not _writable(bundle.path):
+        raise BundleError(f"model bundle '{bundle.path}' cannot be written; export into a copy of it (--out FOLDER)")
+
+
+def _writable(folder: Path) -> bool:
+    probe = folder / ".writable.part"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError:
+        return False
+    return True
+
+
+def _cut(bundle: Bundle, request: StaticRequest, model: HRDA | Segmenter) -> tuple[GraphSpec, WindowPlan]:
+    """The graph's entry in the manifest (but for its file) and its window plan."""
+    tiles = bundle.graphs.get("tiles")
+    grid = request.grid or (tiles.grid if tiles else (2, 2))
+    tiled = request.plan in ("tiles", "topk", "rotate")
+    graph = GraphSpec(
+        request.plan,
+        "",
+        grid if tiled else (1, 1),
+        (1, 1),  # of one size; which one, the rule of `plan_for_graph` says
+        request.precision,
+        request.overlap,
+        request.keep or 0,
+    )
+    size = shrunk(*request.size, bundle.long_side if request.long_side is None else request.long_side)
+    plan = plan_for(model, "overlap", *size) if request.plan == "overlap" else plan_for_graph(bundle, graph, *size)
+    memory = None
+    if request.plan == "rotate":
+        assert isinstance(model, HRDA)
+        cell = plan.detail[0].scaled(model.detail_scale / model.stride)
+        memory = len(plan.detail), len(bundle.label_space), cell.height, cell.width
+    return replace(graph, size=(plan.padded_height, plan.padded_width), keep=plan.keep, memory=memory), plan
+
+
+def _trace(module: DeployGraph, graph: GraphSpec, opset: int) -> onnx.ModelProto:
+    inputs = {name: torch.from_numpy(value) for name, value in _blank(graph).items()}
+    outputs = ("labels", "confidence", "detail") if isinstance(module, RotateGraph) else ("labels", "confidence")
+    return trace(module, inputs, outputs, opset=opset)
+
+
+def _blank(graph: GraphSpec) -> dict[str, npt.NDArray[Any]]:
+    assert graph.size is not None
+    feeds: dict[str, npt.NDArray[Any]] = {"image": np.zeros((1, *graph.size, 3), np.uint8)}
+    if graph.memory is not None:
+        feeds["tiles"] = np.arange(graph.keep, dtype=np.int64)
+        feeds["memory"] = np.zeros(graph.memory, np.float32)
+        feeds["present"] = np.zeros(graph.memory[0], np.float32)
+    return feeds
+
+
+def _fit(image: UInt8Array, plan: WindowPlan) -> UInt8Array:
+    """An image as `Predictor` would hand it to the graph, whatever its size is: uint8 (1, H, W, 3)."""
+    fitted = cv2.resize(image, (plan.width, plan.height), interpolation=cv2.INTER_AREA)
+    bottom, right = plan.padded_height - plan.height, plan.padded_width - plan.width
+    return np.ascontiguousarray(np.pad(fitted, ((0, bottom), (0, right), (0, 0)), mode="edge")[None])
+
+
+def _feeds(graph: GraphSpec, padded: Sequence[UInt8Array]) -> Iterator[dict[str, npt.NDArray[Any]]]:
+    """Inputs for each image; plan `rotate` with and without a memory of earlier frames."""
+    blank, random = _blank(graph), np.random.default_rng(0)
+    for number, image in enumerate(padded):
+        feeds = {**blank, "image": image}
+        if graph.memory is not None and number % 2 == 0:
+            feeds["memory"] = random.normal(0, 4, graph.memory).astype(np.float32)
+            feeds["present"] = np.ones(graph.memory[0], np.float32)
+        yield feeds
+
+
+def _compare(
+    reference: DeployGraph, data: bytes, graph: GraphSpec, padded: Sequence[UInt8Array], near: Path
+) -> list[tuple[float, int]]:
+    """Share of equal labels and largest difference in confidence, for each image."""
+    part = near / ".graph.onnx.part"
+    results = []
+    try:
+        part.write_bytes(data)
+        backend = OnnxBackend(part)
+        for feeds in _feeds(graph, padded):
+            with torch.inference_mode():
+                expected = [out.numpy() for out in reference(*(torch.from_numpy(value) for value in feeds.values()))]
+            found = backend.run(feeds)
+            same = expected[0] == found["labels"]
+            apart = np.abs(expected[1].astype(int) - found["confidence"].astype(int))[same]
+            results.append((float(same.mean()), int(apart.max(initial=0))))
+    finally:
+        part.unlink(missing_ok=True)
+    return results
+
+
+def _kept(
+    bundle: Bundle, graph: GraphSpec, written: onnx.ModelProto, data: bytes, results: Sequence[tuple[float, int]]
+) -> StaticReport:
+    """Write the graph into the bundle and say what it is."""
+    assert graph.size is not None
+    digest = hashlib.sha256(data).hexdigest()
+    height, width = graph.size
+    # The name holds the content: the manifest on disk always lists a file that is there, old one or new one.
+    graph = replace(graph, file=f"graphs/{graph.plan}_{height}x{width}_{graph.precision}_{digest[:8]}.onnx")
+    report = StaticReport(
+        graph,
+        len(results),
+        float(np.mean([same for same, _ in results])),
+        min(same for same, _ in results),
+        max(apart for _, apart in results),
+        len(written.graph.node),
+        len(data),
+    )
+    _add(bundle, report, data)
+    return report
+
+
+def _add(bundle: Bundle, report: StaticReport, data: bytes) -> None:
+    """Write file, then manifest, then remove the file that is replaced: the bundle on disk is whole at every moment."""
+    path = bundle.file(report.graph.file)
+    before = {bundle.file(graph.file) for graph in bundle.static_graphs}
+    kept = {bundle.file(graph.file) for graph in _others(bundle, report.graph)} | {path}
+    try:
+        path.parent.mkdir(exist_ok=True)
+        for left in set(path.parent.iterdir()) - before:
+            left.unlink()  # of an export that was interrupted
+        part = path.with_name(path.name + ".part")
+        part.write_bytes(data)
+        part.replace(path)
+        entries = _entries(bundle, report)
+        write_manifest(bundle.path, {**bundle.manifest, "static_graphs": entries}, without=before - kept)
+        for old in before - kept:
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        raise BundleError(
+            f"model bundle '{bundle.path}' could not be written ({error.strerror or error}); it is as it was, make "
+            f"room or choose another folder and export again"
+        ) from error
+
+
+def _entries(bundle: Bundle, report: StaticReport) -> list[dict[str, Any]]:
+    """The manifest's list of static graphs with the new one."""
+    by_file = {str(entry["file"]): entry for entry in bundle.manifest.get("static_graphs", ())}
+    parity = {"labels": round(report.agreement, 6), "confidence": report.confidence, "images": report.images}
+    new = {"plan": report.graph.plan, **report.graph.to_dict(), "parity_with_pytorch": parity}
+    return [*(by_file[graph.file] for graph in _others(bundle, report.graph)), new]
+
+
+def _others(bundle: Bundle, graph: GraphSpec) -> list[GraphSpec]:
+    """Static graphs that stay when `graph` is added."""
+    return [other for other in bundle.static_graphs if _identity(other) != _identity(graph)]
+
+
+def _identity(graph: GraphSpec) -> tuple[Any, ...]:
+    return graph.plan, graph.size, graph.precision

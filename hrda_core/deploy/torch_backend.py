@@ -1,0 +1,230 @@
+"""PyTorch: the bundle's network itself, for research, for plans without a graph, and on GPUs without TensorRT.
+
+The same function as the ONNX graphs: camera bytes to class ids and confidence. On the CPU it runs eagerly. On an NVIDIA
+GPU one frame is one CUDA graph between two copies: static buffers, pinned host memory, an own stream, convolutions
+channels-last in 16 bits. The code for the GPU has been read and type-checked, and has not been run by its authors.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from hrda_core.deploy.deploy_graph import DeployGraph, static_graph
+from hrda_core.deploy.folding import folded
+from hrda_core.deploy.network import load_network
+from hrda_core.deploy.torch_runners import CudaGraphRunner, EagerRunner
+from hrda_core.errors import BackendError, GpuError
+from hrda_core.inference.backends.onnx_backend import default_threads
+from hrda_core.inference.bundle import Bundle, GraphSpec
+from hrda_core.inference.image_plan import plan_for_graph
+from hrda_core.models.hrda import HRDA
+from hrda_core.models.segmenter import Segmenter
+from hrda_core.windows.torch_windows import plan_for, predict_logits
+
+__all__ = ["TORCH_PRECISIONS", "TorchBackend"]
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+UInt8Array = npt.NDArray[np.uint8]
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+TORCH_PRECISIONS = tuple(_DTYPES)
+"""Number formats of convolutions and matrix products; norms and softmax are in fp32 in all of them."""
+
+_OUTPUTS = ("labels", "confidence", "detail")
+
+
+class TorchBackend:
+    """One window plan of one bundle in PyTorch. Not thread-safe: one caller at a time.
+
+    Args:
+        bundle: an open bundle with weights.
+        graph: which plan, grid and size; its file is not read. One without a file (`""`) runs as `predict_logits` runs
+            its plan, `nested` and `slide` included, and takes images of any size.
+        threads: CPU threads, of the whole process while a frame runs; 0 = all cores but one.
+        device: `cpu`, `cuda`, or `auto`: the GPU where PyTorch sees one.
+        precision: `fp32`, `bf16`, or `fp16` (on a GPU).
+        compile: let torch.compile make kernels first, which takes minutes.
+
+    Attributes:
+        description: what runs where.
+        device_name: name of the GPU, or `cpu`.
+        device_seconds: on a GPU, time of the last frame without the copies to and from it; None on the CPU.
+
+    Raises:
+        BackendError: unknown device or precision, no such plan for this network, or one that this machine cannot run.
+        BundleError: the bundle has no weights.
+        GpuError: the GPU's memory is full.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        graph: GraphSpec,
+        *,
+        threads: int = 0,
+        device: str = "auto",
+        precision: str = "fp32",
+        compile: bool = False,
+    ) -> None:
+        place = _device(device)
+        _check_precision(precision, place)
+        self.threads = threads or default_threads()
+        module = _with_products_in(_DTYPES[precision], _network(bundle, graph)).to(place)
+        self.inputs = tuple(inspect.signature(module.forward).parameters)
+        if place.type == "cuda" and precision != "fp32":
+            module = module.to(memory_format=torch.channels_last)
+        run: Callable[..., Sequence[Tensor]] = torch.compile(module) if compile else module
+        self._on_gpu = place.type == "cuda"
+        self._runner: EagerRunner | CudaGraphRunner | None = (
+            CudaGraphRunner(run, place, _DTYPES[precision])
+            if self._on_gpu
+            else EagerRunner(run, _DTYPES[precision], self.threads)
+        )
+        self.device_name = torch.cuda.get_device_name(place) if self._on_gpu else "cpu"
+        self.description = self._describe(precision, compile)
+
+    @property
+    def device_seconds(self) -> float | None:
+        """On a GPU, time of the last frame without copies, seconds."""
+        return None if self._runner is None else self._runner.device_seconds
+
+    @property
+    def device_memory_bytes(self) -> int | None:
+        """On a GPU, most memory that PyTorch held so far in this process."""
+        return int(torch.cuda.max_memory_reserved()) if self._on_gpu else None
+
+    def __call__(self, image: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
+        """See `Backend.__call__`.
+
+        Raises:
+            BackendError: the plan has further inputs, or the image does not fit it.
+            GpuError: the GPU's memory is full.
+        """
+        found = self.run({"image": image})
+        return found["labels"], found["confidence"]
+
+    def run(self, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
+        """See `Backend.run`.
+
+        Raises:
+            BackendError: missing or unknown inputs, or inputs that do not fit the plan.
+            GpuError: the GPU's memory is full.
+        """
+        if self._runner is None:
+            raise BackendError("this back end was closed; open another one")
+        if set(feeds) != set(self.inputs):
+            raise BackendError(f"the plan has the inputs {', '.join(self.inputs)}; found {', '.join(feeds)}")
+        try:
+            outputs = self._runner(
+                [torch.from_numpy(np.require(feeds[name], None, ["C", "W"])) for name in self.inputs]
+            )
+        except torch.cuda.OutOfMemoryError as error:
+            raise GpuError(f"the GPU's memory is full ({_first_line(error)}); use a smaller image or plan") from error
+        except RuntimeError as error:
+            shapes = ", ".join(str(value.shape) for value in feeds.values())
+            raise BackendError(f"PyTorch failed on inputs of shape {shapes}: {_first_line(error)}") from error
+        return dict(zip(_OUTPUTS, outputs, strict=False))
+
+    def close(self) -> None:
+        """Free the network; on a GPU its memory goes back to the driver. Afterwards the back end cannot be called."""
+        self._runner = None
+        if self._on_gpu:
+            torch.cuda.empty_cache()
+
+    def _describe(self, precision: str, compiled: bool) -> str:
+        parts = [f"torch {torch.__version__}"]
+        if self._on_gpu:
+            parts[0] += f" CUDA on {self.device_name}"
+            parts += [precision, "CUDA graph"]
+        else:
+            parts[0] += " CPU"
+            parts += [f"{self.threads} thread{'' if self.threads == 1 else 's'}", precision]
+        return ", ".join([*parts, *(["compiled"] if compiled else [])])
+
+
+class _Windows(nn.Module):
+    """A window plan of `predict_logits`, from camera bytes to class ids and confidence."""
+
+    def __init__(self, model: nn.Module, plan: str, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.deploy = DeployGraph(model, self._logits, 1.0, mean, std)
+        self._plan = plan
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 (1, H, W, 3) RGB -> class ids and confidence, uint8 (1, H, W) each."""
+        labels, confidence = self.deploy(image)
+        return labels, confidence
+
+    def _logits(self, image: Tensor) -> Tensor:
+        # On a CPU one window or crop after the other is quicker and needs the least memory.
+        return predict_logits(self.deploy.network, image, self._plan, max_batch=None if image.is_cuda else 1)
+
+
+def _network(bundle: Bundle, graph: GraphSpec) -> nn.Module:
+    """The function of a graph as a module: uint8 (1, H, W, 3) -> class ids and confidence, uint8 (1, H, W)."""
+    model = load_network(bundle)
+    assert isinstance(model, HRDA | Segmenter)
+    if not graph.file:
+        return _Windows(model, graph.plan, bundle.mean, bundle.std).eval()
+    light = folded(model)
+    if graph.size is None:
+        if graph.plan in ("topk", "rotate"):
+            raise BackendError(f"window plan '{graph.plan}' needs a graph of one image size; export one")
+        return DeployGraph.for_any_size(light, graph.plan, graph.grid, bundle.mean, bundle.std).eval()
+    if graph.plan == "overlap":  # its crops are the network's, not the graph's
+        return static_graph(light, plan_for(model, "overlap", *graph.size), bundle.mean, bundle.std).eval()
+    return static_graph(light, plan_for_graph(bundle, graph, *graph.size), bundle.mean, bundle.std).eval()
+
+
+def _with_products_in(dtype: torch.dtype, module: nn.Module) -> nn.Module:
+    """Convolutions and matrix products in `dtype` under autocast; norms, fusion, softmax and argmax in fp32."""
+    if dtype == torch.float32:
+        return module
+    for part in module.modules():
+        # Cast once here, instead of by autocast in every frame.
+        if not isinstance(part, _NORMS):
+            for parameter in part.parameters(recurse=False):
+                parameter.data = parameter.data.to(dtype)
+        if isinstance(part, HRDA):
+            _float_outputs(part.decode_head.head, part.decode_head.scale_attention)
+        elif isinstance(part, Segmenter):
+            _float_outputs(part.decode_head)
+    return module
+
+
+_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
+
+
+def _float_outputs(*heads: nn.Module | None) -> None:
+    """Class ids and confidence hang on small differences of logits."""
+    for head in heads:
+        if head is not None:
+            head.register_forward_hook(lambda module, inputs, output: output.float())
+
+
+def _device(name: str) -> torch.device:
+    if name not in ("auto", "cpu", "cuda"):
+        raise BackendError(f"device '{name}' is not known; choose one of auto, cpu, cuda")
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise BackendError(
+            "PyTorch sees no NVIDIA GPU here; use device 'cpu', or install a driver and PyTorch for CUDA"
+        )
+    return torch.device("cuda" if there and name != "cpu" else "cpu")
+
+
+def _check_precision(name: str, device: torch.device) -> None:
+    fitting = TORCH_PRECISIONS if device.type == "cuda" else ("fp32", "bf16")
+    if name not in fitting:
+        raise BackendError(f"PyTorch runs on {device.type.upper()} in {' or '.join(fitting)} here, not in '{name}'")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

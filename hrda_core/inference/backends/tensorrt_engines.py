@@ -1,0 +1,224 @@
+"""Engines of a bundle: build the missing one, open the one that is there. The parts of this package put together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from hrda_core.errors import BackendError, ImageError, require
+from hrda_core.inference.backends.onnx_backend import OnnxBackend
+from hrda_core.inference.bundle import Bundle, GraphSpec
+from hrda_core.inference.made_image import golden_image
+from hrda_core.inference.onnx_files import onnx_sha256
+from hrda_core.inference.tensorrt.api import require_tensorrt
+from hrda_core.inference.tensorrt.builder import BuildOptions, build_plan
+from hrda_core.inference.tensorrt.cuda import check_runtime, require_cuda
+from hrda_core.inference.tensorrt.engine_cache import EngineCache, StoredEngine
+from hrda_core.inference.tensorrt.engine_key import describe_engine, describe_machine
+from hrda_core.inference.tensorrt.golden import check_golden, make_golden
+from hrda_core.inference.tensorrt.progress import Progress
+from hrda_core.inference.tensorrt.runner import EngineRunner
+from hrda_core.inference.tensorrt.timing_files import timing_cache
+from hrda_core.nvidia_driver import Driver, require_driver
+from hrda_core.whole_files import cache_folder
+
+__all__ = ["OpenEngine", "engine_folders", "ensure_engine", "find_engine", "golden_feeds", "open_engine"]
+
+UInt8Array: TypeAlias = "npt.NDArray[np.uint8]"
+_HOW_TO_BUILD = "build it here with 'hrda export BUNDLE --engine', or start with build_engine"
+
+
+@dataclass(frozen=True)
+class _Machine:
+    """TensorRT and CUDA, ready to be called."""
+
+    trt: Any
+    rt: Any
+    driver: Driver
+    facts: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class OpenEngine:
+    """An engine on the GPU that has passed its golden check, and the words that describe it."""
+
+    runner: EngineRunner
+    description: str
+
+
+def ensure_engine(
+    bundle: Bundle,
+    graph: GraphSpec,
+    options: BuildOptions | None = None,
+    *,
+    golden: UInt8Array | None = None,
+    rebuild: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+    progress: Progress | None = None,
+) -> Path:
+    """The engine of a graph on this machine; it is built, compared with ONNX Runtime and stored if there is none.
+
+    Takes minutes on a Jetson. A second process that asks for the same engine meanwhile waits, and uses the result.
+
+    Args:
+        graph: one of the bundle's.
+        options: how to build; the precision is the graph's. None = TensorRT's defaults.
+        golden: uint8 (H, W, 3) RGB image of the engine's size for the comparison, best one of the target domain;
+            None = a made one.
+        rebuild: build although there is one.
+        say: takes lines for the user.
+        progress: is told how the build goes; see `console_bar` and `log_lines`.
+
+    Returns:
+        the plan's file, in `BUNDLE/engines`, or in the cache folder where the bundle cannot be written.
+
+    Raises:
+        GpuError: no driver or GPU, or its memory is full.
+        MissingPackageError: TensorRT, cuda-python or ONNX Runtime is not installed.
+        BackendError: TensorRT does not take the graph; the engine gives other labels than ONNX Runtime; no space.
+        ImageError: `golden` has another size.
+    """
+    options = _options(graph, options)
+    machine = _open_machine()
+    require("onnxruntime", "runtime")  # before minutes of building, not after
+    facts = _facts(bundle, graph, options, machine)
+    onnx_path = bundle.file(graph.file)
+
+    def build() -> bytes:
+        say(f"building a TensorRT engine of '{onnx_path}' for {machine.driver.gpu.name}; this can take minutes")
+        timings = timing_cache(machine.facts, say)
+        return build_plan(onnx_path, options, progress, trt=machine.trt, timing_cache=timings)
+
+    def prove(plan: bytes) -> bytes:
+        say("comparing the engine with ONNX Runtime")
+        reference = OnnxBackend(onnx_path)
+        feeds = golden_feeds(reference, _image_size(graph, options), golden)
+        packed = make_golden(feeds, reference.run(feeds))
+        runner = EngineRunner(machine.trt, machine.rt, plan)
+        try:
+            equal = check_golden(packed, runner.run, options.precision)
+        finally:
+            runner.close()
+        say(f"the engine gives ONNX Runtime's class on {equal:.3%} of the clear pixels")
+        return packed
+
+    cache = EngineCache(_folder_to_write(bundle))
+    if rebuild:
+        cache.discard(facts)
+    return cache.get_or_build(facts, build, prove, say=say).path
+
+
+def open_engine(bundle: Bundle, graph: GraphSpec, options: BuildOptions | None = None) -> OpenEngine:
+    """Load the engine of a graph and run its golden check. Never builds.
+
+    Raises:
+        GpuError: no driver or GPU, or its memory is full.
+        MissingPackageError: TensorRT or cuda-python is not installed.
+        BackendError: there is no engine, or it is not for this machine and graph, or it is not whole, or others
+            can write to it, or it gives other labels than when it was built.
+    """
+    options = _options(graph, options)
+    machine = _open_machine()
+    stored = find_engine(bundle, _facts(bundle, graph, options, machine))
+    runner = EngineRunner(machine.trt, machine.rt, stored.plan)
+    try:
+        check_golden(stored.golden, runner.run, options.precision)
+    except BaseException:
+        runner.close()
+        raise
+    way = f"no CUDA graph ({runner.graph_problem})" if runner.graph_problem else "CUDA graph"
+    return OpenEngine(
+        runner,
+        f"TensorRT {machine.trt.__version__} {options.precision} on {machine.driver.gpu.name}, "
+        f"engine {stored.path.stem[:12]}, {way}",
+    )
+
+
+def engine_folders(bundle: Bundle) -> tuple[Path, Path]:
+    """Where engines of a bundle may lie: in the bundle, and in the cache folder for bundles that are read-only."""
+    return bundle.path / "engines", cache_folder() / "engines"
+
+
+def find_engine(bundle: Bundle, facts: Mapping[str, str]) -> StoredEngine:
+    """The stored engine for these facts (see `describe_engine`).
+
+    Raises:
+        BackendError: none is there that is whole, trusted and for this machine; the text says what is there.
+    """
+    reasons = []
+    for folder in engine_folders(bundle):
+        cache = EngineCache(folder)
+        try:
+            stored = cache.find(facts)
+        except BackendError as error:
+            reasons.append(str(error))
+            continue
+        if stored is not None:
+            return stored
+        if other := cache.other_engine(facts):
+            reasons.append(f"{other}; {_HOW_TO_BUILD}")
+    raise BackendError(
+        reasons[0] if reasons else f"no engine of graph '{facts['graph']}' was built for this machine; {_HOW_TO_BUILD}"
+    )
+
+
+def golden_feeds(
+    reference: OnnxBackend, size: tuple[int, int], image: UInt8Array | None
+) -> dict[str, npt.NDArray[Any]]:
+    """Inputs of the golden check: the image; zeros, and 0, 1, 2, ... for integers (numbers of tiles), for the others.
+
+    Raises:
+        ImageError: `image` is not uint8 (H, W, 3) of `size`.
+    """
+    if image is None:
+        image = golden_image(*size)[0]
+    if image.dtype != np.uint8 or image.shape != (*size, 3):
+        raise ImageError(
+            f"the image for the engine's check must be uint8 {(*size, 3)}, found {image.dtype} {image.shape}", "size"
+        )
+    others = {name: _plain(*entry) for name, entry in reference.inputs.items() if name != "image"}
+    return {"image": np.ascontiguousarray(image[None]), **others}
+
+
+def _plain(dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    if dtype.kind == "i":
+        return np.arange(np.prod(shape, dtype=np.int64), dtype=dtype).reshape(shape)
+    return np.zeros(shape, dtype)
+
+
+def _open_machine() -> _Machine:
+    driver = require_driver()
+    rt = require_cuda()
+    check_runtime(rt, driver)
+    trt = require_tensorrt()
+    return _Machine(trt, rt, driver, describe_machine(driver, trt.__version__))
+
+
+def _facts(bundle: Bundle, graph: GraphSpec, options: BuildOptions, machine: _Machine) -> dict[str, str]:
+    _image_size(graph, options)
+    return describe_engine(machine.facts, bundle.name, graph, onnx_sha256(bundle.file(graph.file)), options)
+
+
+def _options(graph: GraphSpec, options: BuildOptions | None) -> BuildOptions:
+    return replace(options or BuildOptions(), precision=graph.precision)
+
+
+def _image_size(graph: GraphSpec, options: BuildOptions) -> tuple[int, int]:
+    size = graph.size or options.image_size
+    if size is None:
+        raise BackendError(
+            f"graph '{graph.file}' takes images of any size and an engine is for one; export a graph of one size with "
+            f"'hrda export BUNDLE --size HEIGHTxWIDTH'"
+        )
+    return size
+
+
+def _folder_to_write(bundle: Bundle) -> Path:
+    own, shared = engine_folders(bundle)
+    return own if os.access(own if own.is_dir() else bundle.path, os.W_OK) else shared

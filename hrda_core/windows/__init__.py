@@ -1,0 +1,1 @@
+"""Networks on whole images with torch: windows, tiles, feathering, operations."""

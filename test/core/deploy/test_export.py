@@ -1,0 +1,156 @@
+"""From a network to a bundle that equals it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_network import TINY
+
+from hrda_core.deploy import export as export_module
+from hrda_core.deploy import onnx_writing
+from hrda_core.deploy.export import ExportSpec, export_bundle
+from hrda_core.deploy.network import load_network
+from hrda_core.errors import BackendError, BundleError
+from hrda_core.inference import Bundle, Predictor, predict_logits
+from hrda_core.labels import CITYSCAPES19
+from hrda_core.models import HRDA, create_model
+
+SPEC = ExportSpec(
+    name="tiny",
+    preset="hrda_lite",
+    label_space=CITYSCAPES19,
+    mean=(127.5, 127.5, 127.5),
+    std=(127.5, 127.5, 127.5),
+    long_side=0,
+    overrides=TINY,
+    grid=(2, 2),
+    default_plan="tiles",
+    provenance={"licence": "Apache-2.0", "iterations": 0},
+)
+
+
+def _model() -> HRDA:
+    torch.manual_seed(0)
+    network = create_model("hrda_lite", **TINY)
+    assert isinstance(network, HRDA)
+    with torch.no_grad():  # spread the logits, so that the winner does not hang on the last digit
+        network.decode_head.head.conv_seg.weight.mul_(100)  # type: ignore[union-attr,operator]
+    return network.eval()
+
+
+def _image(height: int = 150, width: int = 200) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("export") / "tiny"
+    export_bundle(_model(), SPEC, folder, _image())
+    return folder
+
+
+@pytest.mark.parametrize("size", [(64, 64), (150, 200), (1, 1), (65, 300)])
+def test_masks_of_the_bundle_equal_pytorch_at_any_size(exported: Path, size: tuple[int, int]) -> None:
+    image = _image(*size)
+    height, width = (-(-side // 64) * 64 for side in size)
+    padded = np.pad(image, ((0, height - size[0]), (0, width - size[1]), (0, 0)), mode="edge")
+    normalised = (torch.from_numpy(padded).permute(2, 0, 1)[None].float() - 127.5) / 127.5
+    with torch.inference_mode():
+        logits = F.interpolate(_model()(normalised), scale_factor=4.0, mode="bilinear", align_corners=False)
+    probability, labels = logits.softmax(1).max(1)
+    result = Predictor(exported)(image)
+    crop = (0, slice(0, size[0]), slice(0, size[1]))
+    assert (result.labels == labels[crop].numpy()).mean() >= 0.995
+    assert np.abs(result.confidence - 255 * probability[crop].numpy()).mean() < 2
+
+
+def test_the_context_graph_is_the_context_branch_alone(exported: Path) -> None:
+    image = _image(128, 192)
+    normalised = (torch.from_numpy(image).permute(2, 0, 1)[None].float() - 127.5) / 127.5
+    with torch.inference_mode():
+        logits = F.interpolate(_model().context(normalised).logits, scale_factor=8.0, mode="bilinear")
+    labels = Predictor(exported, plan="context")(image).labels
+    assert (labels == logits.argmax(1)[0].numpy()).mean() >= 0.995
+
+
+def test_the_bundle_is_complete_and_its_card_names_the_licence(exported: Path) -> None:
+    bundle = Bundle.open(exported)
+    assert set(bundle.manifest["files"]) == {"model.onnx", "context.onnx", "model.safetensors", "MODEL_CARD.md"}
+    assert "Apache-2.0" in (exported / "MODEL_CARD.md").read_text()
+    assert bundle.manifest["parity_with_pytorch"]["tiles"]["labels"] >= 0.999
+
+
+def test_the_network_can_be_built_again_from_the_bundle(exported: Path) -> None:
+    ours, again = _model().state_dict(), load_network(Bundle.open(exported)).state_dict()
+    assert ours.keys() == again.keys()
+    for name, value in ours.items():
+        torch.testing.assert_close(again[name], value, rtol=1e-3, atol=1e-4)  # stored in half precision
+
+
+def test_graphs_hold_no_batchnorm_and_half_size_weights(exported: Path) -> None:
+    import onnx
+
+    model = onnx.load(exported / "model.onnx")
+    assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
+    full = [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and np.prod(t.dims) >= 1024]
+    assert not full
+
+
+def test_a_single_scale_network_becomes_a_bundle_with_the_plan_whole(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    overrides = {**TINY, "hrda": False}
+    network = create_model("hrda_lite", **overrides).eval()
+    with torch.no_grad():
+        network.decode_head.conv_seg.weight.mul_(100)  # type: ignore[union-attr,operator]
+    spec = replace(SPEC, default_plan="whole", overrides=overrides)
+    export_bundle(network, spec, tmp_path / "single", _image())
+    image = _image(96, 128)
+    normalised = (torch.from_numpy(image).permute(2, 0, 1)[None].float() - 127.5) / 127.5
+    expected = predict_logits(network, normalised, "whole").argmax(1)[0].numpy()
+    predictor = Predictor(tmp_path / "single")
+    assert predictor.plan == "whole"
+    assert (predictor(image).labels == expected).mean() >= 0.995
+    assert predictor(_image(33, 1)).labels.shape == (33, 1)
+
+
+def test_a_default_plan_without_a_graph_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="context, tiles"):
+        export_bundle(_model(), replace(SPEC, default_plan="nested"), tmp_path / "b", _image())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_foreign_folder_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("five years of work")
+    with pytest.raises(BundleError, match="is not a bundle"):
+        export_bundle(_model(), SPEC, tmp_path, _image())
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_weights_stay_in_single_precision_where_half_would_move_too_many_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coarse = lambda array: (np.sign(array) * 2.0 ** np.round(np.log2(np.abs(array) + 1e-6))).astype(np.float16)  # noqa: E731
+    monkeypatch.setattr(onnx_writing, "_to_half", coarse)  # far coarser than half precision is
+    said: list[str] = []
+    reports = export_bundle(_model(), SPEC, tmp_path / "tiny", _image(), say=said.append)
+    assert all(report.labels > 0.9999 for report in reports.values())
+    assert sum("kept in single" in line for line in said) == 2
+    graph = onnx.load(tmp_path / "tiny" / "model.onnx")
+    assert not any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in graph.graph.initializer)
+
+
+def test_a_graph_that_disagrees_is_refused_and_the_old_bundle_kept(
+    exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (exported / "manifest.yaml").read_bytes()
+    monkeypatch.setattr(export_module, "MIN_AGREEMENT", 1.1)
+    with pytest.raises(BundleError, match="agrees with PyTorch on"):
+        export_bundle(_model(), SPEC, exported, _image())
+    assert (exported / "manifest.yaml").read_bytes() == before
+    assert [path.name for path in exported.parent.iterdir()] == ["tiny"]
