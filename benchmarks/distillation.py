@@ -1,4 +1,4 @@
-"""What slim decoders lose, and what distillation gives back: every row of docs/distillation.md, one seed.
+"""What slim decoders lose, and what distillation gives back: every row of docs/research/distillation.md, one seed.
 
     python benchmarks/distillation.py teacher                  # a decoder of 256 channels; half an hour of one core
     python benchmarks/distillation.py run --arm hrda_64 --iterations 800    # resumable; without --arm all, 250 steps

@@ -1,4 +1,4 @@
-"""Cut the stretches of one light out of the demo's recording, as a drive of its own for docs/adapt_on_your_bags.md.
+"""Cut the stretches of one light out of the demo's recording, as a drive for docs/recordings/adapt_on_your_bags.md.
 
     python demo/make_drive.py --light dusk --out runs/tutorial/dusk
 

@@ -3,7 +3,7 @@
     python demo/run_demo.py [--out demo_output] [--model models/hrda_lite]
 
 Camera, node and recorder are processes of their own that talk over Fast DDS. Needs no ROS distribution: the ROS wheels
-of the demo's environment are enough (`make demo` sets it up). See docs/demo.md.
+of the demo's environment are enough (`make demo` sets it up). See docs/robot/demo.md.
 """
 
 from __future__ import annotations

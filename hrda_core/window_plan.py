@@ -1,7 +1,7 @@
 """Window plans: how an image is cut for a network. One geometry for torch, ONNX and training; pure Python.
 
 A plan says how far the image is padded, which windows the network sees, and where the full-resolution detail crops of
-HRDA lie (paper section 3.4, "HRDA"; names, costs and the choice between them: docs/window_plans.md).
+HRDA lie (paper section 3.4, "HRDA"; names, costs and the choice between them: docs/robot/window_plans.md).
 
     nested    outer windows on a sliding grid, each a context with overlapping detail crops: the paper's test mode
     overlap   one context of the whole image, overlapping detail crops

@@ -1,6 +1,6 @@
 """The node's parameters: one table, `Settings`, from which declarations, checks and documentation are made. No rclpy.
 
-Each parameter is a field of `Settings`. `docs/node.md` holds the same table for readers; a test compares the two.
+Each parameter is a field of `Settings`. `docs/robot/node.md` holds the same table for readers; a test compares the two.
 """
 
 from __future__ import annotations

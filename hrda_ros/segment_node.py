@@ -1,4 +1,4 @@
-"""The ROS 2 node: camera images in, class masks out. Topics, parameters and services: docs/node.md.
+"""The ROS 2 node: camera images in, class masks out. Topics, parameters and services: docs/robot/node.md.
 
 The path of a frame, top to bottom: `_on_image` (executor thread) puts the message into the pipeline's one-element slot;
 `_segment` (worker thread) takes the newest one, decodes, infers and publishes. The rest is reload, lifecycle and

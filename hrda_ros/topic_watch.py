@@ -35,7 +35,7 @@ def explain_silence(node: Any, topic: str, type_name: str, qos: Any, silent_s: f
     if any(fits for _, fits in listed):
         text += (
             ". If the camera runs, large frames may be lost on the way: its process needs the Fast DDS profile "
-            "config/fastdds_large_images.xml, see docs/ros_troubleshooting.md"
+            "config/fastdds_large_images.xml, see docs/robot/troubleshooting.md"
         )
     return text
 

@@ -4,7 +4,7 @@
     .venv/bin/python tools/compile_with_tensorrt_rtx.py --size 512x640 models/hrda_lite/model.onnx   (takes any size)
 
 The first call fetches 150 MB (TensorRT-RTX and Python bindings) into `$HRDA_WHEELS`, else `.venv/share/hrda_wheels`.
-What a success says and what not: docs/proof_without_gpu.md. Needs the environment of `make test`.
+What a success says and what not: docs/results/proof_without_gpu.md. Needs the environment of `make test`.
 Exit status: 0 all compiled, 1 a graph was refused, 2 wrong arguments or no compiler on this machine.
 """
 

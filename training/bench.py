@@ -5,7 +5,7 @@
     hrda bench BUNDLE --size 1080x1920 --backend tensorrt --precision fp16 --json record.json
     hrda bench models/hrda_lite --sweep_threads                               find and keep the best number of threads
 
-Sizes are HEIGHTxWIDTH. What the figures mean: docs/benchmarking.md.
+Sizes are HEIGHTxWIDTH. What the figures mean: docs/robot/benchmarking.md.
 """
 
 from __future__ import annotations

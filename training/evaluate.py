@@ -5,7 +5,7 @@
 
 Images and labels of two folders are matched by relative name; labels are 8-bit PNGs of class ids (255 = not labelled).
 With `--layout` a public data set is read as downloaded, its native ids translated. A bundle's masks come from the same
-`Predictor` that the ROS node uses, a run's from PyTorch. docs/evaluation.md says what the scores mean.
+`Predictor` that the ROS node uses, a run's from PyTorch. docs/research/evaluation.md says what the scores mean.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`hrda adapt` on real drives, three seeds: before, instant, adapted, and whether the verdict agrees with the labels.
 
     python benchmarks/adaptation/adapt_on_bags.py run --jobs 2     # resumable: benchmarks/results/adapt_on_bags.json
-    python benchmarks/adaptation/adapt_on_bags.py table            # for docs/adapt_on_your_bags.md
+    python benchmarks/adaptation/adapt_on_bags.py table            # for docs/recordings/adapt_on_your_bags.md
 
 Two drives, each with a model that never saw its domain, trained here first from the recipes of
 benchmarks/adaptation/adaptation.py (arm `source`): day -> dusk (labelled CamVid day frames, the dusk bag),

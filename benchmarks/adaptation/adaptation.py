@@ -1,4 +1,4 @@
-"""What adaptation gains, with its controls: every arm of docs/adaptation_results.md, three seeds each.
+"""What adaptation gains, with its controls: every arm of docs/results/adaptation.md, three seeds each.
 
     python benchmarks/adaptation/adaptation.py run --task synth2camvid day2dusk --jobs 2   # resumable
     python benchmarks/adaptation/adaptation.py table                  # of benchmarks/results/adaptation.json

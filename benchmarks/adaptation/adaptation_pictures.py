@@ -1,4 +1,4 @@
-"""Masks before and after adaptation, and where the shipped model fails: pictures of docs/adaptation_results.md."""
+"""Masks before and after adaptation, and where the shipped model fails: pictures of docs/results/adaptation.md."""
 
 from __future__ import annotations
 

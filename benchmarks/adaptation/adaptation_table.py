@@ -1,4 +1,4 @@
-"""Tables and picture of docs/adaptation_results.md, from benchmarks/results/adaptation.json.
+"""Tables and picture of docs/results/adaptation.md, from benchmarks/results/adaptation.json.
 
 python benchmarks/adaptation/adaptation.py table
 """

@@ -1,4 +1,4 @@
-"""Accuracy against cost of the window plans: every figure of docs/real_time.md, with the shipped model's weights.
+"""Accuracy against cost of the window plans: every figure of docs/robot/real_time.md, with the shipped model's weights.
 
     python benchmarks/plan_costs/plan_costs.py masks     # masks of every arm on CamVid; resumable; long for PyTorch
     python benchmarks/plan_costs/plan_costs.py speed     # every arm in turn at 480 x 640, one and two threads

@@ -1,4 +1,4 @@
-"""The picture of docs/real_time.md: mIoU of each arm over what a frame costs."""
+"""The picture of docs/robot/real_time.md: mIoU of each arm over what a frame costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Markdown tables of docs/real_time.md, from the figures of benchmarks/plan_costs/plan_costs.py."""
+"""Markdown tables of docs/robot/real_time.md, from the figures of benchmarks/plan_costs/plan_costs.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the demo reads from the node's diagnostics. Keys: docs/node.md."""
+"""What the demo reads from the node's diagnostics. Keys: docs/robot/node.md."""
 
 from __future__ import annotations
 

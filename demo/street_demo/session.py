@@ -150,7 +150,7 @@ class _Session:
         deadline = time.monotonic() + timeout_s
         while not reached():
             if time.monotonic() > deadline:
-                raise ChildFailedError(f"waited {timeout_s:.0f} s in vain until {until}; see docs/demo.md")
+                raise ChildFailedError(f"waited {timeout_s:.0f} s in vain until {until}; see docs/robot/demo.md")
             self._take_events()
 
     def _take_events(self) -> None:

@@ -76,7 +76,7 @@ def _check_ros(work: Path) -> None:
         reason = (tried.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise DemoError(
             f"ROS 2 for Python does not import in {sys.executable} ({reason}); run 'make demo', which sets up an "
-            f"environment with the ROS wheels, or take the way for a ROS distribution in docs/demo.md"
+            f"environment with the ROS wheels, or take the way for a ROS distribution in docs/robot/demo.md"
         )
 
 

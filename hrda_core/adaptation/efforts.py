@@ -41,7 +41,7 @@ EFFORTS: Mapping[str, Effort] = {
     effort.name: effort
     for effort in (
         Effort("instant", "BatchNorm statistics of the recording, nothing trained: seconds anywhere", frames=48),
-        # The size of docs/adaptation_results.md, which gained 5 to 10 points from renderings to real footage.
+        # The size of docs/results/adaptation.md, which gained 5 to 10 points from renderings to real footage.
         Effort("quick", "160 steps on small crops: minutes on two CPU cores", frames=200, iterations=160),
         # The size of the shipped model.
         Effort(

@@ -136,7 +136,7 @@ def adaptation_recipe(
             imagenet=network.encoder == _PACKAGED_ENCODER,
             backbone=imagenet,
             weights=bundle.file(WEIGHTS_FILE),
-            # Nearest to the paper, whose encoder has no BatchNorm; best in every comparison of docs/adaptation_results.
+            # The paper's encoder has no BatchNorm; this is nearest, and best in all of docs/results/adaptation.md.
             freeze_encoder_norm=True,
         ),
         crop=CropConfig(height, width, scale_min=geometry.source_scale[0], scale_max=geometry.source_scale[1]),

@@ -82,7 +82,7 @@ def run_bench(
         building: is told how the build of a TensorRT engine goes.
 
     Returns:
-        plain values: `settings` and `figures` of a record (docs/benchmarking.md).
+        plain values: `settings` and `figures` of a record (docs/robot/benchmarking.md).
 
     Raises:
         BackendError: no such plan or graph, or the back end cannot run here.

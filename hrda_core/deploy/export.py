@@ -49,7 +49,7 @@ UInt8Array = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ExportSpec:
-    """What a bundle says about itself; see docs/bundle.md.
+    """What a bundle says about itself; see docs/robot/bundle.md.
 
     Attributes:
         name, preset, label_space, mean, std, long_side: as in `Bundle`.

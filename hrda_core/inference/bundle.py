@@ -1,6 +1,6 @@
 """Model bundles: a folder with a manifest, weights and ONNX graphs, checked by hash before anything is loaded.
 
-Layout and meaning of every manifest key: docs/bundle.md. Reading a bundle runs no code.
+Layout and meaning of every manifest key: docs/robot/bundle.md. Reading a bundle runs no code.
 """
 
 from __future__ import annotations

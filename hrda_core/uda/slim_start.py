@@ -3,7 +3,7 @@
 Channels are kept by their weight in what follows, from the classifier backwards: of a channel with scale g (of its
 BatchNorm) and outgoing weights w, g^2 |w|^2 is the share of the next layer's variance that it brings, as far as the
 channels are independent. What is cut is missing from every sum, but BatchNorm in train mode scales each sum back, so
-that the narrow decoder says roughly what the wide one says before a single step (docs/distillation.md).
+that the narrow decoder says roughly what the wide one says before a single step (docs/research/distillation.md).
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def test_every_link_leads_to_a_file(readme: str, repository: Path) -> None:
 def test_the_documentation_links_to_files_that_exist(repository: Path) -> None:
     broken = [
         f"{page.name}: {link}"
-        for page in (repository / "docs").glob("*.md")
+        for page in (repository / "docs").rglob("*.md")
         for link in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
         if not link.startswith("http") and not (page.parent / link).exists()
     ]

@@ -26,7 +26,7 @@ RECIPES = {path.stem: path for path in sorted((REPOSITORY / "config" / "recipes"
 PAPER = [stem for stem in RECIPES if not stem.endswith("_lite")]
 """Recipes of the papers' experiments; the others train the small shipped network."""
 PAIRS = [stem for stem in PAPER if stem.endswith("_daformer_mitb5")]
-EXPERIMENTS = REPOSITORY / "docs" / "paper_experiments.md"
+EXPERIMENTS = REPOSITORY / "docs" / "research" / "paper_experiments.md"
 
 
 def ablations() -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""docs/adapt_on_your_bags.md runs as written: its `sh` blocks, one after the other, in a folder like a fresh clone."""
+"""docs/recordings/adapt_on_your_bags.md runs as written: its `sh` blocks in turn, in a folder like a fresh clone."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 from hrda_core.inference import Bundle
 
+PAGE = "docs/recordings/adapt_on_your_bags.md"
 LINKED = ("demo", "models", "docs", "hrda_core", "hrda_ros", "training", "config", "setup.py", "constraints.txt")
 
 
@@ -21,7 +22,7 @@ def commands(text: str) -> list[str]:
 
 
 def test_the_tutorial_has_its_steps(repository: Path) -> None:
-    found = "\n".join(commands((repository / "docs" / "adapt_on_your_bags.md").read_text(encoding="utf-8")))
+    found = "\n".join(commands((repository / PAGE).read_text(encoding="utf-8")))
     for step in ("make_drive.py", "hrda export", "hrda bag info", "hrda adapt", "hrda predict", "run_demo.py"):
         assert step in found
 
@@ -37,7 +38,7 @@ def test_the_tutorial_ends_with_an_adopted_model_and_the_node_showing_it(reposit
     (tmp_path / "tools" / "in_venv").write_text("#!/bin/sh\nexit 0\n")
     (tmp_path / "tools" / "in_venv").chmod(0o755)
     (tmp_path / ".venv").symlink_to(sys.prefix)
-    blocks = commands((repository / "docs" / "adapt_on_your_bags.md").read_text(encoding="utf-8"))
+    blocks = commands((repository / PAGE).read_text(encoding="utf-8"))
     script = "set -e\n" + "\n".join(blocks)
     done = subprocess.run(
         ["bash", "-c", script],

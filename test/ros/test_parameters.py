@@ -52,7 +52,7 @@ def test_near_misses_are_told_from_foreign_names() -> None:
 
 
 def test_documentation_has_the_same_table() -> None:
-    text = (Path(__file__).resolve().parents[2] / "docs" / "node.md").read_text(encoding="utf-8")
+    text = (Path(__file__).resolve().parents[2] / "docs" / "robot" / "node.md").read_text(encoding="utf-8")
     rows = {}
     for line in text.splitlines():
         cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]

@@ -1,7 +1,7 @@
 """Every name of TensorRT and CUDA that the engine code touches exists in the real bindings of every version it serves.
 
-No GPU, no driver and no TensorRT: see test/support/tensorrt_stubs.py, and docs/proof_without_gpu.md for what this
-proves and what not.
+No GPU, no driver and no TensorRT: see test/support/tensorrt_stubs.py, and docs/results/proof_without_gpu.md for what
+this proves and what not.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A TensorRT compiler takes our graphs: parsed, typed, shaped and compiled by the project's own builder, with no GPU.
 
 A refusal fails with the compiler's words. A compiler that cannot be had, does not load, crashes or hangs is a skip that
-the summary lists, never a pass. What this proves and what not: docs/proof_without_gpu.md.
+the summary lists, never a pass. What this proves and what not: docs/results/proof_without_gpu.md.
 """
 
 from __future__ import annotations

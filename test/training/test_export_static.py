@@ -134,7 +134,7 @@ def test_an_engine_without_a_driver_is_refused_before_anything_is_written(
     bundle: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if Path("/dev/nvidia0").exists():
-        pytest.skip("this machine has an NVIDIA GPU; docs/tensorrt.md says how to try the engine here")
+        pytest.skip("this machine has an NVIDIA GPU; docs/robot/tensorrt.md says how to try the engine here")
     assert main(["export", str(bundle), "--size", "130x190", "--images", str(images / "1.png"), "--engine"]) == 2
     captured = capsys.readouterr()
     assert re.search("no engine can be built: no NVIDIA driver here .*; leave out --engine", captured.err)

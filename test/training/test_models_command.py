@@ -26,7 +26,7 @@ def test_the_list_has_every_preset_with_its_size_and_cost(capsys: pytest.Capture
 
 
 def test_the_documentation_has_the_same_table(repository: Path) -> None:
-    text = (repository / "docs" / "networks.md").read_text(encoding="utf-8")
+    text = (repository / "docs" / "research" / "networks.md").read_text(encoding="utf-8")
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")]
     table = {row[0].strip("`"): (row[3], row[4]) for row in cells if len(row) == 5}
     assert table == {name: (f"{p / 1e6:.2f}", f"{giga:.1f}") for name, (p, giga) in PRESET_COSTS.items()}

@@ -1,7 +1,7 @@
 """Instant adaptation: the given model with BatchNorm statistics of the recording. Seconds, no gradient, no label.
 
 Encoder layers whose statistics rested at ImageNet's while the model was trained keep them: the weights after them know
-no others, and new ones cost up to 18 points (docs/adaptation_results.md). The decoder's are measured anew.
+no others, and new ones cost up to 18 points (docs/results/adaptation.md). The decoder's are measured anew.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def _sizes(frames: UnlabelledFrames) -> Iterator[tuple[int, int]]:
 def adapted_bundle(request: Request, given: Bundle, run: Path, frames: Frames, folder: Path) -> Bundle:
     """The moving average of a finished run, written to `folder` once.
 
-    It is 3 to 5 points ahead of the student after short runs (docs/adaptation_results.md).
+    It is 3 to 5 points ahead of the student after short runs (docs/results/adaptation.md).
     """
     if folder.is_dir():
         return Bundle.open(folder)

@@ -1,7 +1,7 @@
 """Does a graph in int8 give the labels of the one in floating point, in the runtime that will run it?
 
 The question has to be asked of every runtime, on the machine: from the very file that ONNX Runtime runs correctly,
-OpenVINO on a processor without 8-bit dot products (VNNI) gives another mask (docs/int8.md).
+OpenVINO on a processor without 8-bit dot products (VNNI) gives another mask (docs/robot/int8.md).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ point, whatever the network:
 - layers that `keep` names, and all layers that share weights with one that stays.
 
 Weights are symmetric int8 with a scale for each output channel. The rest is written for one of two runtimes, because no
-form suits both (docs/int8.md has the figures):
+form suits both (docs/robot/int8.md has the figures):
 
 - `tensorrt`: activations in symmetric int8, at the inputs of layers only, so that what follows a layer is fused with
   it; biases in floating point, since TensorRT refuses them as 32-bit integers;

@@ -1,4 +1,4 @@
-"""TensorRT: the back end for NVIDIA GPUs. Needs an engine that was built on this machine; see docs/tensorrt.md."""
+"""TensorRT: the back end for NVIDIA GPUs. It needs an engine built on this machine: see docs/robot/tensorrt.md."""
 
 from __future__ import annotations
 

@@ -9,5 +9,5 @@
     runner.py         plan -> outputs, by cuda-python
     engines.py        the parts together: `ensure_engine`, `open_engine`
 
-For users: docs/tensorrt.md.
+For users: docs/robot/tensorrt.md.
 """

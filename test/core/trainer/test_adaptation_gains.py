@@ -2,7 +2,7 @@
 
 The scores are printed with the result (`pytest -s`, or on failure). BatchNorm statistics of the target alone (AdaBN)
 explain much of such a gain with these encoders; what adaptation adds to that is measured on real data, in
-docs/adaptation_results.md.
+docs/results/adaptation.md.
 """
 
 from __future__ import annotations

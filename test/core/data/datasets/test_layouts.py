@@ -174,7 +174,7 @@ def test_an_eight_bit_file_is_no_synthia_label_map(tmp_path: Path) -> None:
 
 
 def test_the_page_on_data_sets_names_every_layout_with_its_splits(repository: Path) -> None:
-    lines = (repository / "docs" / "datasets.md").read_text(encoding="utf-8").splitlines()
+    lines = (repository / "docs" / "research" / "datasets.md").read_text(encoding="utf-8").splitlines()
     rows = {
         cells[1].strip(" `"): cells for line in lines if line.startswith("| `") and len(cells := line.split("|")) > 7
     }
@@ -190,7 +190,7 @@ def test_the_page_on_data_sets_names_every_layout_with_its_splits(repository: Pa
 
 
 def test_the_label_space_of_the_page_is_a_good_one(repository: Path, tmp_path: Path) -> None:
-    page = (repository / "docs" / "datasets.md").read_text(encoding="utf-8")
+    page = (repository / "docs" / "research" / "datasets.md").read_text(encoding="utf-8")
     (tmp_path / "yard.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
     space, ids = read_label_space(tmp_path / "yard.yaml")
     assert space.classes == ("floor", "robot")
