@@ -4,7 +4,7 @@ hrda train config/recipes/NAME.yaml --run runs/NAME
 hrda train RECIPE --check                               # open the data, take three steps, estimate time and memory
 hrda train RECIPE --run FOLDER --resume auto            # start, or go on after an interruption
 hrda train RECIPE --run FOLDER --iterations 50          # any recipe value can be given as an option
-torchrun --nproc_per_node 2 -m hrda_training train RECIPE --run FOLDER
+torchrun --nproc_per_node 2 -m hrda_training -- train RECIPE --run FOLDER
 """
 
 from __future__ import annotations

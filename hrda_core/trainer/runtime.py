@@ -1,7 +1,7 @@
 """Where and how a run computes: device, precision, processes. Lightning Fabric does the launching and the scaling.
 
-`torchrun --nproc_per_node 2 -m hrda_training train RECIPE --run RUN` starts several processes; Fabric finds them by the
-environment. Gradients of all backward passes of a step add up on each process and are averaged once, in one flat
+`torchrun --nproc_per_node 2 -m hrda_training -- train RECIPE --run RUN` starts several processes; Fabric finds them by
+the environment. Gradients of all backward passes of a step add up on each process and are averaged once, in one flat
 exchange: DistributedDataParallel would hook every pass, and needs to be told which one is the last.
 """
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -77,6 +80,27 @@ def test_a_signal_writes_a_checkpoint_and_auto_goes_on(tmp_path: Path, number: s
     reached = load_checkpoint(run / CHECKPOINT_NAME).values["iteration"]
     assert 1 <= reached < 400
     assert len((run / "log.jsonl").read_text().splitlines()) == reached
+
+
+@pytest.mark.timeout(300)
+def test_the_documented_line_for_several_processes_starts_them(tmp_path: Path, repository: Path) -> None:
+    files = [repository / "README.md", *(repository / "docs").rglob("*.md"), repository / "training" / "train.py"]
+    text = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    found = re.findall(r"torchrun [^`\n]*", text)
+    lines = {re.sub(r"train \S+ --run \S+", "train RECIPE --run RUN", line) for line in found}
+    assert lines == {"torchrun --nproc_per_node 2 -m hrda_training -- train RECIPE --run RUN"}
+
+    places = {"RECIPE": str(_recipe(tmp_path, batch_size=2, validation=[])), "RUN": str(tmp_path / "run")}
+    _, *arguments = [places.get(word, word) for word in shlex.split(lines.pop())]
+    # A free port, and no GPU: the toy's two processes talk by gloo.
+    environment = {**os.environ, "PET_STANDALONE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", "torch.distributed.run", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("weights: ") == 1  # one process speaks
+    assert len((tmp_path / "run" / "log.jsonl").read_text().splitlines()) == 3
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["processes"] == 2
 
 
 def test_auto_starts_a_run_that_is_not_there_and_ends_one_that_is(tmp_path: Path) -> None:
