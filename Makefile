@@ -20,7 +20,7 @@ test: lint ## lint and all tests (PYTEST_ARGS="..." goes to pytest)
 lint: ## ruff, mypy and the import layers
 	$(IN_TEST) ruff check .
 	$(IN_TEST) ruff format --check .
-	$(IN_TEST) mypy hrda_core hrda_ros
+	$(IN_TEST) mypy
 	$(IN_TEST) lint-imports
 
 bench: ## list the benchmarks; run one with .venv/bin/python benchmarks/NAME.py

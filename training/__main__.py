@@ -52,12 +52,13 @@ def main(argv: list[str] | None = None) -> int:
 def _run(verb: str, arguments: list[str]) -> int:
     """Call the verb's `main`; only mistakes that a user can mend become a sentence, all else keeps its traceback."""
     try:
-        return importlib.import_module(VERBS[verb][0]).main(arguments)
+        status: int = importlib.import_module(VERBS[verb][0]).main(arguments)
     except HrdaError as error:
         return _fail(f"hrda {verb}", str(error))
     except KeyboardInterrupt:
         print(f"hrda {verb}: interrupted", file=sys.stderr)
         return 130
+    return status
 
 
 def _fail(command: str, sentence: str) -> int:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from hrda_core.errors import RecipeError, require
 from hrda_core.memory import keep_big_buffers
-from hrda_training.arguments import parse
-from hrda_training.output import write_json
-from hrda_training.stages import StagePrinter, StopRequest
+
+from .arguments import parse
+from .output import write_json
+from .stages import StagePrinter, StopRequest
 
 if TYPE_CHECKING:
     from hrda_core.adaptation.adapt import Outcome
@@ -32,8 +33,9 @@ def main(argv: list[str]) -> int:
     parser = _parser()
     options = parse(parser, argv)
     require("torch", "train")
-    from hrda_core.adaptation.adapt import Request, adapt
+    from hrda_core.adaptation.adapt import adapt
     from hrda_core.adaptation.efforts import effort_named
+    from hrda_core.adaptation.request import Request
     from hrda_core.adaptation.stages.train import StoppedError
     from hrda_core.trainer.loop import Watch
     from hrda_core.trainer.recipe import RuntimeConfig

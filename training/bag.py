@@ -12,8 +12,9 @@ from typing import Any
 
 from hrda_core.errors import RecipeError, require
 from hrda_core.memory import keep_big_buffers
-from hrda_training.arguments import parse
-from hrda_training.output import Progress, write_json
+
+from .arguments import parse
+from .output import Progress, write_json
 
 __all__ = ["main"]
 

@@ -28,8 +28,9 @@ from hrda_core.inference.tensorrt.progress import Progress as BuildProgress
 from hrda_core.inference.tensorrt.progress import console_bar
 from hrda_core.inference.thread_choice import keep_choice
 from hrda_core.machine import commit, machine, versions
-from hrda_training.arguments import parse
-from hrda_training.output import Progress, write_json
+
+from .arguments import parse
+from .output import Progress, write_json
 
 __all__ = ["main"]
 

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from hrda_core.errors import RecipeError, require
 from hrda_core.memory import keep_big_buffers
-from hrda_training.arguments import parse
-from hrda_training.distill_data import DistillData, open_data
-from hrda_training.output import Progress, write_json
-from hrda_training.stages import StagePrinter, StopRequest
+
+from .arguments import parse
+from .distill_data import DistillData, open_data
+from .output import Progress, write_json
+from .stages import StagePrinter, StopRequest
 
 if TYPE_CHECKING:
     from hrda_core.adaptation.workspace import Workspace

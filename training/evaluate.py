@@ -27,8 +27,9 @@ from hrda_core.inference.bundle import write_manifest
 from hrda_core.inference.model_card import CARD_NAME, model_card
 from hrda_core.labels import CITYSCAPES19, EVALUATION_GROUPS, ClassGroups, LabelSpace
 from hrda_core.metrics import Evaluation, score
-from hrda_training.arguments import parse
-from hrda_training.output import Progress, write_json, write_whole
+
+from .arguments import parse
+from .output import Progress, write_json, write_whole
 
 __all__ = ["main"]
 
@@ -131,7 +132,7 @@ def _open_bundle(options: Any) -> _Model:
 
 def _open_run(options: Any) -> _Model:
     torch = require("torch", "train")
-    from hrda_training.run_predictor import RunPredictor
+    from .run_predictor import RunPredictor
 
     torch.set_num_threads(options.threads or max(1, torch.get_num_threads() - 1))
     resize = None if options.resize is None else tuple(options.resize)

@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from hrda_core.data.datasets.labelled import read_image
 from hrda_core.errors import DataError, RecipeError, require
-from hrda_training.arguments import parse
-from hrda_training.export_static import add_graph, is_bundle
+
+from .arguments import parse
+from .export_static import add_graph, is_bundle
 
 if TYPE_CHECKING:
     from hrda_core.trainer.recipe import Recipe

@@ -15,7 +15,8 @@ from hrda_core.data.datasets.labelled import read_image
 from hrda_core.errors import BackendError, BundleError, DataError, RecipeError
 from hrda_core.inference import Bundle
 from hrda_core.inference.bundle import MANIFEST_NAME, GraphSpec
-from hrda_training.output import write_json
+
+from .output import write_json
 
 if TYPE_CHECKING:
     import onnx
@@ -92,7 +93,8 @@ def _write(bundle: Bundle, options: Any) -> GraphSpec:
 
 def _quantiser(options: Any) -> Any:
     from hrda_core.deploy.int8.search import quantise_to_agree
-    from hrda_training.calibration_images import calibration_images
+
+    from .calibration_images import calibration_images
 
     if options.calibration is None:
         raise RecipeError(

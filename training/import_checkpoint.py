@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hrda_core.errors import CheckpointError, RecipeError, require
-from hrda_training.arguments import parse
+
+from .arguments import parse
 
 if TYPE_CHECKING:
     from hrda_core.interop import Checkpoint, Guess, LoadReport

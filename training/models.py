@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from hrda_core.errors import RecipeError, require
-from hrda_training.arguments import parse
+
+from .arguments import parse
 
 __all__ = ["HEIGHT", "WIDTH", "count", "default_plan", "main"]
 

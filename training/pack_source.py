@@ -22,8 +22,9 @@ from hrda_core.data.image_files import read_names
 from hrda_core.data.packs.source_pack import SourcePack
 from hrda_core.data.packs.writer import check_replaceable
 from hrda_core.errors import RecipeError, require
-from hrda_training.arguments import parse
-from hrda_training.output import Progress, write_json
+
+from .arguments import parse
+from .output import Progress, write_json
 
 __all__ = ["main"]
 

@@ -26,9 +26,10 @@ from hrda_core.errors import DataError, RecipeError, require
 from hrda_core.inference.overlay import OUTPUTS
 from hrda_core.memory import keep_big_buffers
 from hrda_core.whole_files import replaced_folder, write_file
-from hrda_training.arguments import parse
-from hrda_training.output import write_json
-from hrda_training.segmentation import Model, Tally, open_bundle, open_run
+
+from .arguments import parse
+from .output import write_json
+from .segmentation import Model, Tally, open_bundle, open_run
 
 __all__ = ["main"]
 
@@ -153,7 +154,8 @@ def _predict_recordings(
     options: Any, outputs: Sequence[str], folder: Path, model: Model, tally: Tally
 ) -> dict[str, Any]:
     from hrda_core.data.recordings.recordings import Recordings
-    from hrda_training.predict_recordings import predict_recordings
+
+    from .predict_recordings import predict_recordings
 
     return predict_recordings(
         Recordings.open(options.input, options.topic),
@@ -169,7 +171,7 @@ def _predict_recordings(
 def _predict_pictures(
     kind: str, options: Any, outputs: Sequence[str], folder: Path, model: Model, tally: Tally
 ) -> dict[str, Any]:
-    from hrda_training.predict_pictures import MaskFiles, predict_images, predict_videos
+    from .predict_pictures import MaskFiles, predict_images, predict_videos
 
     table = model.space.color_table()
     files = MaskFiles(folder, outputs, table, options.overlay_alpha)

@@ -19,7 +19,8 @@ from hrda_core.errors import DataError
 from hrda_core.inference import Prediction
 from hrda_core.inference.overlay import draw_outputs
 from hrda_core.whole_files import write_file
-from hrda_training.segmentation import Model, Tally, segmented
+
+from .segmentation import Model, Tally, segmented
 
 __all__ = ["MaskFiles", "predict_images", "predict_videos"]
 

@@ -10,7 +10,8 @@ from typing import Any
 from hrda_core.data.recordings.mask_recording import MaskBagWriter, camera_names
 from hrda_core.data.recordings.recordings import RecordedImage, Recordings
 from hrda_core.inference.overlay import draw_outputs
-from hrda_training.segmentation import Model, Tally, segmented
+
+from .segmentation import Model, Tally, segmented
 
 __all__ = ["predict_recordings"]
 

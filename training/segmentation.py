@@ -111,7 +111,8 @@ def open_run(run: Path, network: str, plan: str, threads: int) -> Model:
     from hrda_core.trainer.checkpoint import CHECKPOINT_NAME
     from hrda_core.trainer.loading import load_recipe
     from hrda_core.trainer.state import WEIGHTS_NAME
-    from hrda_training.run_predictor import RunPredictor
+
+    from .run_predictor import RunPredictor
 
     torch.set_num_threads(threads or max(1, torch.get_num_threads() - 1))
     predictor = RunPredictor(run, network, plan)

@@ -26,7 +26,8 @@ from hrda_core.trainer.check import estimate
 from hrda_core.trainer.journal import Progress
 from hrda_core.trainer.loop import RECIPE_NAME, Watch, fit
 from hrda_core.trainer.recipe import Recipe, check_keys
-from hrda_training.arguments import parse
+
+from .arguments import parse
 
 __all__ = ["main"]
 
