@@ -8,7 +8,6 @@ HRDA lie (paper section 3.4, "HRDA"; names, costs and the choice between them: d
     tiles     one context of the whole image, disjoint detail tiles of equal size, or ones that overlap a little
     topk      as tiles, but only the `keep` tiles run where the context says that detail matters; elsewhere the context
               stands alone
-    rotate    as tiles, but `keep` tiles a frame of a video run, in turn; the others show what they gave last
     context   the context alone
     whole     single-scale networks: the whole image at once
     slide     single-scale networks: windows on a sliding grid
@@ -34,6 +33,7 @@ __all__ = [
     "SINGLE_SCALE_PLANS",
     "CropBox",
     "WindowPlan",
+    "check_plan_name",
     "plan_windows",
     "sliding_windows",
 ]
@@ -46,7 +46,7 @@ SINGLE_SCALE_PLANS = ("whole", "slide")
 PLAN_NAMES = ("context", "tiles")
 """Plans of HRDA that a bundle carries as a graph for any image size: those whose crops depend on a grid alone."""
 
-GRAPH_PLANS = ("tiles", "overlap", "topk", "rotate", "context", "whole")
+GRAPH_PLANS = ("tiles", "overlap", "topk", "context", "whole")
 """Plans that a bundle may carry as a graph for one image size."""
 
 Size = tuple[int, int]
@@ -96,14 +96,14 @@ class WindowPlan:
     """Where to look in one image of a given size.
 
     Attributes:
-        name: one of `HRDA_PLANS` or `SINGLE_SCALE_PLANS`, or `rotate`.
+        name: one of `HRDA_PLANS` or `SINGLE_SCALE_PLANS`.
         height, width: size of the image as it came, pixels.
         padded_height, padded_width: size after padding at the bottom and right, pixels.
         context_scale: factor from a window to its context image, 0 to 1.
         windows: what the context branch (or a single-scale network) sees, row-major, all of one size.
         detail: distinct detail crops, all of one size; empty for `context`, `whole` and `slide`.
         detail_of: for each window the indices of its detail crops, in row-major order within the window.
-        keep: how many of the detail crops run for one image (`topk`, `rotate`); 0 = all.
+        keep: how many of the detail crops run for one image (`topk`); 0 = all.
     """
 
     name: str
@@ -166,8 +166,7 @@ def plan_windows(
     """Cut an image of `height` x `width` pixels.
 
     Args:
-        name: one of `HRDA_PLANS` or `SINGLE_SCALE_PLANS`, or `rotate`. What is said of `tiles` holds for `topk` and
-            `rotate` too.
+        name: one of `HRDA_PLANS` or `SINGLE_SCALE_PLANS`. What is said of `tiles` holds for `topk` too.
         height, width: image size, at least 1 x 1.
         grid: `tiles`: rows and columns of detail tiles; each side of the padded image divides evenly by it. None = as
             many tiles, of at least the size of `detail_crop`, as fit.
@@ -183,7 +182,7 @@ def plan_windows(
         share_detail: `nested`: list detail crops that several windows have in common once.
         overlap: `tiles`: pixels that neighbouring tiles share at least, 0 to a quarter of the tile. The image is then
             padded to `multiple_of` alone, and tiles may share more, so that equal ones of the right size fit.
-        keep: `topk`, `rotate`: detail tiles that run, 1 to their number; None = half of them, rounded up.
+        keep: `topk`: detail tiles that run, 1 to their number; None = half of them, rounded up.
         step: `tiles` that overlap begin at multiples of this, pixels.
 
     Raises:
@@ -191,8 +190,7 @@ def plan_windows(
         ImageError: a side below 1.
         RecipeError: windows or strides that cannot cover an image.
     """
-    if name not in _ALL_PLANS:
-        raise BackendError(f"window plan '{name}' is not known; choose one of {', '.join(_ALL_PLANS)}")
+    check_plan_name(name)
     if height < 1 or width < 1:
         raise ImageError(f"an image of {height} x {width} pixels is empty; both sides must be at least 1", "size")
     multiple = multiple_of or _MULTIPLE_OF[name]
@@ -213,9 +211,25 @@ def plan_windows(
     return _plan(name, (height, width), size, context_scale, windows, details, share_detail)
 
 
-_ALL_PLANS = (*HRDA_PLANS, *SINGLE_SCALE_PLANS, "rotate")
+def check_plan_name(name: str) -> None:
+    """Refuse what is no window plan.
+
+    Raises:
+        BackendError: `name` is neither in `HRDA_PLANS` nor in `SINGLE_SCALE_PLANS`.
+    """
+    if name == _REMOVED:
+        raise BackendError(
+            f"window plan '{name}' of earlier releases is gone, since old detail made masks worse; use 'topk', which "
+            f"costs the same, or 'context'"
+        )
+    if name not in _ALL_PLANS:
+        raise BackendError(f"window plan '{name}' is not known; choose one of {', '.join(_ALL_PLANS)}")
+
+
+_REMOVED = "rotate"
+_ALL_PLANS = (*HRDA_PLANS, *SINGLE_SCALE_PLANS)
 _OVERLAPPING = ("nested", "overlap")
-_TILED = ("tiles", "topk", "rotate")
+_TILED = ("tiles", "topk")
 _MULTIPLE_OF = {"nested": 8, "overlap": 8, "context": 64, "whole": 1, "slide": 1, **dict.fromkeys(_TILED, 64)}
 
 _Boxes = tuple[CropBox, ...]

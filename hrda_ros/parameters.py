@@ -118,13 +118,6 @@ class Settings:
     plan: str = _parameter(
         "", RELOAD, "Window plan of the bundle; empty = the bundle's default.", choices=("", *GRAPH_PLANS)
     )
-    stale_after: int = _parameter(
-        1,
-        RELOAD,
-        "Plan rotate: frames for which the detail of a tile is used after the frame that it was made for; 0 = only for "
-        "its own. On a moving camera 1 at most.",
-        limits=(0, 1000),
-    )
     long_side: int = _parameter(
         -1,
         RELOAD,

@@ -22,7 +22,6 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from hrda_core.inference import Prediction
 from hrda_core.messages import decode_compressed, decode_image
-from hrda_ros.continuity import Continuity
 from hrda_ros.diagnostics import NodeReport
 from hrda_ros.hot_swap import HotSwap, reason_of
 from hrda_ros.monitor import Monitor
@@ -68,7 +67,6 @@ class SegmentNode(LifecycleNode):
             self.get_logger().warning(f"parameter '{typo}' does not exist and is ignored; was '{name}' meant?")
         self._predictor_factory = predictor_factory or partial(open_segmenter, say=self._say)
         self._models: HotSwap[ServedModel] = HotSwap(describe_exchange, self._release)
-        self._continuity = Continuity()
         self._image_size: tuple[int, int] | None = None
         self._publishers_made: Publishers | None = None
         self._image_subscription: Any = None
@@ -107,7 +105,7 @@ class SegmentNode(LifecycleNode):
         start = time.perf_counter()
         rgb = self._decode(message)
         decoded = time.perf_counter()
-        prediction = self._infer(model, message.header, rgb)
+        prediction = self._infer(model, rgb)
         inferred = time.perf_counter()
         if not self.context.ok():
             raise StaleFrameError("shutdown")
@@ -119,12 +117,9 @@ class SegmentNode(LifecycleNode):
         age_s = self._age_s(message)
         return durations if age_s is None else {**durations, "age": age_s}
 
-    def _infer(self, model: ServedModel, header: Any, rgb: Any) -> Prediction:
+    def _infer(self, model: ServedModel, rgb: Any) -> Prediction:
         size = self._image_size = rgb.shape[:2]
-        if not self._continuity.follows(header, size):
-            model.segmenter.forget()
         prediction = model.segmenter(rgb)
-        self._continuity.segmented(header, size)
         if model.look_again():
             self._monitor.saw_other_graph(f"images of {size[0]}x{size[1]} pixels: now {model.running}")
         return prediction
@@ -254,7 +249,6 @@ class SegmentNode(LifecycleNode):
             self._input_qos,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
-        self._continuity.start_over()
         self._monitor.activated()
         self._pipeline.start()
         self.get_logger().info(f"segmenting images of '{self._topic}'")

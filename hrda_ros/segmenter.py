@@ -88,10 +88,6 @@ class Segmenter(Protocol):
         """Masks of a uint8 (H, W, 3) RGB image, which is only read."""
         ...
 
-    def forget(self) -> None:
-        """Use nothing of earlier images for the next one."""
-        ...
-
     def close(self) -> None:
         """Free what it holds, on a GPU above all."""
         ...
@@ -113,7 +109,6 @@ def open_segmenter(settings: Settings, say: Callable[[str], None] = lambda line:
         long_side=None if settings.long_side < 0 else settings.long_side,
         threads=settings.threads,
         precision=settings.precision,
-        stale_after=settings.stale_after,
         on_gpu_failure=settings.on_gpu_failure,
         build_engine=settings.build_engine,
         say=say,

@@ -63,7 +63,7 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "plan",
                 default_value="",
-                choices=["", "tiles", "overlap", "topk", "rotate", "context", "whole"],
+                choices=["", "tiles", "overlap", "topk", "context", "whole"],
                 description=f"Window plan: context is faster, tiles sees more detail, others must be in the bundle; "
                 f"{FROM_FILE}",
             ),

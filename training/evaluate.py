@@ -120,8 +120,6 @@ def _open_bundle(options: Any) -> _Model:
     if options.resize or options.network != "student":
         raise RecipeError("--resize and --network belong to --run; a bundle has one network and its own size")
     predictor = Predictor(options.bundle, options.backend, options.plan or None, threads=options.threads)
-    if predictor.plan == "rotate":
-        raise RecipeError("plan rotate carries detail from frame to frame of a video; score another plan")
     origin = {
         "bundle": predictor.bundle.name,
         "plan": predictor.plan,

@@ -107,8 +107,6 @@ def _check(options: Any, kind: str) -> None:
         raise RecipeError(f"--topic and --copy_camera belong to recordings; the input is {kind}")
     if kind != "images" and options.resume:
         raise RecipeError(f"--resume goes on with image files; the input is {kind}, leave it out to start over")
-    if kind == "images" and options.plan == "rotate":
-        raise RecipeError("plan rotate carries detail from frame to frame of a video; give images another plan")
     out = options.out.absolute()
     for path in options.input:
         if out == path.absolute() or out in path.absolute().parents:

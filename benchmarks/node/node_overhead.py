@@ -72,9 +72,6 @@ class FixedCost:
     def warm_up(self, height: int, width: int) -> None:
         """Nothing to do."""
 
-    def forget(self) -> None:
-        """Nothing to do."""
-
     def close(self) -> None:
         """Nothing to do."""
 

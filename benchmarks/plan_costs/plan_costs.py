@@ -18,17 +18,17 @@ from typing import Any
 
 import cv2
 import torch
-from plan_costs_arms import ARMS, BUNDLE, CHECK_ARMS, NESTED, OVERLAP, VIDEO_ARMS, Arm, arm_named
+from plan_costs_arms import ARMS, BUNDLE, CHECK_ARMS, NESTED, OVERLAP, Arm, arm_named
 from plan_costs_masks import load_frames, predict_masks, scores
 from plan_costs_picture import draw
 from plan_costs_speed import SPEED_SIZE, flops_at_1080, graph_gflop, measure, ratios
-from plan_costs_table import STILL, tables
+from plan_costs_table import tables
 
 from hrda_core.bench.record import ROOT, machine, write_record
 
 SPEED_FILE = "speed.json"
 CHECK_EVERY = 3
-"""Checks and ways to take turns, which take long, are scored on each third frame of the day's video."""
+"""Checks, which take long, are scored on each third frame of the day's video."""
 
 
 def main() -> int:
@@ -41,7 +41,7 @@ def main() -> int:
     chosen = [arm_named(name, also) for name in options.arm] if options.arm else [*ARMS, *also]
     if options.action == "masks":
         frames = load_frames(options.camvid, options.every)
-        for arm in chosen if options.arm else [*chosen, *VIDEO_ARMS, *CHECK_ARMS]:
+        for arm in chosen if options.arm else [*chosen, *CHECK_ARMS]:
             few = load_frames(options.camvid, CHECK_EVERY) if arm in CHECK_ARMS else frames
             predict_masks(arm, few, options.work)
             print(f"{arm.name}: done", flush=True)
@@ -94,7 +94,6 @@ def _collect(options: argparse.Namespace, also: list[Arm]) -> None:
     figures = {
         "arms": arms,
         "checks": checks,
-        "video": {arm.name: scores(arm, few, options.work) for arm in [*VIDEO_ARMS, *map(arm_named, STILL)]},
         "ratios": ratios(speed["figures"]),
         "gflop_1080x1920": flops_at_1080(),
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,8 +53,6 @@ class Arm:
         plan: window plan.
         engine: `onnx`: a static graph, everything folded, in ONNX Runtime; `torch`: eager PyTorch, nothing folded.
         grid, overlap, keep: see `StaticRequest`.
-        stale_after: `rotate`: see `Predictor`.
-        every: `rotate`: only each nth frame of the video is seen, as from a slower camera.
         max_batch: `torch`: see `predict_logits`.
         multiple: the frame is padded to a multiple of this, pixels.
         moved: `overlap` in PyTorch: its inner detail crops lie this far from their places, rows and columns of pixels.
@@ -67,8 +65,6 @@ class Arm:
     grid: Size = (2, 2)
     overlap: int = 0
     keep: int = 0
-    stale_after: int = 0
-    every: int = 1
     max_batch: int | None = 1
     multiple: int = PADDING
     moved: Size = (0, 0)
@@ -85,11 +81,6 @@ class Arm:
         rows, columns = self.grid
         return f"{self.bundle.name}_{self.plan}_{rows}x{columns}_{self.overlap}_{self.keep}"
 
-    @property
-    def is_video(self) -> bool:
-        """Whether the result depends on earlier frames."""
-        return self.plan == "rotate"
-
 
 NESTED, OVERLAP, OVERLAP_GRAPH = "nested", "overlap", "overlap, graph"
 
@@ -105,8 +96,6 @@ ARMS: tuple[Arm, ...] = (
     Arm("topk 2 of 4", "topk", keep=2),
     Arm("topk 1 of 4", "topk", keep=1),
     Arm("topk 2 of 4, feathered", "topk", keep=2, overlap=32),
-    Arm("rotate 2 of 4", "rotate", keep=2, stale_after=1),
-    Arm("rotate 1 of 4", "rotate", keep=1, stale_after=3),
     Arm("context", "context", grid=(1, 1)),
 )
 
@@ -117,26 +106,8 @@ CHECK_ARMS: tuple[Arm, ...] = (
 )
 """How much the dearest plans change by what should not matter: padding, and where detail crops begin."""
 
-VIDEO_ARMS: tuple[Arm, ...] = tuple(
-    Arm(f"rotate {keep} of 4, stale after {stale}, each {every}", "rotate", keep=keep, stale_after=stale, every=every)
-    for keep, values in ((2, (0, 1)), (1, (0, 1, 3)))
-    for stale in values
-    for every in (1, 2, 4)
-)
-"""`stale_after` from the frame's own tiles alone to the value from which on every tile is always there."""
-
-
-@dataclass
-class Runner:
-    """An opened arm.
-
-    Attributes:
-        run: RGB uint8 (H, W, 3) -> class ids, and confidence in ONNX Runtime, both uint8 (H, W).
-        forget: begin a new video.
-    """
-
-    run: Callable[[UInt8Array], tuple[UInt8Array, UInt8Array | None]]
-    forget: Callable[[], None] = field(default=lambda: None)
+Runner = Callable[[UInt8Array], "tuple[UInt8Array, UInt8Array | None]"]
+"""An opened arm: RGB uint8 (H, W, 3) -> class ids, and confidence in ONNX Runtime, both uint8 (H, W)."""
 
 
 def arm_named(name: str, also: Sequence[Arm] = ()) -> Arm:
@@ -145,7 +116,7 @@ def arm_named(name: str, also: Sequence[Arm] = ()) -> Arm:
     Raises:
         SystemExit: there is none.
     """
-    known = {arm.name: arm for arm in (*ARMS, *CHECK_ARMS, *VIDEO_ARMS, *also)}
+    known = {arm.name: arm for arm in (*ARMS, *CHECK_ARMS, *also)}
     if name not in known:
         raise SystemExit(f"there is no arm '{name}'; choose from: {'; '.join(known)}")
     return known[name]
@@ -162,13 +133,13 @@ def open_arm(arm: Arm, work: Path, size: Size, images: Sequence[UInt8Array], thr
     if arm.engine == "torch":
         return _torch_runner(arm)
     folder = _bundle_with_graph(arm, work, size, images)
-    predictor = Predictor(folder, "onnx", arm.plan, threads=threads, stale_after=arm.stale_after)
+    predictor = Predictor(folder, "onnx", arm.plan, threads=threads)
 
     def run(rgb: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
         found, (height, width) = predictor(padded(rgb, arm.multiple)), rgb.shape[:2]
         return found.labels[:height, :width], found.confidence[:height, :width]
 
-    return Runner(run, predictor.forget)
+    return run
 
 
 def graph_file(arm: Arm, work: Path, size: Size) -> tuple[Path, Size]:
@@ -224,7 +195,7 @@ def _torch_runner(arm: Arm) -> Runner:
             logits = run_plan(network, image, plan, arm.max_batch)[0, :, : rgb.shape[0], : rgb.shape[1]]
             return logits.argmax(0).to(torch.uint8).numpy(), None
 
-    return Runner(run)
+    return run
 
 
 def _moved(plan: WindowPlan, by: Size) -> WindowPlan:

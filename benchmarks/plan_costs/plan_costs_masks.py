@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -81,42 +80,22 @@ def load_frames(camvid: Path, every: int) -> dict[str, Frames]:
 
 
 def predict_masks(arm: Arm, frames: dict[str, Frames], work: Path) -> None:
-    """Write the masks that are missing. A video is run whole, and has no dusk: those frames are a second apart."""
-    wanted = {split: part for split, part in frames.items() if split == DAY or not arm.is_video}
+    """Write the masks that are missing."""
     missing = {
         split: [index for index in part.chosen if not _mask_file(work, arm, split, part.names[index]).exists()]
-        for split, part in wanted.items()
+        for split, part in frames.items()
     }
     if not any(missing.values()):
         return
     sample = [frames[DAY].pairs.load(0)[0], frames[DUSK].pairs.load(0)[0]]
     runner = open_arm(arm, work, FRAME, sample)
-    if arm.is_video:
-        _predict_video(arm, frames[DAY], work)
-        return
     for split, indices in missing.items():
         for index in indices:
-            labels, confidence = runner.run(frames[split].pairs.load(index)[0])
+            labels, confidence = runner(frames[split].pairs.load(index)[0])
             name = frames[split].names[index]
             if arm.name == OVERLAP_GRAPH and confidence is not None:
                 _write(_confidence_file(work, split, name), confidence)
             _write(_mask_file(work, arm, split, name), labels)
-
-
-def _predict_video(arm: Arm, frames: Frames, work: Path) -> None:
-    """Each nth frame in turn, once for each place to begin, so that every frame gets a mask.
-
-    The camera stands on the first frame until every tile has run: what follows is the plan in its normal state.
-    """
-    runner = open_arm(arm, work, FRAME, [frames.pairs.load(0)[0]])
-    tiles = arm.grid[0] * arm.grid[1]
-    for begin in range(arm.every):
-        runner.forget()
-        for _ in range(math.ceil(tiles / arm.keep) - 1):
-            runner.run(frames.pairs.load(begin)[0])
-        for index in range(begin, len(frames.pairs), arm.every):
-            labels, _ = runner.run(frames.pairs.load(index)[0])
-            _write(_mask_file(work, arm, DAY, frames.names[index]), labels)
 
 
 def scores(arm: Arm, frames: dict[str, Frames], work: Path) -> dict[str, dict[str, Any]]:

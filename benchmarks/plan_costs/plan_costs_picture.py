@@ -22,7 +22,6 @@ COLOURS = {
     "overlap": "#7b3294",
     "tiles": "#1b6ca8",
     "topk": "#d95f02",
-    "rotate": "#1b9e77",
     "context": "#c51b7d",
 }
 SLIM = "#a6761d"
@@ -38,8 +37,6 @@ DAY_LABELS: dict[str, tuple[float, float]] = {
     "topk 2 of 4": (-12, 9),
     "topk 1 of 4": (-46, 7),
     "topk 2 of 4, feathered": (-78, 7),
-    "rotate 2 of 4": (-60, -13),
-    "rotate 1 of 4": (-4, -14),
 }
 DUSK_LABELS: dict[str, tuple[float, float]] = {"topk 3 of 4": (7, 2), "topk 2 of 4, feathered": (8, -5)}
 """Where labels stand if not right above their marks, because others are there: offset in points."""

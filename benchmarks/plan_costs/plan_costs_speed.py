@@ -42,11 +42,9 @@ from hrda_core.inference.backends.onnx_backend import OnnxBackend
 from hrda_core.machine import peak_memory_bytes
 before = peak_memory_bytes()
 backend = OnnxBackend(Path(sys.argv[1]), threads=1)
-feeds = {name: np.zeros(shape, dtype) for name, (dtype, shape) in backend.inputs.items()}
-if "tiles" in feeds:
-    feeds["tiles"] = np.arange(len(feeds["tiles"]))
+image = np.zeros((1, int(sys.argv[2]), int(sys.argv[3]), 3), np.uint8)
 for _ in range(3):
-    backend.run(feeds)
+    backend(image)
 print(before >> 20, peak_memory_bytes() >> 20)
 """
 
@@ -92,7 +90,7 @@ def measure(arms: Sequence[Arm], work: Path, rounds: int) -> dict[str, Any]:
 def _time(runner: Runner, image: UInt8Array, threads: int) -> tuple[float, float]:
     torch.set_num_threads(threads)
     begin, begin_processor = time.perf_counter(), time.process_time()
-    runner.run(image)
+    runner(image)
     return time.perf_counter() - begin, time.process_time() - begin_processor
 
 
@@ -119,8 +117,8 @@ def ratios(figures: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 def _memory(arm: Arm, work: Path) -> dict[str, int]:
     """Most memory of a process that does nothing else, before the graph is opened and at all, MiB."""
-    path, _ = graph_file(arm, work, SPEED_SIZE)
-    command = [sys.executable, "-c", _MEMORY_OF, str(path)]
+    path, size = graph_file(arm, work, SPEED_SIZE)
+    command = [sys.executable, "-c", _MEMORY_OF, str(path), *map(str, size)]
     before, peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     return {"before": int(before), "peak": int(peak)}
 

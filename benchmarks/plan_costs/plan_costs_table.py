@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from plan_costs_arms import VIDEO_ARMS
 from plan_costs_masks import DAY, DUSK
 
-__all__ = ["STILL", "tables"]
+__all__ = ["tables"]
 
 Figures = Mapping[str, Any]
 NONE = "-"
-STILL = ("tiles", "topk 2 of 4", "topk 1 of 4", "context")
-"""Plans without a memory, beside those with one."""
 _AGREEMENTS = ("same_as_nested", "same_as_overlap", "same_as_overlap_near_seams", "same_as_overlap_where_sure")
 
 
@@ -23,7 +20,6 @@ def tables(figures: Figures) -> str:
         "cost": _cost({**figures["arms"], **figures["checks"]}),
         "accuracy": _accuracy(figures["arms"]),
         "checks": _accuracy(figures["checks"]),
-        "video": _video(figures["video"]),
         "1080x1920": _large(figures["gflop_1080x1920"]),
         "ratios": _ratios(figures["ratios"]),
     }
@@ -58,25 +54,6 @@ def _accuracy(arms: Figures) -> str:
         cells += [_both(arm, key, 2) for key in _AGREEMENTS]
         cells += [_both(arm, key, 2) for key in ("mean_iou", "boundary_f", "seam_boundary_f")]
         rows.append(cells)
-    return _table(head, rows)
-
-
-def _video(video: Figures) -> str:
-    """One row for each way to take turns, columns for frame rates."""
-    head = ["tiles a frame", "`stale_after`", "15 Hz", "7.5 Hz", "3.75 Hz"]
-    rows = []
-    for keep, stale in dict.fromkeys((arm.keep, arm.stale_after) for arm in VIDEO_ARMS):
-        named = [arm.name for arm in VIDEO_ARMS if (arm.keep, arm.stale_after) == (keep, stale)]
-        cells = [
-            f"{_percent(video[name].get(DAY, {}).get('mean_iou'), 2)}, "
-            f"{_percent(video[name].get(DAY, {}).get('same_as_overlap'), 1)}"
-            for name in named
-        ]
-        rows.append([f"{keep} of 4", str(stale), *cells])
-    for name in STILL:
-        day = video[name].get(DAY, {})
-        cell = f"{_percent(day.get('mean_iou'), 2)}, {_percent(day.get('same_as_overlap'), 1)}"
-        rows.append([f"`{name}`", NONE, cell, cell, cell])
     return _table(head, rows)
 
 

@@ -14,7 +14,6 @@ from hrda_core.bench.layers import Layer, join_layers, onnxruntime_layers
 from hrda_core.bench.request import BenchRequest
 from hrda_core.bench.roofline import DEVICES, Device, find_device, measure_cpu, roofline
 from hrda_core.inference.backends import Backend
-from hrda_core.inference.bundle import GraphSpec
 from hrda_core.machine import cpu_model
 from hrda_core.nvidia_driver import Driver, probe_driver
 
@@ -27,7 +26,6 @@ UInt8Array = npt.NDArray[np.uint8]
 
 def cost_and_bound(
     path: Path,
-    graph: GraphSpec,
     backend: Backend,
     image: UInt8Array,
     request: BenchRequest,
@@ -52,7 +50,7 @@ def cost_and_bound(
         },
     }
     device = _device(backend, request, say)
-    layers = _layers(backend, graph, path, image) if request.layers else None
+    layers = _layers(backend, path, image) if request.layers else None
     if device is not None and _runs_on_cpu(backend):
         device = device.at_best(_measure(backend))
     if device is not None:
@@ -96,11 +94,11 @@ def _share(ops: tuple[GraphOp, ...], device: Device, precision: str, measured: f
     }
 
 
-def _layers(backend: Backend, graph: GraphSpec, path: Path, image: UInt8Array) -> list[Layer] | None:
+def _layers(backend: Backend, path: Path, image: UInt8Array) -> list[Layer] | None:
     """None where the back end tells nothing of layers."""
     if (layer_seconds := getattr(backend, "layer_seconds", None)) is not None:
         return [Layer(name, "layer", seconds) for name, seconds in layer_seconds(_LAYER_RUNS).items()]
-    if is_onnxruntime_on_cpu(backend) and graph.memory is None:
+    if is_onnxruntime_on_cpu(backend):
         return onnxruntime_layers(path, image, getattr(backend, "threads", 1))
     return None
 

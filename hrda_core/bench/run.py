@@ -18,6 +18,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,15 +29,12 @@ from hrda_core.bench.timing import Candidate, Samples, interleave
 from hrda_core.errors import require
 from hrda_core.inference.backends import Backend, open_backend
 from hrda_core.inference.bundle import Bundle, GraphSpec
-from hrda_core.inference.detail_memory import DetailMemory
 from hrda_core.inference.made_image import golden_image
 from hrda_core.inference.tensorrt.progress import Progress
 from hrda_core.inference.thread_choice import pick_threads, thread_counts
 from hrda_core.machine import peak_memory_bytes, reset_peak_memory, usable_cores
 
 __all__ = ["ThreadTimes", "run_bench", "sweep_threads"]
-
-_STALE_AFTER = 5  # as `Predictor` has it
 
 Say = Callable[[str], None]
 Counter = Callable[[int, int], None]
@@ -96,7 +94,7 @@ def run_bench(
     say(f"{bundle.name}, plan {graph.plan}, {image.shape[1]}x{image.shape[2]} after padding: {backend.description}")
     try:
         subject = _Subject(bundle, graph, image, backend)
-        frame = _frame(backend, graph, image)
+        frame = partial(_call, backend, image)
         for _ in range(request.warm_up):
             frame()
         memory |= {"peak_bytes": peak_memory_bytes(), "device_bytes": getattr(backend, "device_memory_bytes", None)}
@@ -113,7 +111,7 @@ def _figures(
     baseline = _baseline(subject, request)
     if baseline is not None:
         picture = golden_image(*request.size)
-        candidates["baseline"] = Candidate(lambda: _call(baseline, picture), request.baseline_frames, warm_up=1)
+        candidates["baseline"] = Candidate(partial(_call, baseline, picture), request.baseline_frames, warm_up=1)
     samples = interleave(candidates, count)
     measured = samples["bundle"].p50
     figures = {"latency": samples["bundle"].to_dict(), **_other_ways(subject, request.frames)}
@@ -144,7 +142,7 @@ def sweep_threads(bundle: Bundle, request: BenchRequest, *, count: Counter = lam
     }
     try:
         candidates = {
-            str(threads): Candidate(_frame(backend, graph, image), request.frames, request.warm_up)
+            str(threads): Candidate(partial(_call, backend, image), request.frames, request.warm_up)
             for threads, backend in backends.items()
         }
         samples = {int(name): found for name, found in interleave(candidates, count).items()}
@@ -172,21 +170,6 @@ def _open(
     )
 
 
-def _frame(backend: Backend, graph: GraphSpec, image: UInt8Array) -> Callable[[], float | None]:
-    """One frame of the plan; `rotate` brings its memory along, as `Predictor` does."""
-    if graph.memory is None:
-        return lambda: _call(backend, image)
-    tiles, *shape = graph.memory
-    memory = DetailMemory(tiles, graph.keep, (shape[0], shape[1], shape[2]), _STALE_AFTER)
-
-    def rotating() -> float | None:
-        feeds = memory.feeds()
-        memory.store(feeds["tiles"], backend.run({"image": image, **feeds})["detail"])
-        return getattr(backend, "device_seconds", None)
-
-    return rotating
-
-
 def _call(backend: Backend, image: UInt8Array) -> float | None:
     backend(image)
     return getattr(backend, "device_seconds", None)
@@ -196,7 +179,7 @@ def _other_ways(subject: _Subject, frames: int) -> dict[str, Any]:
     """Without copies, and with the next frame sent while one runs (copies then hide behind the work), where it can."""
     run_seconds = getattr(subject.backend, "run_seconds", None)
     figures = {} if run_seconds is None else {"without_copies_ms": round(1e3 * run_seconds(frames), 3)}
-    if not hasattr(subject.backend, "submit") or subject.graph.memory is not None:
+    if not hasattr(subject.backend, "submit"):
         return figures
     return {**figures, "streamed_rate_hz": round(_streamed_rate(subject, frames), 3)}
 
@@ -221,7 +204,7 @@ def _cost(subject: _Subject, request: BenchRequest, measured: float, say: Say) -
         return {"gflop": gflop, "achieved_gflops": round(gflop / measured, 2)}
     from hrda_core.bench.bound import cost_and_bound
 
-    return cost_and_bound(bundle.file(graph.file), graph, subject.backend, subject.image, request, measured, say)
+    return cost_and_bound(bundle.file(graph.file), subject.backend, subject.image, request, measured, say)
 
 
 def _agreement(subject: _Subject) -> dict[str, Any]:
@@ -229,7 +212,7 @@ def _agreement(subject: _Subject) -> dict[str, Any]:
     from hrda_core.bench.bound import is_onnxruntime_on_cpu
 
     graph = subject.graph
-    if not graph.file or graph.memory is not None or is_onnxruntime_on_cpu(subject.backend):
+    if not graph.file or is_onnxruntime_on_cpu(subject.backend):
         return {}
     reference = open_backend("onnx", subject.bundle, graph)
     try:

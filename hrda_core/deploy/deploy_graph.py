@@ -3,7 +3,7 @@
     uint8 NHWC -> normalise -> context, detail tiles, fusion -> logits -> enlarge -> class ids, confidence (uint8)
 
 `DeployGraph` with a grid serves any image size; `static_graph` fixes the size, which allows tiles that overlap, tiles
-chosen by the context (`topk`), tiles in turn (`rotate`), and everything that wants constant shapes. Needs torch.
+chosen by the context (`topk`), and everything that wants constant shapes. Needs torch.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from hrda_core.errors import BackendError
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.segmenter import Segmenter
 from hrda_core.window_plan import GRAPH_PLANS, WindowPlan
-from hrda_core.windows.detail_tiles import AllTiles, ChosenTiles, TileFusion, one_hot, place
+from hrda_core.windows.detail_tiles import AllTiles, ChosenTiles
 
-__all__ = ["DeployGraph", "RotateGraph", "static_graph"]
+__all__ = ["DeployGraph", "static_graph"]
 
 Triple = tuple[float, ...]
 
@@ -70,48 +70,6 @@ class DeployGraph(nn.Module):
         return _to_uint8(labels.to(torch.float32)), _to_uint8(confidence * 255 + 0.5)
 
 
-class RotateGraph(DeployGraph):
-    """Plan `rotate`: a few detail tiles of a video run a frame; the caller keeps what the others gave last.
-
-    Args:
-        model, mean, std: as for `static_graph`.
-        plan: window plan `rotate`; `keep` tiles run.
-    """
-
-    def __init__(self, model: HRDA, plan: WindowPlan, mean: Triple, std: Triple) -> None:
-        super().__init__(model, model.context_logits, model.stride / model.detail_scale, mean, std)
-        self.model = model
-        self.fusion = TileFusion(model, plan)
-
-    def forward(  # type: ignore[override]  # a graph with more inputs
-        self, image: Tensor, tiles: Tensor, memory: Tensor, present: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Segment one frame.
-
-        Args:
-            image: uint8 (1, H, W, 3) RGB.
-            tiles: int64 (keep,), different numbers of the tiles that run.
-            memory: float32 (count, C, h, w), detail logits of earlier frames.
-            present: float32 (count,), 1 for tiles whose memory counts, 0 for tiles that the context fills. Tiles that
-                run count anyway.
-
-        Returns:
-            class ids and confidence, uint8 (1, H, W), and the detail logits of the tiles that ran, float32
-            (keep, C, h, w).
-        """
-        normalised = self.normalise(image)
-        context = self.model.context(normalised)
-        crops = self.fusion.cut(self.model.detail_image(normalised)).index_select(0, tiles)
-        detail = self.model.detail(crops)
-        ran = one_hot(tiles, self.fusion.count)  # (count, keep)
-        here = ran.sum(1)
-        known = torch.maximum(present, here)
-        old = memory * (known - here).view(-1, 1, 1, 1)
-        merged = old + place(ran, detail)
-        labels, confidence = self.finish(self.fusion.some_tiles(context, merged, known))
-        return labels, confidence, detail
-
-
 def static_graph(model: HRDA | Segmenter, plan: WindowPlan, mean: Triple, std: Triple) -> DeployGraph:
     """The graph of one window plan for images of `plan.padded_height` x `plan.padded_width`.
 
@@ -123,8 +81,6 @@ def static_graph(model: HRDA | Segmenter, plan: WindowPlan, mean: Triple, std: T
         raise BackendError(f"window plan '{plan.name}' does not become a graph of {kind}")
     if isinstance(model, Segmenter) or plan.name == "context":
         return DeployGraph.for_any_size(model, plan.name, (1, 1), mean, std)
-    if plan.name == "rotate":
-        return RotateGraph(model, plan, mean, std)
     module = AllTiles(model, plan) if plan.name in ("tiles", "overlap") else ChosenTiles(model, plan)
     return DeployGraph(module, module, model.stride / model.detail_scale, mean, std)
 

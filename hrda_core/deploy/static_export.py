@@ -7,7 +7,7 @@ becomes a TensorRT engine, and carries plans that a graph for any size cannot. N
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnx
 import torch
 
-from hrda_core.deploy.deploy_graph import DeployGraph, RotateGraph, static_graph
+from hrda_core.deploy.deploy_graph import DeployGraph, static_graph
 from hrda_core.deploy.folding import folded
 from hrda_core.deploy.half_precision import in_half_precision
 from hrda_core.deploy.network import load_network
@@ -29,7 +29,7 @@ from hrda_core.inference.bundle import PRECISIONS, Bundle, GraphSpec, write_mani
 from hrda_core.inference.image_plan import plan_for_graph, shrunk
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.segmenter import Segmenter
-from hrda_core.window_plan import GRAPH_PLANS, Size, WindowPlan
+from hrda_core.window_plan import GRAPH_PLANS, Size, WindowPlan, check_plan_name
 from hrda_core.windows.torch_windows import plan_for
 
 __all__ = ["DEFAULT_OPSET", "MIN_AGREEMENT", "StaticReport", "StaticRequest", "export_static"]
@@ -55,7 +55,7 @@ class StaticRequest:
         precision: one of `PRECISIONS`.
         grid: rows and columns of detail tiles; None = those of the bundle's graph `tiles`.
         overlap: pixels that neighbouring tiles share at least.
-        keep: `topk`, `rotate`: tiles that run; None = half of them.
+        keep: `topk`: tiles that run; None = half of them.
         opset: ONNX operator set.
         long_side: shrink larger images first, pixels; None = the bundle's value. Whoever uses the graph must shrink
             alike.
@@ -124,14 +124,16 @@ def export_static(
     say(f"tracing plan '{plan.name}' for {graph.size[0]}x{graph.size[1]} pixels")
     mean, std = bundle.mean, bundle.std
     reference = static_graph(model, plan, mean, std).eval()
-    written = with_constants_folded(_trace(static_graph(folded(model), plan, mean, std), graph, request.opset))
+    blank = {"image": torch.zeros(1, *graph.size, 3, dtype=torch.uint8)}
+    written = static_graph(folded(model), plan, mean, std)
+    traced = with_constants_folded(trace(written, blank, ("labels", "confidence"), opset=request.opset))
     padded = [_fit(image, plan) for image in images]
-    candidates = _in_precision(written, request, padded, quantise)
+    candidates = _in_precision(traced, request, padded, quantise)
     for number, (candidate, note) in enumerate(candidates):
         onnx.checker.check_model(candidate, full_check=True)
         data = candidate.SerializeToString()
         say(f"comparing with PyTorch on {len(padded)} image{'' if len(padded) == 1 else 's'}{note}")
-        results = _compare(reference, data, graph, padded, bundle.path)
+        results = _compare(reference, data, padded, bundle.path)
         agreement = float(np.mean([same for same, _ in results]))
         if agreement >= MIN_AGREEMENT[graph.precision]:
             return _kept(bundle, graph, candidate, data, results)
@@ -158,16 +160,17 @@ def _in_precision(
 
 
 def _check(bundle: Bundle, request: StaticRequest, images: Sequence[UInt8Array]) -> None:
+    check_plan_name(request.plan)
     if request.plan not in GRAPH_PLANS:
         raise BackendError(
             f"window plan '{request.plan}' does not become a graph; choose one of {', '.join(GRAPH_PLANS)}"
         )
     if request.precision not in PRECISIONS:
         raise BackendError(f"precision '{request.precision}' is not known; choose one of {', '.join(PRECISIONS)}")
-    if request.plan not in ("tiles", "topk", "rotate") and (request.overlap or request.grid):
+    if request.plan not in ("tiles", "topk") and (request.overlap or request.grid):
         raise BackendError(f"grid and overlap are for plans with tiles, not for '{request.plan}'; leave them out")
-    if request.plan not in ("topk", "rotate") and request.keep:
-        raise BackendError(f"keep is for the plans topk and rotate, not for '{request.plan}'; leave it out")
+    if request.plan != "topk" and request.keep:
+        raise BackendError(f"keep is for the plan topk, not for '{request.plan}'; leave it out")
     if not images:
         raise BackendError("an export needs at least one image to compare the graph with PyTorch")
     if not _writable(bundle.path):
@@ -188,7 +191,7 @@ def _cut(bundle: Bundle, request: StaticRequest, model: HRDA | Segmenter) -> tup
     """The graph's entry in the manifest (but for its file) and its window plan."""
     tiles = bundle.graphs.get("tiles")
     grid = request.grid or (tiles.grid if tiles else (2, 2))
-    tiled = request.plan in ("tiles", "topk", "rotate")
+    tiled = request.plan in ("tiles", "topk")
     graph = GraphSpec(
         request.plan,
         "",
@@ -200,28 +203,7 @@ def _cut(bundle: Bundle, request: StaticRequest, model: HRDA | Segmenter) -> tup
     )
     size = shrunk(*request.size, bundle.long_side if request.long_side is None else request.long_side)
     plan = plan_for(model, "overlap", *size) if request.plan == "overlap" else plan_for_graph(bundle, graph, *size)
-    memory = None
-    if request.plan == "rotate":
-        assert isinstance(model, HRDA)
-        cell = plan.detail[0].scaled(model.detail_scale / model.stride)
-        memory = len(plan.detail), len(bundle.label_space), cell.height, cell.width
-    return replace(graph, size=(plan.padded_height, plan.padded_width), keep=plan.keep, memory=memory), plan
-
-
-def _trace(module: DeployGraph, graph: GraphSpec, opset: int) -> onnx.ModelProto:
-    inputs = {name: torch.from_numpy(value) for name, value in _blank(graph).items()}
-    outputs = ("labels", "confidence", "detail") if isinstance(module, RotateGraph) else ("labels", "confidence")
-    return trace(module, inputs, outputs, opset=opset)
-
-
-def _blank(graph: GraphSpec) -> dict[str, npt.NDArray[Any]]:
-    assert graph.size is not None
-    feeds: dict[str, npt.NDArray[Any]] = {"image": np.zeros((1, *graph.size, 3), np.uint8)}
-    if graph.memory is not None:
-        feeds["tiles"] = np.arange(graph.keep, dtype=np.int64)
-        feeds["memory"] = np.zeros(graph.memory, np.float32)
-        feeds["present"] = np.zeros(graph.memory[0], np.float32)
-    return feeds
+    return replace(graph, size=(plan.padded_height, plan.padded_width), keep=plan.keep), plan
 
 
 def _fit(image: UInt8Array, plan: WindowPlan) -> UInt8Array:
@@ -231,32 +213,19 @@ def _fit(image: UInt8Array, plan: WindowPlan) -> UInt8Array:
     return np.ascontiguousarray(np.pad(fitted, ((0, bottom), (0, right), (0, 0)), mode="edge")[None])
 
 
-def _feeds(graph: GraphSpec, padded: Sequence[UInt8Array]) -> Iterator[dict[str, npt.NDArray[Any]]]:
-    """Inputs for each image; plan `rotate` with and without a memory of earlier frames."""
-    blank, random = _blank(graph), np.random.default_rng(0)
-    for number, image in enumerate(padded):
-        feeds = {**blank, "image": image}
-        if graph.memory is not None and number % 2 == 0:
-            feeds["memory"] = random.normal(0, 4, graph.memory).astype(np.float32)
-            feeds["present"] = np.ones(graph.memory[0], np.float32)
-        yield feeds
-
-
-def _compare(
-    reference: DeployGraph, data: bytes, graph: GraphSpec, padded: Sequence[UInt8Array], near: Path
-) -> list[tuple[float, int]]:
+def _compare(reference: DeployGraph, data: bytes, padded: Sequence[UInt8Array], near: Path) -> list[tuple[float, int]]:
     """Share of equal labels and largest difference in confidence, for each image."""
     part = near / ".graph.onnx.part"
     results = []
     try:
         part.write_bytes(data)
         backend = OnnxBackend(part)
-        for feeds in _feeds(graph, padded):
+        for image in padded:
             with torch.inference_mode():
-                expected = [out.numpy() for out in reference(*(torch.from_numpy(value) for value in feeds.values()))]
-            found = backend.run(feeds)
-            same = expected[0] == found["labels"]
-            apart = np.abs(expected[1].astype(int) - found["confidence"].astype(int))[same]
+                labels, confidence = (out.numpy() for out in reference(torch.from_numpy(image)))
+            found_labels, found_confidence = backend(image)
+            same = labels == found_labels
+            apart = np.abs(confidence.astype(int) - found_confidence.astype(int))[same]
             results.append((float(same.mean()), int(apart.max(initial=0))))
     finally:
         part.unlink(missing_ok=True)

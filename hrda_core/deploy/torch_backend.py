@@ -7,9 +7,7 @@ channels-last in 16 bits. The code for the GPU has been read and type-checked, a
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -30,14 +28,11 @@ from hrda_core.windows.torch_windows import plan_for, predict_logits
 
 __all__ = ["TORCH_PRECISIONS", "TorchBackend"]
 
-Arrays = Mapping[str, npt.NDArray[Any]]
 UInt8Array = npt.NDArray[np.uint8]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 TORCH_PRECISIONS = tuple(_DTYPES)
 """Number formats of convolutions and matrix products; norms and softmax are in fp32 in all of them."""
-
-_OUTPUTS = ("labels", "confidence", "detail")
 
 
 class TorchBackend:
@@ -77,10 +72,9 @@ class TorchBackend:
         _check_precision(precision, place)
         self.threads = threads or default_threads()
         module = _with_products_in(_DTYPES[precision], _network(bundle, graph)).to(place)
-        self.inputs = tuple(inspect.signature(module.forward).parameters)
         if place.type == "cuda" and precision != "fp32":
             module = module.to(memory_format=torch.channels_last)
-        run: Callable[..., Sequence[Tensor]] = torch.compile(module) if compile else module
+        run: Callable[[Tensor], Sequence[Tensor]] = torch.compile(module) if compile else module
         self._on_gpu = place.type == "cuda"
         self._runner: EagerRunner | CudaGraphRunner | None = (
             CudaGraphRunner(run, place, _DTYPES[precision])
@@ -104,33 +98,18 @@ class TorchBackend:
         """See `Backend.__call__`.
 
         Raises:
-            BackendError: the plan has further inputs, or the image does not fit it.
-            GpuError: the GPU's memory is full.
-        """
-        found = self.run({"image": image})
-        return found["labels"], found["confidence"]
-
-    def run(self, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
-        """See `Backend.run`.
-
-        Raises:
-            BackendError: missing or unknown inputs, or inputs that do not fit the plan.
+            BackendError: the image does not fit the plan.
             GpuError: the GPU's memory is full.
         """
         if self._runner is None:
             raise BackendError("this back end was closed; open another one")
-        if set(feeds) != set(self.inputs):
-            raise BackendError(f"the plan has the inputs {', '.join(self.inputs)}; found {', '.join(feeds)}")
         try:
-            outputs = self._runner(
-                [torch.from_numpy(np.require(feeds[name], None, ["C", "W"])) for name in self.inputs]
-            )
+            labels, confidence = self._runner(torch.from_numpy(np.require(image, None, ["C", "W"])))
         except torch.cuda.OutOfMemoryError as error:
             raise GpuError(f"the GPU's memory is full ({_first_line(error)}); use a smaller image or plan") from error
         except RuntimeError as error:
-            shapes = ", ".join(str(value.shape) for value in feeds.values())
-            raise BackendError(f"PyTorch failed on inputs of shape {shapes}: {_first_line(error)}") from error
-        return dict(zip(_OUTPUTS, outputs, strict=False))
+            raise BackendError(f"PyTorch failed on an image of shape {image.shape}: {_first_line(error)}") from error
+        return labels, confidence
 
     def close(self) -> None:
         """Free the network; on a GPU its memory goes back to the driver. Afterwards the back end cannot be called."""
@@ -175,7 +154,7 @@ def _network(bundle: Bundle, graph: GraphSpec) -> nn.Module:
         return _Windows(model, graph.plan, bundle.mean, bundle.std).eval()
     light = folded(model)
     if graph.size is None:
-        if graph.plan in ("topk", "rotate"):
+        if graph.plan == "topk":
             raise BackendError(f"window plan '{graph.plan}' needs a graph of one image size; export one")
         return DeployGraph.for_any_size(light, graph.plan, graph.grid, bundle.mean, bundle.std).eval()
     if graph.plan == "overlap":  # its crops are the network's, not the graph's

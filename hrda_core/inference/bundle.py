@@ -15,6 +15,7 @@ import yaml
 from hrda_core.errors import BundleError, LabelSpaceError
 from hrda_core.labels import LabelSpace
 from hrda_core.whole_files import file_sha256
+from hrda_core.window_plan import GRAPH_PLANS
 
 __all__ = [
     "FORMAT_VERSION",
@@ -42,14 +43,13 @@ class GraphSpec:
     """One ONNX graph of a bundle: `image` uint8 (1, H, W, 3) RGB in; `labels`, `confidence` uint8 (1, H, W) out.
 
     Attributes:
-        plan: window plan that the graph carries out (`tiles`, `overlap`, `topk`, `rotate`, `context`, `whole`).
+        plan: window plan that the graph carries out (`tiles`, `overlap`, `topk`, `context`, `whole`).
         file: path inside the bundle.
         grid: rows and columns of detail tiles; (1, 1) for plans without tiles.
         size: height and width of the padded image of a static graph, pixels; None = any multiple of `multiple_of`.
         precision: one of `PRECISIONS`, written in the graph.
         overlap: pixels that neighbouring detail tiles share.
         keep: detail tiles that run for one image, in plans that do not run all; 0 = all.
-        memory: `rotate`: shape of the detail logits that the caller keeps: tiles, classes, rows, columns; else None.
     """
 
     plan: str
@@ -59,7 +59,6 @@ class GraphSpec:
     precision: str = "fp32"
     overlap: int = 0
     keep: int = 0
-    memory: tuple[int, int, int, int] | None = None
 
     @classmethod
     def from_dict(cls, plan: str, entry: Mapping[str, Any]) -> GraphSpec:
@@ -69,7 +68,6 @@ class GraphSpec:
             KeyError, TypeError, ValueError: a key is absent or garbled.
         """
         size, precision = entry.get("size"), str(entry.get("precision", "fp32"))
-        memory = entry.get("memory")
         if precision not in PRECISIONS:
             raise ValueError(f"graph '{entry['file']}' has the unknown precision '{precision}'")
         return cls(
@@ -80,7 +78,6 @@ class GraphSpec:
             precision,
             int(entry.get("overlap", 0)),
             int(entry.get("keep", 0)),
-            None if memory is None else _quadruple(memory),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,7 +89,6 @@ class GraphSpec:
             "precision": self.precision,
             "overlap": self.overlap,
             "keep": self.keep,
-            **({"memory": list(self.memory)} if self.memory else {}),
         }
 
 
@@ -111,7 +107,8 @@ class Bundle:
         context_scale: factor of the context image.
         default_plan: plan used when none is asked for.
         graphs: plan name to the graph that takes any image size.
-        static_graphs: graphs of one image size each; plan, size and precision together are unique.
+        static_graphs: graphs of one image size each; plan, size and precision together are unique. Those of plans that
+            this release does not have are left out.
         manifest: the whole manifest as read, for provenance and display.
     """
 
@@ -273,7 +270,8 @@ def _graphs(manifest: Mapping[str, Any]) -> dict[str, GraphSpec]:
 
 
 def _static_graphs(manifest: Mapping[str, Any]) -> tuple[GraphSpec, ...]:
-    graphs = tuple(GraphSpec.from_dict(str(entry["plan"]), entry) for entry in manifest.get("static_graphs", ()))
+    listed = [entry for entry in manifest.get("static_graphs", ()) if entry["plan"] in GRAPH_PLANS]
+    graphs = tuple(GraphSpec.from_dict(entry["plan"], entry) for entry in listed)
     _check_listed(manifest, graphs)
     for graph in graphs:
         if graph.size is None:
@@ -285,11 +283,6 @@ def _check_listed(manifest: Mapping[str, Any], graphs: Iterable[GraphSpec]) -> N
     for graph in graphs:
         if graph.file not in manifest["files"]:
             raise ValueError(f"graph '{graph.plan}' uses a file that the manifest does not list: {graph.file}")
-
-
-def _quadruple(values: Any) -> tuple[int, int, int, int]:
-    first, second, third, fourth = (int(value) for value in values)
-    return first, second, third, fourth
 
 
 def _pair(values: Any) -> tuple[int, int]:

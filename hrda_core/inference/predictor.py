@@ -23,10 +23,9 @@ from hrda_core.errors import BackendError, ImageError, MissingPackageError
 from hrda_core.inference.backends import Backend, open_backend
 from hrda_core.inference.backends.fallback import FallBackBackend
 from hrda_core.inference.bundle import PRECISIONS, Bundle, GraphSpec
-from hrda_core.inference.detail_memory import DetailMemory
 from hrda_core.inference.image_plan import graph_for_image, plan_for_graph, shrunk
 from hrda_core.inference.tensorrt.progress import log_lines
-from hrda_core.window_plan import WindowPlan
+from hrda_core.window_plan import WindowPlan, check_plan_name
 
 __all__ = ["PRECISION_CHOICES", "Prediction", "Predictor"]
 
@@ -56,11 +55,10 @@ class Prediction:
 
 @dataclass
 class _Opened:
-    """A graph in a back end, what plan `rotate` keeps between frames, and the plans of image sizes that it has met."""
+    """A graph in a back end, and the plans of image sizes that it has met."""
 
     graph: GraphSpec
     backend: Backend
-    memory: DetailMemory | None = None
     plans: dict[tuple[int, int], WindowPlan] = field(default_factory=dict)
 
 
@@ -74,7 +72,6 @@ class Predictor:
         long_side: images with a longer side are shrunk to it first, pixels; 0 = never; None = the bundle's value.
         threads: CPU threads for one inference; 0 = all cores but one.
         precision: one of `PRECISION_CHOICES`.
-        stale_after: plan `rotate`: frames for which the detail of a tile is used after its own frame.
         on_gpu_failure: `stop`, or `fall_back` to ONNX Runtime on the CPU, where a GPU fails.
         build_engine: build a TensorRT engine that is missing, which takes minutes.
         say: takes lines for the user: builds, waits, hand-overs to the CPU.
@@ -92,7 +89,6 @@ class Predictor:
         long_side: int | None = None,
         threads: int = 0,
         precision: str = "auto",
-        stale_after: int = 1,
         on_gpu_failure: str = "stop",
         build_engine: bool = False,
         say: Callable[[str], None] = lambda line: None,
@@ -104,13 +100,14 @@ class Predictor:
             raise BackendError(f"long_side must be 0 (keep the size) or more pixels, not {self.long_side}")
         if precision not in PRECISION_CHOICES:
             raise BackendError(f"precision '{precision}' is not known; choose one of {', '.join(PRECISION_CHOICES)}")
+        check_plan_name(self.plan)
         if self.plan not in self.bundle.plans:
             raise BackendError(
                 f"model bundle '{self.bundle.path}' has no graph for window plan '{self.plan}'; it has "
                 f"{', '.join(self.bundle.plans)}; add one with 'hrda export {self.bundle.path} --size HEIGHTxWIDTH "
                 f"--plan {self.plan}'"
             )
-        self._backend_name, self._precision, self._stale_after = backend, precision, stale_after
+        self._backend_name, self._precision = backend, precision
         self._gpu: dict[str, Any] = {
             "on_gpu_failure": on_gpu_failure,
             "build_engine": build_engine,
@@ -160,7 +157,7 @@ class Predictor:
             raise ImageError(f"an image must be uint8 of shape (height, width, 3), RGB; found {found}", "array")
         height, width = rgb.shape[:2]
         opened, plan = self._for_size(height, width)
-        labels, confidence = _run(opened, self._pad(rgb, plan)[None])
+        labels, confidence = opened.backend(self._pad(rgb, plan)[None])
         labels, confidence = labels[0, : plan.height, : plan.width], confidence[0, : plan.height, : plan.width]
         if (plan.height, plan.width) != (height, width):
             labels, confidence = _enlarge(labels, height, width), _enlarge(confidence, height, width)
@@ -183,16 +180,8 @@ class Predictor:
 
         Does nothing where the bundle's graphs are for other sizes: the first image will say so.
         """
-        if not self._candidates(shrunk(height, width, self.long_side), strict=False):
-            return
-        self(np.full((height, width, 3), 128, np.uint8))
-        self.forget()
-
-    def forget(self) -> None:
-        """Plan `rotate`: use nothing of earlier images. Call it where the video has a gap. Else nothing."""
-        for opened in self._opened:
-            if opened.memory is not None:
-                opened.memory.forget()
+        if self._candidates(shrunk(height, width, self.long_side), strict=False):
+            self(np.full((height, width, 3), 128, np.uint8))
 
     def close(self) -> None:
         """Free what the back ends hold, on a GPU above all. The next image opens one again."""
@@ -270,13 +259,9 @@ class Predictor:
         return FallBackBackend(backend, open_cpu, self._gpu["say"])
 
     def _keep(self, graph: GraphSpec, backend: Backend) -> None:
-        memory = None
-        if graph.memory is not None:
-            count, *tile = graph.memory
-            memory = DetailMemory(count, graph.keep, (tile[0], tile[1], tile[2]), self._stale_after)
         if len(self._opened) == _KEPT_OPEN:
             self._opened.pop(0).backend.close()
-        self._opened.append(_Opened(graph, backend, memory))
+        self._opened.append(_Opened(graph, backend))
 
     def _pad(self, rgb: UInt8Array, plan: WindowPlan) -> UInt8Array:
         """Shrink and pad into a buffer that is kept from image to image; returns (padded_height, padded_width, 3)."""
@@ -295,12 +280,3 @@ class Predictor:
 
 def _enlarge(mask: UInt8Array, height: int, width: int) -> UInt8Array:
     return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
-
-
-def _run(opened: _Opened, image: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
-    if opened.memory is None:
-        return opened.backend(image)
-    feeds = opened.memory.feeds()
-    results = opened.backend.run({"image": image, **feeds})
-    opened.memory.store(feeds["tiles"], results["detail"])
-    return results["labels"], results["confidence"]

@@ -31,7 +31,7 @@ class TileFusion(nn.Module):
 
     Args:
         model: the network; its scales say which grid the logits have.
-        plan: `overlap`, `tiles`, `topk` or `rotate`, for one window: the whole image.
+        plan: `overlap`, `tiles` or `topk`, for one window: the whole image.
 
     Attributes:
         count: detail tiles of the plan.

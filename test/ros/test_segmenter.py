@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_segmenter import FakeSegmenter
-from rotate_bundle import write_rotate_bundle
+from tiny_bundle import write_tiny_bundle
 
 from hrda_core.errors import BackendError, GpuError
 from hrda_core.inference import Bundle, backends
@@ -43,8 +43,6 @@ class LostGpu:
     def __call__(self, image: Any) -> Any:
         raise GpuError("the GPU is lost")
 
-    run = __call__
-
     def close(self) -> None:
         """Nothing to free."""
 
@@ -53,16 +51,16 @@ def test_every_setting_of_the_model_reaches_the_predictor(monkeypatch: pytest.Mo
     calls: list[tuple[Any, ...]] = []
     monkeypatch.setattr(segmenter, "Predictor", lambda *args, **options: calls.append((*args, options)))
     given = Settings(
-        model="/models/mine", backend="tensorrt", plan="rotate", long_side=640, threads=3, precision="fp16",
-        stale_after=9, on_gpu_failure="stop", build_engine=True,
+        model="/models/mine", backend="tensorrt", plan="topk", long_side=640, threads=3, precision="fp16",
+        on_gpu_failure="stop", build_engine=True,
     )  # fmt: skip
     open_segmenter(given, print)
     open_segmenter(Settings(model="m"))
     (path, backend, plan, options), (*_, defaults) = calls
-    assert (path, backend, plan) == (Path("/models/mine"), "tensorrt", "rotate")
+    assert (path, backend, plan) == (Path("/models/mine"), "tensorrt", "topk")
     assert options == {
-        "long_side": 640, "threads": 3, "precision": "fp16", "stale_after": 9, "on_gpu_failure": "stop",
-        "build_engine": True, "say": print,
+        "long_side": 640, "threads": 3, "precision": "fp16", "on_gpu_failure": "stop", "build_engine": True,
+        "say": print,
     }  # fmt: skip
     assert (defaults["long_side"], defaults["on_gpu_failure"], defaults["build_engine"]) == (None, "fall_back", False)
 
@@ -125,9 +123,10 @@ def test_a_model_that_fails_to_warm_up_is_closed() -> None:
 
 
 def test_what_runs_is_told_with_plan_size_precision_and_reason(tmp_path: Path) -> None:
-    bundle = write_rotate_bundle(tmp_path / "b")
-    rotating = warmed_up(open_segmenter(Settings(model=str(bundle), plan="rotate", backend="onnx")), None)
-    assert str(Running.of(rotating)).startswith("plan rotate (64x64, fp32) on onnxruntime ")
+    entry = {"plan": "topk", "file": "model.onnx", "grid": [2, 2], "size": [64, 64], "keep": 1}
+    bundle = write_tiny_bundle(tmp_path / "b", static_graphs=[entry])
+    topk = warmed_up(open_segmenter(Settings(model=str(bundle), plan="topk", backend="onnx")), None)
+    assert str(Running.of(topk)).startswith("plan topk (64x64, fp32) on onnxruntime ")
     tiles = open_segmenter(Settings(model=str(bundle), backend="onnx"))
     assert Running.of(tiles).graph == "any size, fp32"
 

@@ -33,9 +33,6 @@ class FakeSegmenter:
         labels = np.full(rgb.shape[:2], self.label, np.uint8)
         return Prediction(labels, labels)
 
-    def forget(self) -> None:
-        """Nothing is remembered."""
-
     def close(self) -> None:
         """Count it."""
         self.closed += 1

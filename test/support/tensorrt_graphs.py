@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor
 
 from hrda_core.deploy.deploy_graph import static_graph
 from hrda_core.deploy.folding import folded
@@ -18,8 +17,7 @@ from hrda_core.deploy.network import load_network
 from hrda_core.deploy.onnx_writing import trace, with_constants_folded
 from hrda_core.inference.bundle import Bundle
 from hrda_core.models.create import create_model
-from hrda_core.models.hrda import HRDA
-from hrda_core.window_plan import WindowPlan, plan_windows
+from hrda_core.window_plan import plan_windows
 
 __all__ = ["REFUSED", "deploy_graph", "shipped_bundle", "write_refused"]
 
@@ -45,11 +43,7 @@ def deploy_graph(
     windows = plan_windows(plan, *size, multiple_of=64, **options)
     module = static_graph(folded(network), windows, (123.7, 116.3, 103.5), (58.4, 57.1, 57.4))
     inputs = {"image": torch.zeros(1, windows.padded_height, windows.padded_width, 3, dtype=torch.uint8)}
-    outputs = ["labels", "confidence"]
-    if plan == "rotate":
-        inputs |= memory(network, windows)
-        outputs.append("detail")
-    graph = with_constants_folded(trace(module, inputs, outputs, opset=OPSET))
+    graph = with_constants_folded(trace(module, inputs, ["labels", "confidence"], opset=OPSET))
     if precision == "int8":
         noise = np.random.default_rng(0).integers(0, 256, tuple(inputs["image"].shape), np.uint8)
         return quantise(graph, [noise], method="minmax")
@@ -59,17 +53,6 @@ def deploy_graph(
 def shipped_bundle() -> Bundle:
     """The model in the repository."""
     return Bundle.open(REPOSITORY / "models" / "hrda_lite", verify=False)
-
-
-def memory(network: HRDA, plan: WindowPlan) -> dict[str, Tensor]:
-    """Further inputs of the plan `rotate`."""
-    count, cell = len(plan.detail), plan.detail[0].scaled(network.detail_scale / network.stride)
-    classes = network.context_logits(torch.zeros(1, 3, plan.padded_height, plan.padded_width)).shape[1]
-    return {
-        "tiles": torch.arange(plan.keep),
-        "memory": torch.zeros(count, classes, cell.height, cell.width),
-        "present": torch.zeros(count),
-    }
 
 
 def write_refused(name: str, folder: Path) -> Path:

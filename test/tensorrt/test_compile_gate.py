@@ -28,7 +28,6 @@ GRAPHS = {
     "shipped model, tiles, fp16": ("hrda_lite", "tiles", "fp16", {"size": (512, 640)}),
     "shipped model, tiles, int8": ("hrda_lite", "tiles", "int8", {}),
     "shipped model, topk of tiles that overlap, fp16": ("hrda_lite", "topk", "fp16", {"keep": 2, "overlap": 32}),
-    "shipped model, rotate, fp16": ("hrda_lite", "rotate", "fp16", {"keep": 2}),
     "transformer, tiles, fp16": ("hrda_mitb0", "tiles", "fp16", {}),
 }
 """Preset, window plan, precision and options of the plan."""

@@ -52,14 +52,6 @@ def _files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_plan_for_videos_is_not_for_single_images(tmp_path: Path, tiny_bundle: Path) -> None:
-    _write_image(tmp_path / "in/a.png", 1)
-    command = [str(tmp_path / "in"), "--model", str(tiny_bundle), "--out", str(tmp_path / "out"), "--plan", "rotate"]
-    with pytest.raises(HrdaError, match="from frame to frame of a video"):
-        main(command)
-    assert not (tmp_path / "out").exists()
-
-
 def test_images_become_masks_and_pictures_under_their_names(tmp_path: Path, tiny_bundle: Path) -> None:
     rgb = _write_image(tmp_path / "in/city/a.png", 1)
     _write_image(tmp_path / "in/b.png", 2)

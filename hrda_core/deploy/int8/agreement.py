@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from hrda_core.deploy.int8.calibration import blank_inputs
 from hrda_core.errors import BackendError, BundleError, DataError, require
 from hrda_core.inference.backends.onnx_backend import default_threads
 
@@ -106,7 +105,7 @@ def compare(pairs: Iterable[tuple[Masks, Masks]]) -> Agreement:
 
 
 def run_in_onnxruntime(model: onnx.ModelProto, *, threads: int = 0) -> Run:
-    """A graph in memory as a function, in ONNX Runtime on the CPU; inputs beside the image are `blank_inputs`.
+    """A graph in memory as a function, in ONNX Runtime on the CPU.
 
     Args:
         threads: 0 = all cores but one, at least one.
@@ -131,10 +130,9 @@ def run_in_onnxruntime(model: onnx.ModelProto, *, threads: int = 0) -> Run:
     except Exception as error:  # ONNX Runtime raises classes of its own that are not exported
         reason = str(error).splitlines()[0][:200]
         raise BundleError(f"ONNX Runtime cannot load the graph in int8 ({reason}); export it again") from error
-    others = blank_inputs(model)
 
     def run(image: UInt8Array) -> Masks:
-        labels, confidence = session.run(["labels", "confidence"], {"image": image, **others})
+        labels, confidence = session.run(["labels", "confidence"], {"image": image})
         return labels, confidence
 
     return run

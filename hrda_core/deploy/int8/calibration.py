@@ -19,7 +19,7 @@ from onnx import helper, numpy_helper
 
 from hrda_core.errors import BackendError, DataError, RecipeError, require
 
-__all__ = ["METHODS", "Progress", "Ranges", "activation_ranges", "blank_inputs"]
+__all__ = ["METHODS", "Progress", "Ranges", "activation_ranges"]
 
 METHODS = ("percentile", "minmax", "entropy")
 """How a range is found. `percentile`: 99.99 % of the values lie within. `minmax`: all do. `entropy`: the range whose
@@ -69,10 +69,9 @@ def activation_ranges(
     names = list(dict.fromkeys(tensors))
     session = _watching_session(model, names)
     histograms = {name: _Histogram() for name in names}
-    others = blank_inputs(model)
     total, done = operator.length_hint(images, 0), 0
     for done, image in enumerate(images, start=1):
-        found = _run(session, {"image": image, **others})
+        found = _run(session, image)
         for name, (sample, lowest, highest) in zip(names, zip(*[iter(found)] * 3, strict=True), strict=True):
             histograms[name].add(sample.astype(np.float32), float(lowest), float(highest))
         if progress is not None:
@@ -80,20 +79,6 @@ def activation_ranges(
     if not done:
         raise DataError("there is no image to calibrate on; give some of the footage that the model is for")
     return {name: histogram.range(method) for name, histogram in histograms.items()}
-
-
-def blank_inputs(model: onnx.ModelProto) -> dict[str, npt.NDArray[Any]]:
-    """Inputs beside the image, as plan `rotate` has them: the first tiles run, and nothing is remembered."""
-    blank = {}
-    for entry in model.graph.input:
-        if entry.name == "image":
-            continue
-        kind = entry.type.tensor_type
-        shape = tuple(side.dim_value for side in kind.shape.dim)
-        dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
-        numbers = np.arange(math.prod(shape)).reshape(shape)
-        blank[entry.name] = numbers.astype(dtype) if dtype.kind in "iu" else np.zeros(shape, dtype)
-    return blank
 
 
 class _Histogram:
@@ -197,10 +182,9 @@ def _watch(graph: onnx.GraphProto, prefix: str, name: str, shape: list[int], kin
     ]
 
 
-def _run(session: Any, feeds: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+def _run(session: Any, image: npt.NDArray[np.uint8]) -> list[npt.NDArray[Any]]:
     try:
-        return list(session.run(None, feeds))
+        return list(session.run(None, {"image": image}))
     except Exception as error:  # ONNX Runtime raises classes of its own that are not exported
         reason = str(error).splitlines()[0][:200]
-        shape = feeds["image"].shape
-        raise BackendError(f"ONNX Runtime failed on a calibration image of shape {shape}: {reason}") from error
+        raise BackendError(f"ONNX Runtime failed on a calibration image of shape {image.shape}: {reason}") from error

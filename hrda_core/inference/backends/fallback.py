@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +11,6 @@ from hrda_core.errors import GpuError
 from hrda_core.inference.backends.protocol import Backend
 
 __all__ = ["FallBackBackend"]
-
-Result = TypeVar("Result")
 
 
 class FallBackBackend:
@@ -35,26 +32,15 @@ class FallBackBackend:
         Raises:
             BackendError: the input does not fit.
         """
-        return self._with_active(lambda backend: backend(image))
-
-    def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """See `Backend.run`.
-
-        Raises:
-            BackendError: the inputs do not fit.
-        """
-        return self._with_active(lambda backend: backend.run(feeds))
+        try:
+            return self._backend(image)
+        except GpuError as error:
+            self._take_over(str(error))
+        return self._backend(image)
 
     def close(self) -> None:
         """Free the memory of the back end that is in use."""
         self._backend.close()
-
-    def _with_active(self, call: Callable[[Backend], Result]) -> Result:
-        try:
-            return call(self._backend)
-        except GpuError as error:
-            self._take_over(str(error))
-        return call(self._backend)
 
     def _take_over(self, reason: str) -> None:
         failed = self._backend

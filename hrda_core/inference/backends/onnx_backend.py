@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,6 @@ _INPUT = ("image", "tensor(uint8)")
 _OUTPUTS = ["labels", "confidence"]
 _CUDA = "CUDAExecutionProvider"
 
-_DTYPES = {
-    "tensor(bool)": np.bool_,
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-    "tensor(int32)": np.int32,
-    "tensor(int64)": np.int64,
-    "tensor(uint8)": np.uint8,
-}
-
 
 def default_threads() -> int:
     """All usable cores but one, which stays free for the camera driver and DDS; at least one."""
@@ -41,13 +31,10 @@ class OnnxBackend:
     """One ONNX graph in an ONNX Runtime session.
 
     Args:
-        path: ONNX file with input `image` uint8 (1, H, W, 3) and outputs `labels`, `confidence` uint8 (1, H, W);
-            there may be further inputs and outputs for `run`.
+        path: ONNX file with the input `image` uint8 (1, H, W, 3) and the outputs `labels`, `confidence` uint8
+            (1, H, W).
         threads: intra-op threads; 0 = what `hrda bench --sweep_threads` found best here, else `default_threads()`.
         device: `cpu` or `cuda`.
-
-    Attributes:
-        inputs: name to dtype and shape of each input; sides that may have any size are text or None in the shape.
 
     Raises:
         MissingPackageError: onnxruntime is not installed.
@@ -67,11 +54,6 @@ class OnnxBackend:
         self._on_gpu = device == "cuda"
         self._session = self._open(ort, path)
         self._check_names(path)
-        self.inputs: dict[str, tuple[np.dtype[Any], tuple[Any, ...]]] = {
-            entry.name: (np.dtype(_DTYPES.get(entry.type, np.float32)), tuple(entry.shape))
-            for entry in self._session.get_inputs()
-        }
-        self._outputs = [entry.name for entry in self._session.get_outputs()]
         self.description = f"onnxruntime {ort.__version__} {where}"
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
@@ -81,17 +63,14 @@ class OnnxBackend:
             BackendError: the graph failed on this input.
             GpuError: the GPU failed.
         """
-        labels, confidence = self._run(_OUTPUTS, {"image": image})
+        try:
+            labels, confidence = self._session.run(_OUTPUTS, {"image": image})
+        except Exception as error:
+            text = f"ONNX Runtime failed on an image of shape {image.shape}: {_first_line(error)}"
+            if self._on_gpu and ("CUDA" in str(error) or "memory" in str(error).lower()):
+                raise GpuError(text) from error
+            raise BackendError(text) from error
         return labels, confidence
-
-    def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """See `Backend.run`.
-
-        Raises:
-            BackendError: missing or unknown inputs, or the graph failed on them.
-            GpuError: the GPU failed.
-        """
-        return dict(zip(self._outputs, self._run(self._outputs, feeds), strict=True))
 
     def close(self) -> None:
         """Free the memory of the session. Afterwards the back end cannot be called."""
@@ -123,23 +102,11 @@ class OnnxBackend:
     def _check_names(self, path: Path) -> None:
         found = [(entry.name, entry.type) for entry in self._session.get_inputs()]
         outputs = [entry.name for entry in self._session.get_outputs()]
-        if _INPUT not in found or not set(_OUTPUTS) <= set(outputs):
+        if found != [_INPUT] or not set(_OUTPUTS) <= set(outputs):
             raise BundleError(
                 f"graph '{path}' has inputs {found} and outputs {outputs}, expected {[_INPUT]} and {_OUTPUTS}; "
                 f"export the bundle again with 'hrda export'"
             )
-
-    def _run(self, outputs: list[str], feeds: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-        if feeds.keys() != self.inputs.keys():
-            raise BackendError(f"the graph has the inputs {', '.join(self.inputs)}; found {', '.join(feeds)}")
-        try:
-            return list(self._session.run(outputs, dict(feeds)))
-        except Exception as error:
-            shapes = ", ".join(str(value.shape) for value in feeds.values())
-            text = f"ONNX Runtime failed on inputs of shape {shapes}: {_first_line(error)}"
-            if self._on_gpu and ("CUDA" in str(error) or "memory" in str(error).lower()):
-                raise GpuError(text) from error
-            raise BackendError(text) from error
 
 
 def _cuda_gpu(ort: Any) -> str:

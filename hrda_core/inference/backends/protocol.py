@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +11,7 @@ __all__ = ["Backend"]
 
 
 class Backend(Protocol):
-    """Runs one graph of one bundle. Not thread-safe: one caller at a time."""
+    """Runs one graph of one bundle: image in, masks out. Not thread-safe: one caller at a time."""
 
     description: str
     """What runs where, for logs and diagnostics, for example `"onnxruntime 1.32.0 CPU, 1 thread"`."""
@@ -25,17 +24,6 @@ class Backend(Protocol):
 
         Returns:
             class ids and confidence, each uint8 (1, H, W); confidence is the winning probability times 255.
-        """
-        ...
-
-    def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """Run a graph that may have more inputs and outputs than the image and its masks.
-
-        Args:
-            feeds: every input by name.
-
-        Returns:
-            every output by name.
         """
         ...
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -35,11 +32,10 @@ class TensorRTBackend:
         """See `Backend.__call__`.
 
         Raises:
-            BackendError: another size than the engine's, or the graph has further inputs.
+            BackendError: another size than the engine's.
             GpuError: the GPU failed.
         """
-        found = self._runner.run({"image": image})
-        return found["labels"], found["confidence"]
+        return self._runner.run(image)
 
     def submit(self, image: npt.NDArray[np.uint8]) -> None:
         """Start a frame without waiting; `result` gives its masks. Two frames may be in flight.
@@ -47,7 +43,7 @@ class TensorRTBackend:
         Raises:
             BackendError, GpuError: as `__call__`; BackendError also for a third frame.
         """
-        self._runner.submit({"image": image})
+        self._runner.submit(image)
 
     def result(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """Labels and confidence of the oldest frame in flight, uint8 (1, H, W) each; waits for them.
@@ -56,17 +52,7 @@ class TensorRTBackend:
             BackendError: no frame is in flight.
             GpuError: the GPU failed.
         """
-        found = self._runner.result()
-        return found["labels"], found["confidence"]
-
-    def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """See `Backend.run`.
-
-        Raises:
-            BackendError: other inputs than the engine's, or a frame is in flight.
-            GpuError: the GPU failed.
-        """
-        return self._runner.run(feeds)
+        return self._runner.result()
 
     def layer_seconds(self, runs: int) -> dict[str, float]:
         """Seconds of each layer by name, for `hrda bench`."""

@@ -28,7 +28,7 @@ from hrda_core.inference.tensorrt.timing_files import timing_cache
 from hrda_core.nvidia_driver import Driver, require_driver
 from hrda_core.whole_files import cache_folder
 
-__all__ = ["OpenEngine", "engine_folders", "ensure_engine", "find_engine", "golden_feeds", "open_engine"]
+__all__ = ["OpenEngine", "engine_folders", "ensure_engine", "find_engine", "open_engine"]
 
 UInt8Array: TypeAlias = "npt.NDArray[np.uint8]"
 _HOW_TO_BUILD = "build it here with 'hrda export BUNDLE --engine', or start with build_engine"
@@ -97,9 +97,8 @@ def ensure_engine(
 
     def prove(plan: bytes) -> bytes:
         say("comparing the engine with ONNX Runtime")
-        reference = OnnxBackend(onnx_path)
-        feeds = golden_feeds(reference, _image_size(graph, options), golden)
-        packed = make_golden(feeds, reference.run(feeds))
+        image = _checked_image(golden, _image_size(graph, options))
+        packed = make_golden(image, *OnnxBackend(onnx_path)(image))
         runner = EngineRunner(machine.trt, machine.rt, plan)
         try:
             equal = check_golden(packed, runner.run, options.precision)
@@ -168,28 +167,15 @@ def find_engine(bundle: Bundle, facts: Mapping[str, str]) -> StoredEngine:
     )
 
 
-def golden_feeds(
-    reference: OnnxBackend, size: tuple[int, int], image: UInt8Array | None
-) -> dict[str, npt.NDArray[Any]]:
-    """Inputs of the golden check: the image; zeros, and 0, 1, 2, ... for integers (numbers of tiles), for the others.
-
-    Raises:
-        ImageError: `image` is not uint8 (H, W, 3) of `size`.
-    """
+def _checked_image(image: UInt8Array | None, size: tuple[int, int]) -> UInt8Array:
+    """The image for the golden check, uint8 (1, H, W, 3); a made one where none is given."""
     if image is None:
-        image = golden_image(*size)[0]
+        return golden_image(*size)
     if image.dtype != np.uint8 or image.shape != (*size, 3):
         raise ImageError(
             f"the image for the engine's check must be uint8 {(*size, 3)}, found {image.dtype} {image.shape}", "size"
         )
-    others = {name: _plain(*entry) for name, entry in reference.inputs.items() if name != "image"}
-    return {"image": np.ascontiguousarray(image[None]), **others}
-
-
-def _plain(dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    if dtype.kind == "i":
-        return np.arange(np.prod(shape, dtype=np.int64), dtype=dtype).reshape(shape)
-    return np.zeros(shape, dtype)
+    return np.ascontiguousarray(image[None])
 
 
 def _open_machine() -> _Machine:

@@ -1,7 +1,7 @@
 """Does an engine give the labels that ONNX Runtime gives on the CPU? Asked when it is built and whenever it is loaded.
 
 A plan can be read without an error and still compute something else: a kernel that is wrong on this GPU, a precision
-that overflows, a driver update. So the inputs of one image, and the reference for it, are stored beside the plan.
+that overflows, a driver update. So one image, and the reference for it, are stored beside the plan.
 
 Pixels count on which the reference gives one class more than half of the probability. On the others two classes may
 be nearly equal, and any rounding picks one or the other: `hrda_lite` in half precision differs from itself in single on
@@ -11,8 +11,8 @@ be nearly equal, and any rounding picks one or the other: `hrda_lite` in half pr
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -27,26 +27,24 @@ MIN_EQUAL_LABELS = {"fp32": 0.999, "fp16": 0.999, "int8": 0.99}
 MAX_CONFIDENCE_DIFFERENCE = {"fp32": 2.0, "fp16": 2.0, "int8": 8.0}
 """Mean difference of the confidence from the reference, of 255."""
 
-Arrays: TypeAlias = "Mapping[str, npt.NDArray[Any]]"
-_FEED = "feed_"
+UInt8Array: TypeAlias = "npt.NDArray[np.uint8]"
 _HALF = 128  # of 255
 _ENOUGH = 0.1
 
 
-def make_golden(feeds: Arrays, reference: Arrays) -> bytes:
-    """Pack the inputs and the outputs `labels` and `confidence` that ONNX Runtime gives for them."""
+def make_golden(image: UInt8Array, labels: UInt8Array, confidence: UInt8Array) -> bytes:
+    """Pack an image, uint8 (1, H, W, 3), and the masks that ONNX Runtime gives for it, uint8 (1, H, W) each."""
     file = io.BytesIO()
-    arrays: dict[str, Any] = {f"{_FEED}{name}": value for name, value in feeds.items()}
-    np.savez_compressed(file, labels=reference["labels"], confidence=reference["confidence"], **arrays)
+    np.savez_compressed(file, feed_image=image, labels=labels, confidence=confidence)
     return file.getvalue()
 
 
-def check_golden(golden: bytes, run: Callable[[Arrays], Arrays], precision: str) -> float:
-    """Run the stored inputs and compare.
+def check_golden(golden: bytes, run: Callable[[UInt8Array], tuple[UInt8Array, UInt8Array]], precision: str) -> float:
+    """Run the stored image and compare.
 
     Args:
         golden: bytes of `make_golden`, whose hash has been checked.
-        run: the engine: inputs by name to outputs by name.
+        run: the engine: image to labels and confidence.
 
     Returns:
         share of the pixels that count with the reference's class id, 0..1.
@@ -55,14 +53,13 @@ def check_golden(golden: bytes, run: Callable[[Arrays], Arrays], precision: str)
         BackendError: the share is too low, or the confidence too far off.
     """
     with np.load(io.BytesIO(golden), allow_pickle=False) as stored:
-        feeds = {name.removeprefix(_FEED): stored[name] for name in stored.files if name.startswith(_FEED)}
-        labels, confidence = stored["labels"], stored["confidence"]
-    found = run(feeds)
+        image, labels, confidence = stored["feed_image"], stored["labels"], stored["confidence"]
+    found_labels, found_confidence = run(image)
     decided = confidence >= _HALF
     if decided.mean() < _ENOUGH:
         decided = np.ones_like(decided)
-    equal = float((found["labels"] == labels)[decided].mean())
-    off = float(np.abs(found["confidence"].astype(np.int16) - confidence.astype(np.int16)).mean())
+    equal = float((found_labels == labels)[decided].mean())
+    off = float(np.abs(found_confidence.astype(np.int16) - confidence.astype(np.int16)).mean())
     if equal < MIN_EQUAL_LABELS[precision]:
         raise BackendError(
             f"the engine gives other labels than ONNX Runtime: {equal:.2%} of the clear pixels are equal, expected at "

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, TypeAlias
 
@@ -27,7 +26,7 @@ from hrda_core.inference.tensorrt.frame_slots import FrameSlot, TensorSpec, make
 
 __all__ = ["EngineRunner"]
 
-Array: TypeAlias = "npt.NDArray[Any]"
+UInt8Array: TypeAlias = "npt.NDArray[np.uint8]"
 _OUT_OF_MEMORY = ("out of memory", "outofmemory", "could not be allocated")
 
 
@@ -71,29 +70,29 @@ class EngineRunner:
                 raise GpuError(f"the GPU failed while the engine was loaded: {error}") from error
             raise
 
-    def submit(self, feeds: Mapping[str, Array]) -> None:
-        """Start one frame; `result` gives its outputs. At most two frames are in flight.
+    def submit(self, image: UInt8Array) -> None:
+        """Start one frame; `result` gives its masks. At most two frames are in flight.
 
         Args:
-            feeds: every input by name, with the engine's shape and dtype. The arrays are free when this returns.
+            image: uint8 (1, H, W, 3) of the engine's size. It is free when this returns.
 
         Raises:
-            BackendError: wrong inputs, or two frames are in flight already.
+            BackendError: an image of another size, or two frames are in flight already.
             GpuError: the GPU failed.
         """
         if not self._free:
             raise BackendError("two frames are in flight already; take a result() before the next submit()")
-        self._check_feeds(feeds)
+        self._check(image)
         slot = self._free.popleft()
         try:
-            self._start(slot, feeds)
+            self._start(slot, image)
         except BackendError:
             self._free.append(slot)
             raise
         self._waiting.append(slot)
 
-    def result(self) -> dict[str, Array]:
-        """Outputs of the oldest frame in flight, as arrays that the caller owns; waits for them.
+    def result(self) -> tuple[UInt8Array, UInt8Array]:
+        """Labels and confidence of the oldest frame in flight, as arrays that the caller owns; waits for them.
 
         Raises:
             BackendError: no frame is in flight.
@@ -104,9 +103,9 @@ class EngineRunner:
         slot = self._waiting.popleft()
         self._free.append(slot)
         checked(self._rt.cudaEventSynchronize(slot.finished), "running the engine")
-        return {name: slot.host[name].copy() for name in self.outputs}
+        return slot.host["labels"].copy(), slot.host["confidence"].copy()
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, image: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
         """`submit` and `result` of one frame.
 
         Raises:
@@ -114,7 +113,7 @@ class EngineRunner:
         """
         if self._waiting:
             raise BackendError("a submitted frame is in flight; take its result() first")
-        self.submit(feeds)
+        self.submit(image)
         return self.result()
 
     def time_layers(self, runs: int) -> dict[str, float]:
@@ -150,11 +149,10 @@ class EngineRunner:
             self._capture(slot)
             self._free.append(slot)
 
-    def _start(self, slot: FrameSlot, feeds: Mapping[str, Array]) -> None:
+    def _start(self, slot: FrameSlot, image: UInt8Array) -> None:
         rt = self._rt
-        for name in self.inputs:
-            np.copyto(slot.host[name], feeds[name])
-            self._copy(slot, name, rt.cudaMemcpyKind.cudaMemcpyHostToDevice, self._upload)
+        np.copyto(slot.host["image"], image)
+        self._copy(slot, "image", rt.cudaMemcpyKind.cudaMemcpyHostToDevice, self._upload)
         checked(rt.cudaEventRecord(slot.uploaded, self._upload), "recording an event")
         checked(rt.cudaStreamWaitEvent(self._main, slot.uploaded, 0), "waiting for an event")
         if slot.graph is None:
@@ -250,18 +248,13 @@ class EngineRunner:
         size = slot.host[name].nbytes
         checked(self._rt.cudaMemcpyAsync(target, source, size, kind, stream), f"copying '{name}'")
 
-    def _check_feeds(self, feeds: Mapping[str, Array]) -> None:
-        if feeds.keys() != self.inputs.keys():
-            raise BackendError(f"the engine has the inputs {', '.join(self.inputs)}; found {', '.join(feeds)}")
-        for name, spec in self.inputs.items():
-            value = feeds[name]
-            # TensorRT 8 makes 32-bit integers of the graph's 64-bit ones.
-            narrowed = value.dtype == np.int64 and spec.dtype == np.int32
-            if (value.dtype != spec.dtype and not narrowed) or value.shape != spec.shape:
-                raise BackendError(
-                    f"the engine takes '{name}' as {spec.dtype} {spec.shape}, found {value.dtype} {value.shape}; "
-                    f"an engine is for one image size: export one for this size with 'hrda export --size'"
-                )
+    def _check(self, image: UInt8Array) -> None:
+        spec = self.inputs["image"]
+        if image.dtype != spec.dtype or image.shape != spec.shape:
+            raise BackendError(
+                f"the engine takes images as {spec.dtype} {spec.shape}, found {image.dtype} {image.shape}; an engine "
+                f"is for one image size: export one for this size with 'hrda export --size'"
+            )
 
     def _failure(self, what: str) -> GpuError:
         return GpuError(f"TensorRT {self._trt.__version__} {what}: {self._reason()}")

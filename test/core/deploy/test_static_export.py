@@ -19,7 +19,6 @@ from hrda_core.deploy.network import load_network
 from hrda_core.deploy.static_export import StaticRequest, export_static
 from hrda_core.errors import BackendError, BundleError, HrdaError, RecipeError
 from hrda_core.inference import Bundle, Predictor, predict_logits
-from hrda_core.inference.backends.onnx_backend import OnnxBackend
 from hrda_core.labels import CITYSCAPES19
 from hrda_core.models import HRDA, create_model
 
@@ -95,20 +94,6 @@ def test_the_graph_of_overlap_equals_the_papers_mean_of_half_overlapping_crops(c
     export_static(Bundle.open(copy), StaticRequest("overlap", (128, 192)), [_image(1, (128, 192))])
     image = _image(2, (128, 192))
     assert (Predictor(copy, plan="overlap")(image).labels == _torch_labels(copy, image, "overlap")).mean() > 0.995
-
-
-def test_rotating_tiles_of_a_still_scene_end_in_the_masks_of_all_tiles(copy: Path) -> None:
-    for plan, keep in (("tiles", None), ("rotate", 1)):
-        export_static(Bundle.open(copy), StaticRequest(plan, SIZE, keep=keep), [_image(1)])
-    image, rotate = _image(2), Predictor(copy, plan="rotate", stale_after=5)
-    everything = Predictor(copy, plan="tiles")(image)
-    context = Predictor(copy, plan="context")(image).labels
-    shares = [float((rotate(image).labels == everything.labels).mean()) for _ in range(4)]
-    assert shares[3] > 0.999
-    assert shares[0] < shares[3]
-    assert (context == everything.labels).mean() < 0.9
-    rotate.forget()
-    assert float((rotate(image).labels == everything.labels).mean()) < shares[3]
 
 
 def test_tiles_that_topk_leaves_out_show_the_context(copy: Path) -> None:
@@ -222,7 +207,7 @@ def test_a_graph_below_the_bar_is_refused_and_the_bundle_is_as_it_was(
         (StaticRequest("whole", SIZE), BackendError, "not become a graph of an HRDA network"),
         (StaticRequest("tiles", SIZE, "fp8"), BackendError, "precision 'fp8' is not known; choose one of fp32"),
         (StaticRequest("context", SIZE, overlap=8), BackendError, "grid and overlap are for plans with tiles"),
-        (StaticRequest("tiles", SIZE, keep=2), BackendError, "keep is for the plans topk and rotate"),
+        (StaticRequest("tiles", SIZE, keep=2), BackendError, "keep is for the plan topk"),
         (StaticRequest("topk", SIZE, keep=5), RecipeError, "1 to 4 of its 4 detail tiles, not 5"),
         (StaticRequest("tiles", SIZE, overlap=60), RecipeError, "do not fit into 128 pixels"),
         (StaticRequest("tiles", SIZE, "int8"), BackendError, "int8 needs images"),
@@ -253,19 +238,6 @@ def test_a_full_disk_leaves_the_bundle_as_it_was(copy: Path, monkeypatch: pytest
     with pytest.raises(BundleError, match=r"No space left on device\); it is as it was"):
         export_static(Bundle.open(copy), StaticRequest("tiles", SIZE), [_image(1)])
     assert Bundle.open(copy).static_graphs == ()
-
-
-def test_the_memory_of_rotate_reaches_the_graph(copy: Path) -> None:
-    graph = export_static(Bundle.open(copy), StaticRequest("rotate", SIZE, keep=1), [_image(1)]).graph
-    assert graph.memory == (4, 19, 16, 24)
-    backend = OnnxBackend(copy / graph.file)
-    image = np.zeros((1, 128, 192, 3), np.uint8)
-    memory = np.zeros(graph.memory, np.float32)
-    memory[:, 7] = 1000  # remembered detail that says: class 7, for sure
-    feeds = {"image": image, "tiles": np.array([0]), "memory": memory, "present": np.array([0, 1, 0, 0], np.float32)}
-    labels = backend.run(feeds)["labels"][0]
-    assert (labels[:60, 100:] == 7).mean() > 0.9
-    assert (labels[70:] == 7).mean() < 0.1
 
 
 def test_the_papers_encoder_becomes_a_graph_too(mit: Path) -> None:

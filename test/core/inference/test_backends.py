@@ -1,11 +1,10 @@
-"""The choice of the back end, and ONNX Runtime with further inputs, on a machine without a GPU."""
+"""The choice of the back end, what it says, and ONNX Runtime, on a machine without a GPU."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from hrda_core.errors import BackendError, BundleError, GpuError
 from hrda_core.inference.backends import BACKEND_NAMES, open_backend
 from hrda_core.inference.backends.fallback import FallBackBackend
 from hrda_core.inference.backends.onnx_backend import OnnxBackend
-from hrda_core.inference.backends.tensorrt_engines import golden_feeds
 from hrda_core.inference.bundle import Bundle, GraphSpec
 from hrda_core.nvidia_driver import Driver, probe_driver
 
@@ -116,12 +114,11 @@ class _FailsAtTheSecondImage:
 
     def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         self.images += 1
+        if image.shape != IMAGE.shape:
+            raise BackendError("another size")
         if self.images > 1:
             raise GpuError("the GPU failed while running the engine: cudaErrorLaunchFailure")
         return image[..., 2], image[..., 1]
-
-    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        raise BackendError("other inputs")
 
     def close(self) -> None:
         self.closed = True
@@ -143,8 +140,8 @@ def test_when_the_gpu_fails_on_the_way_the_same_frame_is_run_on_the_cpu(bundle: 
 def test_a_wrong_input_is_no_failure_of_the_gpu(bundle: Bundle, graph: GraphSpec) -> None:
     gpu = _FailsAtTheSecondImage()
     backend = FallBackBackend(gpu, lambda: OnnxBackend(bundle.file(graph.file)), lambda line: None)
-    with pytest.raises(BackendError, match="other inputs"):
-        backend.run({})
+    with pytest.raises(BackendError, match="another size"):
+        backend(IMAGE[:, :32])
     assert not gpu.closed
 
 
@@ -187,32 +184,14 @@ def _graph_with_state(path: Path) -> Path:
     return path
 
 
-def test_further_inputs_and_outputs_go_by_name(tmp_path: Path) -> None:
-    backend = OnnxBackend(_graph_with_state(tmp_path / "state.onnx"), threads=1)
-    assert backend.inputs == {"image": (np.uint8, (1, 64, 128, 3)), "previous": (np.float32, (2,))}
-    found = backend.run({"image": IMAGE, "previous": np.array([1, 2], np.float32)})
-    np.testing.assert_array_equal(found["labels"], IMAGE[..., 0])
-    np.testing.assert_array_equal(found["next"], [2, 3])
-    with pytest.raises(BackendError, match="has the inputs image, previous; found image"):
-        backend(IMAGE)
-    with pytest.raises(BackendError, match=r"failed on inputs of shape \(1, 64, 64, 3\), \(2,\)"):
-        backend.run({"image": np.ascontiguousarray(IMAGE[:, :, :64]), "previous": np.zeros(2, np.float32)})
+def test_a_graph_with_further_inputs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"has inputs .*previous.* expected"):
+        OnnxBackend(_graph_with_state(tmp_path / "state.onnx"), threads=1)
 
 
-def test_the_check_of_an_engine_fills_further_inputs(tmp_path: Path) -> None:
-    reference = OnnxBackend(_graph_with_state(tmp_path / "state.onnx"), threads=1)
-    feeds = golden_feeds(reference, (64, 128), IMAGE[0])
-    np.testing.assert_array_equal(reference.run(feeds)["labels"], IMAGE[..., 0])
-    np.testing.assert_array_equal(feeds["previous"], np.zeros(2, np.float32))
-
-
-def test_run_and_call_agree(bundle: Bundle, graph: GraphSpec) -> None:
-    backend = OnnxBackend(bundle.file(graph.file), threads=1)
-    labels, confidence = backend(IMAGE)
-    found = backend.run({"image": IMAGE})
-    np.testing.assert_array_equal(found["labels"], labels)
-    np.testing.assert_array_equal(found["confidence"], confidence)
-    backend.close()
+def test_an_image_of_another_size_is_told(bundle: Bundle, graph: GraphSpec) -> None:
+    with pytest.raises(BackendError, match=r"ONNX Runtime failed on an image of shape \(1, 64, 64, 4\)"):
+        OnnxBackend(bundle.file(graph.file), threads=1)(np.zeros((1, 64, 64, 4), np.uint8))
 
 
 def test_a_graph_that_reads_outside_its_folder_never_reaches_onnx_runtime(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 import yaml
 from tiny_bundle import write_tiny_bundle
 
-from hrda_core.errors import BundleError
+from hrda_core.errors import BackendError, BundleError
+from hrda_core.inference import Predictor
 from hrda_core.inference.bundle import Bundle, write_manifest
 
 
@@ -106,6 +107,15 @@ def test_a_garbled_value_is_a_bundle_error(bundle: Path, changes: dict[str, obje
     _change_manifest(bundle, **changes)
     with pytest.raises(BundleError):
         Bundle.open(bundle)
+
+
+def test_a_graph_of_a_plan_that_is_gone_is_left_out_and_asking_for_it_gets_a_sentence(tmp_path: Path) -> None:
+    tiles = {"plan": "tiles", "file": "model.onnx", "grid": [2, 2], "size": [64, 64]}
+    rotate = {**tiles, "plan": "rotate", "keep": 1, "memory": [4, 19, 8, 8]}
+    bundle = Bundle.open(write_tiny_bundle(tmp_path / "old", static_graphs=[rotate, tiles]))
+    assert [graph.plan for graph in bundle.static_graphs] == ["tiles"]
+    with pytest.raises(BackendError, match=r"'rotate' of earlier releases is gone, .* use 'topk'"):
+        Predictor(bundle, plan="rotate")
 
 
 def test_a_file_outside_the_bundle_is_refused(bundle: Path) -> None:

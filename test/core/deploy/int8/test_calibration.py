@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from small_graph import small_graph, street
 
-from hrda_core.deploy.int8.calibration import METHODS, activation_ranges, blank_inputs
+from hrda_core.deploy.int8.calibration import METHODS, activation_ranges
 from hrda_core.errors import BackendError, DataError, RecipeError
 
 pytest.importorskip("onnxruntime")
@@ -152,18 +152,6 @@ def test_progress_knows_the_total_of_a_list() -> None:
     seen: list[tuple[int, int]] = []
     activation_ranges(small_graph(), ["expand"], [street()] * 2, progress=lambda *counts: seen.append(counts))
     assert seen == [(1, 2), (2, 2)]
-
-
-def test_inputs_beside_the_image_are_blank() -> None:
-    model = small_graph()
-    for name, kind, shape in (("tiles", TensorProto.INT64, [2]), ("memory", TensorProto.FLOAT, [4, 3])):
-        model.graph.input.append(helper.make_tensor_value_info(name, kind, shape))
-    blank = blank_inputs(model)
-    assert blank["tiles"].tolist() == [0, 1]
-    assert blank["tiles"].dtype == np.int64
-    assert not blank["memory"].any()
-    assert blank.keys() == {"tiles", "memory"}
-    assert "expand" in activation_ranges(model, ["expand"], [street()])
 
 
 def test_what_cannot_be_calibrated_is_refused_with_a_sentence() -> None:

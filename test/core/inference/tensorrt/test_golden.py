@@ -10,66 +10,64 @@ from hrda_core.inference.made_image import golden_image
 from hrda_core.inference.tensorrt.golden import MIN_EQUAL_LABELS, check_golden, make_golden
 
 SIZE = (100, 200)
-REFERENCE = {
-    "labels": np.arange(SIZE[0] * SIZE[1], dtype=np.int64).reshape(1, *SIZE).astype(np.uint8),
-    "confidence": np.full((1, *SIZE), 200, np.uint8),
-}
-FEEDS = {"image": golden_image(*SIZE), "age": np.ones(3, np.float32)}
+LABELS = np.arange(SIZE[0] * SIZE[1], dtype=np.int64).reshape(1, *SIZE).astype(np.uint8)
+CONFIDENCE = np.full((1, *SIZE), 200, np.uint8)
+IMAGE = golden_image(*SIZE)
 
 
-def _with_wrong(share: float) -> dict[str, np.ndarray]:
-    labels = REFERENCE["labels"].copy()
+def _with_wrong(share: float) -> np.ndarray:
+    labels = LABELS.copy()
     wrong = round(share * labels.size)
     labels.reshape(-1)[:wrong] ^= 1
-    return {**REFERENCE, "labels": labels}
+    return labels
 
 
-def test_the_stored_inputs_reach_the_engine_as_they_were() -> None:
-    seen = {}
+def _check(labels: np.ndarray, confidence: np.ndarray, precision: str, reference: np.ndarray = CONFIDENCE) -> float:
+    """The check of an engine that gives these masks, where the reference has `LABELS` and a confidence."""
+    golden = make_golden(IMAGE, LABELS, reference)
+    return check_golden(golden, lambda image: (labels, confidence), precision)
 
-    def run(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        seen.update(feeds)
-        return REFERENCE
 
-    assert check_golden(make_golden(FEEDS, REFERENCE), run, "fp16") == 1.0
-    assert seen.keys() == FEEDS.keys()
-    for name, value in FEEDS.items():
-        np.testing.assert_array_equal(seen[name], value)
-        assert seen[name].dtype == value.dtype
+def test_the_stored_image_reaches_the_engine_as_it_was() -> None:
+    seen: list[np.ndarray] = []
+
+    def run(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        seen.append(image)
+        return LABELS, CONFIDENCE
+
+    assert check_golden(make_golden(IMAGE, LABELS, CONFIDENCE), run, "fp16") == 1.0
+    np.testing.assert_array_equal(seen[0], IMAGE)
+    assert seen[0].dtype == np.uint8
 
 
 @pytest.mark.parametrize("precision", sorted(MIN_EQUAL_LABELS))
 def test_the_bar_is_at_the_share_of_its_precision(precision: str) -> None:
-    golden, allowed = make_golden(FEEDS, REFERENCE), 1 - MIN_EQUAL_LABELS[precision]
-    assert check_golden(golden, lambda feeds: _with_wrong(0.9 * allowed), precision) > MIN_EQUAL_LABELS[precision]
+    allowed = 1 - MIN_EQUAL_LABELS[precision]
+    assert _check(_with_wrong(0.9 * allowed), CONFIDENCE, precision) > MIN_EQUAL_LABELS[precision]
     with pytest.raises(BackendError, match="gives other labels than ONNX Runtime"):
-        check_golden(golden, lambda feeds: _with_wrong(1.2 * allowed), precision)
+        _check(_with_wrong(1.2 * allowed), CONFIDENCE, precision)
 
 
 def test_pixels_between_two_classes_do_not_count_unless_there_is_little_else() -> None:
     """Wrong labels where the reference has no class above one half: 5 % of the pixels, then nearly all."""
     for undecided, refused in ((0.05, False), (0.95, True)):
-        confidence = REFERENCE["confidence"].copy()
+        confidence = CONFIDENCE.copy()
         confidence.reshape(-1)[: round(undecided * confidence.size)] = 100
-        golden = make_golden(FEEDS, {**REFERENCE, "confidence": confidence})
-        found = {**_with_wrong(undecided), "confidence": confidence}
         if refused:
             with pytest.raises(BackendError, match="gives other labels"):
-                check_golden(golden, lambda feeds, found=found: found, "fp16")
+                _check(_with_wrong(undecided), confidence, "fp16", confidence)
         else:
-            assert check_golden(golden, lambda feeds, found=found: found, "fp16") == 1.0
+            assert _check(_with_wrong(undecided), confidence, "fp16", confidence) == 1.0
 
 
 def test_a_confidence_that_is_far_off_is_refused_though_the_labels_are_right() -> None:
-    off = {**REFERENCE, "confidence": np.full_like(REFERENCE["confidence"], 190)}
     with pytest.raises(BackendError, match=r"10\.0 of 255 away in the mean"):
-        check_golden(make_golden(FEEDS, REFERENCE), lambda feeds: off, "fp16")
+        _check(LABELS, np.full_like(CONFIDENCE, 190), "fp16")
 
 
 def test_confidence_of_small_numbers_does_not_wrap_around() -> None:
     zero, one = np.zeros((1, *SIZE), np.uint8), np.ones((1, *SIZE), np.uint8)
-    golden = make_golden(FEEDS, {**REFERENCE, "confidence": zero})
-    assert check_golden(golden, lambda feeds: {**REFERENCE, "confidence": one}, "fp32") == 1.0
+    assert _check(LABELS, one, "fp32", zero) == 1.0
 
 
 def test_the_made_image_is_always_the_same_and_small_on_disk() -> None:
