@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from hrda_core.errors import BundleError, LabelSpaceError
+from hrda_core.inference.onnx_files import stays_inside
 from hrda_core.labels import LabelSpace
 from hrda_core.whole_files import file_sha256
 from hrda_core.window_plan import GRAPH_PLANS
@@ -242,7 +243,8 @@ def _check_files(folder: Path, manifest: Mapping[str, Any], verify: bool) -> Non
         raise BundleError(f"{where}: {MANIFEST_NAME} lists no files; copy or export the bundle again")
     for name, record in records.items():
         path = folder / str(name)
-        if not path.resolve().is_relative_to(folder.resolve()):
+        # Judged by its text: `colcon build --symlink-install` links files, and their hash must be right.
+        if not stays_inside(str(name)):
             raise BundleError(f"{where}: file name '{name}' leaves the bundle folder; do not use this bundle")
         if not isinstance(record, dict) or not {"bytes", "sha256"} <= record.keys():
             raise BundleError(f"{where}: the record of '{name}' lacks 'bytes' or 'sha256'; export the bundle again")

@@ -107,7 +107,7 @@ def test_the_installed_hrda_command_runs(workspace):
     assert done.stdout.startswith("hrda_ros ")
 
 
-def test_the_installed_node_starts_and_ends_cleanly_on_sigint(workspace, tiny_bundle, tmp_path):
+def test_the_installed_node_starts_with_the_installed_model_and_ends_cleanly_on_sigint(workspace, tmp_path):
     pytest.importorskip("rclpy")
     pytest.importorskip("onnxruntime")
     environment = {
@@ -116,7 +116,7 @@ def test_the_installed_node_starts_and_ends_cleanly_on_sigint(workspace, tiny_bu
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "ROS_DOMAIN_ID": str(random.randint(0, 101)),
     }
-    program = f"install/hrda_ros/lib/hrda_ros/segment_node --ros-args -p model:={tiny_bundle}"
+    program = "install/hrda_ros/lib/hrda_ros/segment_node"
     log = tmp_path / "output.txt"
     with open(log, "w") as output:
         node = subprocess.Popen(

@@ -118,11 +118,25 @@ def test_a_graph_of_a_plan_that_is_gone_is_left_out_and_asking_for_it_gets_a_sen
         Predictor(bundle, plan="rotate")
 
 
-def test_a_file_outside_the_bundle_is_refused(bundle: Path) -> None:
+@pytest.mark.parametrize("name", ["../secret", "sub/../../secret", "/etc/hostname", ""])
+def test_a_file_outside_the_bundle_is_refused(bundle: Path, name: str) -> None:
     (bundle.parent / "secret").write_text("x")
-    _change_manifest(bundle, files={"../secret": {"bytes": 1, "sha256": "0"}})
+    _change_manifest(bundle, files={name: {"bytes": 1, "sha256": "0"}})
     with pytest.raises(BundleError, match="leaves the bundle"):
         Bundle.open(bundle)
+
+
+def test_a_bundle_of_links_opens_as_colcon_installs_it(bundle: Path, tmp_path: Path) -> None:
+    linked = tmp_path / "install" / "share" / "linked"
+    linked.mkdir(parents=True)
+    for path in bundle.iterdir():
+        (linked / path.name).symlink_to(path)
+    assert Bundle.open(linked).name == Bundle.open(bundle).name
+    (linked / "model.onnx").unlink()
+    (tmp_path / "other").write_bytes(bytes((bundle / "model.onnx").stat().st_size))
+    (linked / "model.onnx").symlink_to(tmp_path / "other")
+    with pytest.raises(BundleError, match=r"sha256 of file 'model\.onnx' does not match"):
+        Bundle.open(linked)
 
 
 def test_hashes_can_be_left_out_but_sizes_cannot(bundle: Path) -> None:
