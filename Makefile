@@ -23,10 +23,9 @@ lint: ## ruff, mypy and the import layers
 	$(IN_TEST) mypy
 	$(IN_TEST) lint-imports
 
-bench: ## list the benchmarks; run one with .venv/bin/python benchmarks/NAME.py
-	@for script in benchmarks/*.py benchmarks/*/*.py; do \
-	    [ -e "$$script" ] || { echo "no benchmarks here yet"; exit 0; }; \
-	    printf '  %-36s %s\n' "$$script" "$$(sed -n '1s/^"""//p' "$$script" | sed 's/"""$$//')"; \
+bench: ## list the benchmarks; run one with .venv/bin/python benchmarks/ROOM/NAME.py
+	@for script in $$(grep -l __main__ benchmarks/*.py benchmarks/*/*.py); do \
+	    printf '  %-45s %s\n' "$$script" "$$(sed -n '1s/^"""//p' "$$script" | sed 's/"""$$//')"; \
 	done
 
 clean: ## remove build results, caches and demo_output/; the environments stay (remove .venv, .venv-demo by hand)

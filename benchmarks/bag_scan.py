@@ -27,9 +27,10 @@ from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from hrda_core.bench.record import machine, write_record
+from hrda_core.bench.record import write_record
 from hrda_core.data.recordings.recordings import Recordings
 from hrda_core.data.scan.scan import scan
+from hrda_core.machine import machine
 from hrda_core.memory import keep_big_buffers
 
 HEIGHT, WIDTH, HZ = 720, 1280, 30

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from hrda_core.bench.record import ROOT, machine, milliseconds, write_record
+from hrda_core.bench.record import ROOT, milliseconds, write_record
 from hrda_core.data.datasets.labelled import ImageLabelPairs, pair_folders
 from hrda_core.data.image_files import read_image, read_names
 from hrda_core.data.open_frames import open_unlabelled
@@ -37,6 +37,7 @@ from hrda_core.deploy.export import ExportSpec, export_bundle
 from hrda_core.deploy.network import load_network as load_bundled
 from hrda_core.inference import Bundle, Predictor
 from hrda_core.labels import CITYSCAPES19, EVALUATION_GROUPS
+from hrda_core.machine import machine
 from hrda_core.metrics import score
 from hrda_core.models import create_model
 from hrda_core.models.presets import resolve_preset
@@ -48,6 +49,7 @@ from hrda_core.trainer.loop import Watch, fit
 from hrda_core.trainer.recipe import NO_SOURCE, ModelConfig, Recipe, SourceConfig, TargetConfig
 from hrda_core.trainer.state import WEIGHTS_NAME
 from hrda_core.uda.self_training import SelfTrainingConfig
+from hrda_core.whole_files import write_json
 from hrda_core.windows.flops import plan_flops
 from hrda_training import train
 
@@ -296,7 +298,7 @@ def _score(model: str, runs: Path) -> None:
     network = load_bundled(Bundle.open(bundle))
     figures["gflop"] = plan_flops(network, "tiles", 480, 640, grid=(2, 2)).giga
     figures["parameters"] = sum(parameter.numel() for parameter in network.parameters())
-    (runs / f"{model}.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    write_json(runs / f"{model}.json", figures)
     print(model, {name: round(100 * figures[name]["mean_iou"], 1) for name in ("day", "dusk")}, flush=True)
 
 
@@ -319,7 +321,7 @@ def _speed(runs: Path, rounds: int, iterations: int) -> None:
             cpu[name].append(time.process_time() - used)
     figures = {name: {"wall": milliseconds(wall[name]), "processor": milliseconds(cpu[name])} for name in predictors}
     found = {"figures": figures, "machine": before, "rounds": rounds}
-    (runs / SPEED_NAME).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_json(runs / SPEED_NAME, found)
     print(json.dumps({name: entry["wall"]["p50_ms"] for name, entry in figures.items()}))
 
 

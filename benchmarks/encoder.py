@@ -28,7 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hrda_core.bench.record import ROOT, machine, milliseconds, write_record
+from hrda_core.bench.record import ROOT, milliseconds, write_record
+from hrda_core.machine import machine
 from hrda_core.models.mix_transformer import MixTransformer
 
 WARM_UP = 1

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from hrda_core.bench.record import ROOT, machine, milliseconds, write_record
+from hrda_core.bench.record import ROOT, milliseconds, write_record
 from hrda_core.deploy.network import load_network
 from hrda_core.inference import Bundle, Predictor
+from hrda_core.machine import machine
 
 SIZES = ((360, 480), (480, 640), (1080, 1920))
 

@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hrda_core.bench.record import ROOT, machine, milliseconds, write_record
+from hrda_core.bench.record import ROOT, milliseconds, write_record
 from hrda_core.data.augmentation.transforms import AppearanceConfig, CropConfig, MarginConfig
 from hrda_core.data.datasets.labelled import pair_folders
 from hrda_core.data.open_frames import open_unlabelled
 from hrda_core.labels import CITYSCAPES19
+from hrda_core.machine import machine
 from hrda_core.models import HRDA, create_model
 from hrda_core.models.presets import resolve_preset
 from hrda_core.trainer.loader import load_batches

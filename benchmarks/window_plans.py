@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hrda_core.bench.record import ROOT, machine, milliseconds, write_record
+from hrda_core.bench.record import ROOT, milliseconds, write_record
 from hrda_core.deploy.network import load_network
 from hrda_core.inference import Bundle
+from hrda_core.machine import machine
 from hrda_core.models import HRDA, create_model
 from hrda_core.window_plan import HRDA_PLANS
 from hrda_core.windows.flops import FlopCounter

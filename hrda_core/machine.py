@@ -1,4 +1,7 @@
-"""What a figure of speed was taken on: machine, versions, commit, memory of this process."""
+"""What a run or a figure of speed was made on: machine, versions, commit, memory of this process.
+
+The one place that asks: records of benchmarks, `environment.json` of a training run, and the choice of threads use it.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,35 @@ from typing import Any
 
 from hrda_core.nvidia_driver import Driver, probe_driver
 
-__all__ = ["commit", "cpu_model", "machine", "peak_memory_bytes", "reset_peak_memory", "usable_cores", "versions"]
+__all__ = [
+    "commit",
+    "cpu_model",
+    "load_average",
+    "machine",
+    "peak_memory_bytes",
+    "reset_peak_memory",
+    "usable_cores",
+    "versions",
+]
 
-_PACKAGES = ("hrda_ros", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "torch", "tensorrt", "cuda-python")
+_PACKAGES = (
+    "hrda_ros",
+    "cuda-python",
+    "lightning-fabric",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "opencv-python-headless",
+    "openvino",
+    "ros-fastdds",
+    "ros-rclpy",
+    "safetensors",
+    "tensorrt",
+    "timm",
+    "torch",
+    "torchvision",
+)
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -25,7 +54,7 @@ def machine() -> dict[str, Any]:
     facts: dict[str, Any] = {
         "cpu": cpu_model(),
         "cores": usable_cores(),
-        "load_average": [round(value, 2) for value in os.getloadavg()],
+        "load_average": load_average(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
     }
@@ -33,8 +62,13 @@ def machine() -> dict[str, Any]:
     return {**facts, "gpu": _gpu(driver)} if isinstance(driver, Driver) else facts
 
 
+def load_average() -> list[float]:
+    """Processes that want to run, mean of the last 1, 5 and 15 minutes."""
+    return [round(value, 2) for value in os.getloadavg()]
+
+
 def versions() -> dict[str, str]:
-    """Installed versions of the packages that matter for timings; absent ones are left out."""
+    """Installed versions of the packages that matter for timings and training; absent ones are left out."""
     found = {}
     for package in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

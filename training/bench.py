@@ -10,15 +10,14 @@ Sizes are HEIGHTxWIDTH. What the figures mean: docs/robot/benchmarking.md.
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from hrda_core.bench.record import record
 from hrda_core.bench.request import BENCH_PRECISIONS, BenchRequest, requested_graph
 from hrda_core.bench.roofline import Device
 from hrda_core.errors import DataError, RecipeError, require
@@ -27,7 +26,7 @@ from hrda_core.inference.tensorrt.progress import BuildProgress as BuildStep
 from hrda_core.inference.tensorrt.progress import Progress as BuildProgress
 from hrda_core.inference.tensorrt.progress import console_bar
 from hrda_core.inference.thread_choice import keep_choice
-from hrda_core.machine import commit, machine, versions
+from hrda_core.machine import machine
 
 from .arguments import parse
 from .output import Progress, write_json
@@ -47,7 +46,7 @@ def main(argv: list[str]) -> int:
         _say(f"other processes are busy (load {before['load_average'][0]} on {before['cores']} cores): figures suffer")
     result = _sweep(bundle, request) if options.sweep_threads else _bench(bundle, request, options.layers)
     if options.json:
-        write_json(options.json, _record(result, before))
+        write_json(options.json, record(**result, before=before))
         print(f"written: {options.json}")
     return 0
 
@@ -121,7 +120,7 @@ def _bench(bundle: Bundle, request: BenchRequest, layers: int) -> dict[str, Any]
     with _build_progress() as building:
         result = run_bench(bundle, request, say=_say, count=Progress("frames"), building=building)
     _print(result["figures"], layers)
-    return {"benchmark": "bench", **result}
+    return {"name": "bench", **result}
 
 
 @contextmanager
@@ -152,25 +151,12 @@ def _sweep(bundle: Bundle, request: BenchRequest) -> dict[str, Any]:
     kept = keep_choice(bundle.file(graph.file), times.best, times.p50_ms)
     print(f"kept for '{graph.file}' on this machine: {times.best} threads ({kept})")
     return {
-        "benchmark": "bench_threads",
+        "name": "bench_threads",
         "settings": {"bundle": bundle.name, "plan": graph.plan, "graph": graph.file, "size": list(request.size)},
         "figures": {
             "best_threads": times.best,
             "latency": {str(threads): samples.to_dict() for threads, samples in times.samples.items()},
         },
-    }
-
-
-def _record(result: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "benchmark": result["benchmark"],
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "machine": before,
-        "load_average_after": [round(value, 2) for value in os.getloadavg()],
-        "versions": versions(),
-        "settings": result["settings"],
-        "figures": result["figures"],
     }
 
 

@@ -25,7 +25,9 @@ from typing import Any
 
 import adaptation
 
-from hrda_core.bench.record import RESULTS, ROOT, commit, machine
+from hrda_core.bench.record import RESULTS, ROOT
+from hrda_core.machine import commit, machine
+from hrda_core.whole_files import write_json
 
 RESULT_FILE = RESULTS / "adapt_on_bags.json"
 SHARED = ROOT.parent / "shared" / "data"
@@ -221,9 +223,7 @@ def _names(path: Path) -> list[str]:
 def _keep(row: Mapping[str, Any]) -> None:
     with adaptation._KEEPING:
         record = {"benchmark": "adapt_on_bags", "machine": machine(), "rows": [*read_results(), row]}
-        part = RESULT_FILE.with_suffix(".part")
-        part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        part.replace(RESULT_FILE)
+        write_json(RESULT_FILE, record)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

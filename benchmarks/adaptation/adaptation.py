@@ -25,10 +25,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from hrda_core.bench.record import RESULTS, ROOT, commit, machine
+from hrda_core.bench.record import RESULTS, ROOT
 from hrda_core.data.augmentation.transforms import normalise
 from hrda_core.data.image_files import read_names
 from hrda_core.data.open_frames import open_unlabelled
+from hrda_core.machine import commit, machine
 from hrda_core.metrics import score
 from hrda_core.trainer.loading import load_network, load_recipe
 from hrda_core.trainer.methods import image_space
@@ -36,6 +37,7 @@ from hrda_core.trainer.recipe import Recipe
 from hrda_core.trainer.sources import open_validation, validation_groups
 from hrda_core.trainer.validation import predictor
 from hrda_core.uda.adabn import reestimate_batchnorm
+from hrda_core.whole_files import write_json
 
 RESULT_FILE = RESULTS / "adaptation.json"
 
@@ -250,9 +252,7 @@ _KEEPING = threading.Lock()
 def _keep(result: dict[str, Any]) -> None:
     with _KEEPING:
         record = {"benchmark": "adaptation", "machine": machine(), "runs": [*read_results(), result]}
-        part = RESULT_FILE.with_suffix(".part")
-        part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        part.replace(RESULT_FILE)
+        write_json(RESULT_FILE, record)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import onnx
 import torch
 
 from hrda_core.bench.graph_ops import graph_ops
-from hrda_core.bench.record import ROOT, machine, milliseconds, write_record
+from hrda_core.bench.record import ROOT, milliseconds, write_record
 from hrda_core.data.datasets.labelled import pair_folders, read_image
 from hrda_core.deploy.deploy_graph import static_graph
 from hrda_core.deploy.folding import folded
@@ -41,6 +41,7 @@ from hrda_core.deploy.network import load_network
 from hrda_core.deploy.onnx_writing import trace, with_constants_folded
 from hrda_core.inference import Bundle
 from hrda_core.labels import EVALUATION_GROUPS
+from hrda_core.machine import machine
 from hrda_core.metrics import score
 from hrda_core.window_plan import plan_windows
 

@@ -30,10 +30,11 @@ from rclpy.parameter import Parameter
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Image
 
-from hrda_core.bench.record import ROOT, machine, milliseconds, write_record
+from hrda_core.bench.record import ROOT, milliseconds, write_record
 from hrda_core.inference import Prediction
 from hrda_core.inference.bundle import GraphSpec
 from hrda_core.labels import CITYSCAPES19
+from hrda_core.machine import machine
 from hrda_core.memory import keep_big_buffers
 from hrda_ros.codec import fill_image
 from hrda_ros.segment_node import SegmentNode

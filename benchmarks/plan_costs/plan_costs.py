@@ -24,7 +24,9 @@ from plan_costs_picture import draw
 from plan_costs_speed import SPEED_SIZE, flops_at_1080, graph_gflop, measure, ratios
 from plan_costs_table import tables
 
-from hrda_core.bench.record import ROOT, machine, write_record
+from hrda_core.bench.record import ROOT, write_record
+from hrda_core.machine import load_average, machine
+from hrda_core.whole_files import write_json
 
 SPEED_FILE = "speed.json"
 CHECK_EVERY = 3
@@ -48,8 +50,8 @@ def main() -> int:
     elif options.action == "speed":
         before = machine()
         figures = measure(chosen if options.arm else [*chosen, *CHECK_ARMS], options.work, options.rounds)
-        record = {"machine": before, "load_average_after": machine()["load_average"], "rounds": options.rounds}
-        (options.work / SPEED_FILE).write_text(json.dumps({**record, "figures": figures}, indent=1), encoding="utf-8")
+        record = {"machine": before, "load_average_after": load_average(), "rounds": options.rounds}
+        write_json(options.work / SPEED_FILE, {**record, "figures": figures})
     else:
         _collect(options, also)
     return 0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from hrda_core.machine import cpu_model, usable_cores
 
 __all__ = ["DROP_CAUSES", "Check", "Summary", "machine_description", "percentile_ms", "summarize", "table"]
 
@@ -113,13 +113,7 @@ def percentile_ms(values: Sequence[float], percent: float) -> float:
 
 def machine_description() -> str:
     """Processor, cores that this process may use, operating system."""
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = [line.split(":", 1)[1] for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        processor = names[0].strip() if names else processor
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{processor}, {cores} cores, {platform.system()}, Python {platform.python_version()}"
+    return f"{cpu_model()}, {usable_cores()} cores, {platform.system()}, Python {platform.python_version()}"
 
 
 def table(summary: Summary) -> str:

@@ -12,14 +12,10 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,14 +24,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from hrda_core.machine import commit, machine, versions
+
 __all__ = ["EVALUATIONS_NAME", "LOG_NAME", "Journal", "Progress", "environment", "read_evaluations", "trim_lines"]
 
 LOG_NAME = "log.jsonl"
 EVALUATIONS_NAME = "evaluations.jsonl"
 ENVIRONMENT_NAME = "environment.json"
 PANELS_NAME = "panels"
-
-_PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "opencv-python-headless", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -148,14 +144,9 @@ def environment(device: str, threads: int, extra: Mapping[str, Any]) -> dict[str
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": " ".join(["hrda", *sys.argv[1:]]),
-        "commit": _commit(),
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
-        "machine": {
-            "system": platform.system(),
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "load": os.getloadavg()[0],
-        },
+        "commit": commit(),
+        "versions": versions(),
+        "machine": machine(),
         "device": device,
         "threads": threads,
         **extra,
@@ -174,31 +165,3 @@ def _tensorboard(run: Path, start: int) -> Any:
         return None
     # `purge_step` hides what a killed run wrote beyond its checkpoint.
     return SummaryWriter(str(run), purge_step=start + 1)
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "absent"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
-def _commit() -> str:
-    """Commit of the source tree, with `+` if it has changes; empty outside one."""
-    folder = Path(__file__).resolve().parents[2]
-    try:
-        found = [
-            subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=10).stdout
-            for words in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        ]
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return found[0].strip() + ("+" if found[1].strip() else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from hrda_core.errors import BackendError, BundleError, GpuError, require
 from hrda_core.inference.onnx_files import external_files
 from hrda_core.inference.thread_choice import best_threads
+from hrda_core.machine import usable_cores
 from hrda_core.nvidia_driver import require_driver
 
 __all__ = ["OnnxBackend", "default_threads"]
@@ -23,8 +23,7 @@ _CUDA = "CUDAExecutionProvider"
 
 def default_threads() -> int:
     """All usable cores but one, which stays free for the camera driver and DDS; at least one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    return max(1, cores - 1)
+    return max(1, usable_cores() - 1)
 
 
 class OnnxBackend:
