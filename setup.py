@@ -35,7 +35,7 @@ EXTRAS = {
         )
     ],
     # Reading and writing recordings.
-    "bag": ["rosbags>=0.11.9,<0.12", "mcap>=1.2", "jsonargparse>=4.53,<5"],
+    "bag": ["rosbags>=0.11.9,<0.12", "mcap>=1.2", "jsonargparse>=4.53,<5", "docstring-parser>=0.17", "tqdm>=4.60"],
     # Training, evaluation and export. torch and torchvision must be a matching pair.
     "train": [
         "torch>=2.5",
@@ -45,6 +45,8 @@ EXTRAS = {
         "safetensors>=0.4",
         "lightning-fabric>=2.4",
         "jsonargparse>=4.53,<5",
+        "docstring-parser>=0.17",
+        "tqdm>=4.60",
         "jinja2>=3.0",
         "matplotlib>=3.6",
         "tensorboard>=2.12",
@@ -56,7 +58,7 @@ EXTRAS = {
         "Pillow>=9",
     ],
     # Inference on NVIDIA GPUs.
-    "tensorrt": ["tensorrt>=8.6", "cuda-python>=12", "tqdm>=4.60"],
+    "tensorrt": ["tensorrt>=8.6", "cuda-python>=12"],
     # Tests, lint and the colcon build. colcon-core needs setuptools below 80.
     "test": [
         "pytest>=7",

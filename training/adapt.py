@@ -20,7 +20,8 @@ from hrda_core.memory import keep_big_buffers
 
 from .arguments import parse
 from .output import write_json
-from .stages import StagePrinter, StopRequest
+from .progress import ProgressPrinter
+from .stop_request import StopRequest
 
 if TYPE_CHECKING:
     from hrda_core.adaptation.adapt import Outcome
@@ -63,11 +64,11 @@ def main(argv: list[str]) -> int:
         seed=options.seed,
         command=shlex.join(["hrda", "adapt", *argv]),
     )
-    printer, stop = StagePrinter(), StopRequest()
+    stop = StopRequest()
     try:
-        outcome = adapt(
-            request, Watch(progress=stop.seen(printer.step), say=printer.say, should_stop=stop), printer.count
-        )
+        with ProgressPrinter() as printer:
+            watch = Watch(progress=stop.seen(printer.step), say=printer.say, should_stop=stop)
+            outcome = adapt(request, watch, printer.count)
     except StoppedError as stopped:
         print(f"\n{stopped}", file=sys.stderr)
         return 130

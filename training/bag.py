@@ -14,7 +14,8 @@ from hrda_core.errors import RecipeError, require
 from hrda_core.memory import keep_big_buffers
 
 from .arguments import parse
-from .output import Progress, write_json
+from .output import write_json
+from .progress import ProgressPrinter
 
 __all__ = ["main"]
 
@@ -61,12 +62,9 @@ def _info(options: Any) -> int:
     from hrda_core.report.bag_text import bag_text
 
     recordings = Recordings.open(options.paths, options.topic, several=True)
-    found = scan(
-        recordings,
-        analyse_hz=options.analyse_hz,
-        pictures=SHEET_PICTURES if options.out else 0,
-        progress=Progress("images"),
-    )
+    pictures = SHEET_PICTURES if options.out else 0
+    with ProgressPrinter() as printer:
+        found = scan(recordings, analyse_hz=options.analyse_hz, pictures=pictures, progress=printer.counter("images"))
     summary = summarise(found, find_recordings(options.paths))
     print(bag_text(summary))
     if options.out:

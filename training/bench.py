@@ -11,9 +11,6 @@ Sizes are HEIGHTxWIDTH. What the figures mean: docs/robot/benchmarking.md.
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +19,12 @@ from hrda_core.bench.request import BENCH_PRECISIONS, BenchRequest, requested_gr
 from hrda_core.bench.roofline import Device
 from hrda_core.errors import DataError, RecipeError, require
 from hrda_core.inference.bundle import Bundle
-from hrda_core.inference.tensorrt.progress import BuildProgress as BuildStep
-from hrda_core.inference.tensorrt.progress import Progress as BuildProgress
-from hrda_core.inference.tensorrt.progress import console_bar
 from hrda_core.inference.thread_choice import keep_choice
 from hrda_core.machine import machine
 
 from .arguments import parse
-from .output import Progress, write_json
+from .output import write_json
+from .progress import ProgressPrinter
 
 __all__ = ["main"]
 
@@ -42,9 +37,14 @@ def main(argv: list[str]) -> int:
         raise DataError(f"'{options.json}' cannot be written; give a file in a folder that exists")
     bundle = Bundle.open(options.bundle)
     before = machine()
-    if before["load_average"][0] > before["cores"] / 2:
-        _say(f"other processes are busy (load {before['load_average'][0]} on {before['cores']} cores): figures suffer")
-    result = _sweep(bundle, request) if options.sweep_threads else _bench(bundle, request, options.layers)
+    with ProgressPrinter() as printer:
+        if before["load_average"][0] > before["cores"] / 2:
+            load = f"load {before['load_average'][0]} on {before['cores']} cores"
+            printer.say(f"other processes are busy ({load}): figures suffer")
+        if options.sweep_threads:
+            result = _sweep(bundle, request, printer)
+        else:
+            result = _bench(bundle, request, options.layers, printer)
     if options.json:
         write_json(options.json, record(**result, before=before))
         print(f"written: {options.json}")
@@ -114,34 +114,19 @@ def _device(options: Any) -> Device | None:
     return Device("given", {"fp32": peak, "fp16": peak, "bf16": peak, "int8": peak}, bandwidth, "given by the user")
 
 
-def _bench(bundle: Bundle, request: BenchRequest, layers: int) -> dict[str, Any]:
+def _bench(bundle: Bundle, request: BenchRequest, layers: int, printer: ProgressPrinter) -> dict[str, Any]:
     from hrda_core.bench.run import run_bench
 
-    with _build_progress() as building:
-        result = run_bench(bundle, request, say=_say, count=Progress("frames"), building=building)
+    result = run_bench(bundle, request, say=printer.say, count=printer.counter("frames"), building=printer.build)
     _print(result["figures"], layers)
     return {"name": "bench", **result}
 
 
-@contextmanager
-def _build_progress() -> Iterator[BuildProgress]:
-    """A bar for the build of an engine, which appears when there is something to show."""
-    with ExitStack() as stack:
-        bars: list[BuildProgress] = []
-
-        def report(step: BuildStep) -> None:
-            if not bars:
-                bars.append(stack.enter_context(console_bar()))
-            bars[0](step)
-
-        yield report
-
-
-def _sweep(bundle: Bundle, request: BenchRequest) -> dict[str, Any]:
+def _sweep(bundle: Bundle, request: BenchRequest, printer: ProgressPrinter) -> dict[str, Any]:
     from hrda_core.bench.run import sweep_threads
 
     graph = requested_graph(bundle, request)
-    times = sweep_threads(bundle, request, count=Progress("frames"))
+    times = sweep_threads(bundle, request, count=printer.counter("frames"))
     print(f"{'threads':>7} {'p50 ms':>9} {'p95 ms':>9} {'images/s':>9} {'CPU ms':>9}")
     for threads, samples in times.samples.items():
         row = samples.to_dict()
@@ -158,10 +143,6 @@ def _sweep(bundle: Bundle, request: BenchRequest) -> dict[str, Any]:
             "latency": {str(threads): samples.to_dict() for threads, samples in times.samples.items()},
         },
     }
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _print(figures: dict[str, Any], layers: int) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,9 @@ from hrda_core.memory import keep_big_buffers
 
 from .arguments import parse
 from .distill_data import DistillData, open_data
-from .output import Progress, write_json
-from .stages import StagePrinter, StopRequest
+from .output import write_json
+from .progress import ProgressPrinter
+from .stop_request import StopRequest
 
 if TYPE_CHECKING:
     from hrda_core.adaptation.workspace import Workspace
@@ -46,7 +48,6 @@ def main(argv: list[str]) -> int:
     keep_big_buffers()
     if (options.images is None) == (not options.bag):
         raise RecipeError("give the images to learn on: either --images FOLDER or --bag DRIVE, without labels")
-    printer = StagePrinter()
     larger = open_larger(options.teacher)
     labelled = _labelled(options)
     folder = options.work or options.out.with_name(options.out.name + ".work")
@@ -54,14 +55,18 @@ def main(argv: list[str]) -> int:
     check_out(options.out)
     check_source(options.source)
     schedule = _schedule(options)
-    work = Workspace.open(folder, _identity(options, larger), printer.say)
-    data = open_data(options, work, printer.say, printer.count)
-    recipe = _recipe(options, larger, schedule, data)
-    if not _train(recipe, work, printer):
-        command = shlex.join(["hrda", "distill", *(argument for argument in argv if argument != "--resume")])
-        print(f"\nstopped; go on with: {command} --resume", file=sys.stderr)
-        return 130
-    comparison = _finish(options, larger, recipe, data, labelled, work, shlex.join(["hrda", "distill", *argv]))
+    with ProgressPrinter() as printer:
+        work = Workspace.open(folder, _identity(options, larger), printer.say)
+        data = open_data(options, work, printer.say, printer.count)
+        recipe = _recipe(options, larger, schedule, data)
+        if not _train(recipe, work, printer):
+            command = shlex.join(["hrda", "distill", *(argument for argument in argv if argument != "--resume")])
+            printer.close()
+            print(f"\nstopped; go on with: {command} --resume", file=sys.stderr)
+            return 130
+        count = printer.counter("labelled images")
+        command = shlex.join(["hrda", "distill", *argv])
+        comparison = _finish(options, larger, recipe, data, labelled, work, command, count)
     print(f"\n{comparison.table()}\nbundle: {options.out}\nreport: {work.path('run') / 'report.html'}")
     if options.json:
         write_json(options.json, comparison.to_dict())
@@ -203,7 +208,7 @@ def _recipe(options: Any, larger: Larger, schedule: Schedule, data: DistillData)
     )
 
 
-def _train(recipe: Recipe, work: Workspace, printer: StagePrinter) -> bool:
+def _train(recipe: Recipe, work: Workspace, printer: ProgressPrinter) -> bool:
     """Train, or what is left of it; False if it was asked to stop."""
     from hrda_core.report.run_page import write_report
     from hrda_core.trainer.loop import Watch, fit
@@ -228,6 +233,7 @@ def _finish(
     labelled: tuple[ImageLabelPairs, ClassGroups] | None,
     work: Workspace,
     command: str,
+    count: Callable[[int, int], None],
 ) -> Comparison:
     """Compare the two networks and write the bundle."""
     from hrda_core.deploy.export import ExportSpec, export_bundle
@@ -251,7 +257,7 @@ def _finish(
             long_side=larger.long_side,
             labelled=pairs,
             groups=groups,
-            progress=Progress("labelled images"),
+            progress=count,
         )
     spec = ExportSpec(
         name=options.out.name,

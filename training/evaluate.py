@@ -29,7 +29,8 @@ from hrda_core.labels import CITYSCAPES19, EVALUATION_GROUPS, ClassGroups, Label
 from hrda_core.metrics import Evaluation, score
 
 from .arguments import parse
-from .output import Progress, write_json, write_whole
+from .output import write_json, write_whole
+from .progress import ProgressPrinter
 
 __all__ = ["main"]
 
@@ -56,7 +57,8 @@ def main(argv: list[str]) -> int:
     pairs = _open_pairs(options)
     model = _open_bundle(options) if options.run is None else _open_run(options)
     groups = _groups(options.groups, model.space)
-    result = score(model.predict, pairs, groups, progress=Progress("images"))
+    with ProgressPrinter() as printer:
+        result = score(model.predict, pairs, groups, progress=printer.counter("images"))
     _print_table(result, model)
     values = {**model.origin, **result.to_dict()}
     if options.json:

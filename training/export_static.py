@@ -17,6 +17,7 @@ from hrda_core.inference import Bundle
 from hrda_core.inference.bundle import MANIFEST_NAME, GraphSpec
 
 from .output import write_json
+from .progress import ProgressPrinter
 
 if TYPE_CHECKING:
     import onnx
@@ -158,11 +159,10 @@ def _build_engine(bundle: Bundle, graph: GraphSpec, options: Any) -> None:
     _require_gpu()  # before a progress bar of nothing
     from hrda_core.inference.backends.tensorrt_engines import ensure_engine
     from hrda_core.inference.tensorrt.builder import BuildOptions
-    from hrda_core.inference.tensorrt.progress import console_bar
 
     build = BuildOptions(workspace_bytes=options.workspace_mib << 20)
-    with console_bar() as bar:
-        path = ensure_engine(bundle, graph, build, rebuild=options.rebuild, say=print, progress=bar)
+    with ProgressPrinter() as printer:
+        path = ensure_engine(bundle, graph, build, rebuild=options.rebuild, say=print, progress=printer.build)
     print(f"engine: {path}")
 
 

@@ -10,7 +10,6 @@ The pack is a source of `hrda adapt`, and of a training recipe (its README.md sa
 from __future__ import annotations
 
 import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,8 @@ from hrda_core.data.packs.writer import check_replaceable
 from hrda_core.errors import RecipeError, require
 
 from .arguments import parse
-from .output import Progress, write_json
+from .output import write_json
+from .progress import ProgressPrinter
 
 __all__ = ["main"]
 
@@ -45,22 +45,23 @@ def main(argv: list[str]) -> int:
         name=options.name,
         licence=options.licence,
     )
-    if source.licence == "unknown":
-        print("no licence is recorded; say it with --licence TEXT", file=sys.stderr)
-    statistics = count_labels(source, _say, Progress("label files counted"))
-    if len(source.pairs) < options.images:
-        print(f"the data set has {len(source.pairs)} images only, fewer than the {options.images}", file=sys.stderr)
-    pack = pack_of(
-        source,
-        statistics,
-        options.out,
-        images=options.images,
-        held_out=options.held_out,
-        seed=options.seed,
-        long_side=options.long_side,
-        command=shlex.join(["hrda", "pack-source", *argv]),
-        progress=Progress("images written"),
-    )
+    with ProgressPrinter() as printer:
+        if source.licence == "unknown":
+            printer.say("no licence is recorded; say it with --licence TEXT")
+        statistics = count_labels(source, printer.say, printer.counter("label files counted"))
+        if len(source.pairs) < options.images:
+            printer.say(f"the data set has {len(source.pairs)} images only, fewer than the {options.images}")
+        pack = pack_of(
+            source,
+            statistics,
+            options.out,
+            images=options.images,
+            held_out=options.held_out,
+            seed=options.seed,
+            long_side=options.long_side,
+            command=shlex.join(["hrda", "pack-source", *argv]),
+            progress=printer.counter("images written"),
+        )
     seconds = time.monotonic() - begin
     print(f"{pack.table()}\npack: {pack.path}, {seconds:.1f} s; rcs_min_pixels of this size: {pack.rcs_min_pixels}")
     if options.json:
@@ -134,7 +135,3 @@ def _result(pack: SourcePack, seconds: float) -> dict[str, Any]:
             for number, name in enumerate(pack.space.classes)
         ],
     }
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -20,6 +19,8 @@ from hrda_core.inference import Prediction, Predictor
 from hrda_core.inference.bundle import MANIFEST_NAME, file_record
 from hrda_core.inference.label_info import label_info_json
 from hrda_core.labels import CITYSCAPES19, LabelSpace
+
+from .progress import ProgressPrinter
 
 __all__ = ["Model", "Tally", "open_bundle", "open_run", "segmented"]
 
@@ -148,8 +149,8 @@ def segmented(
         model: what segments.
         tally: is kept up to date.
     """
-    progress, begin = _Progress(), time.monotonic()
-    with closing(_ahead(_readings(frames, read))) as readings:
+    begin = time.monotonic()
+    with ProgressPrinter() as printer, closing(_ahead(_readings(frames, read))) as readings:
         for frame, rgb in readings:
             result = None
             tally.frames += 1
@@ -160,8 +161,7 @@ def segmented(
                 tally.written += 1
             yield frame, result
             tally.seconds = time.monotonic() - begin
-            progress(tally)
-    progress.close()
+            printer.count("frames", tally.frames, tally.total)
 
 
 def _readings(
@@ -194,31 +194,3 @@ def _ahead(items: Generator[Item, None, None]) -> Generator[Item, None, None]:
         finally:
             # Files are closed by the thread that opened them: SQLite insists on it.
             pool.submit(items.close).result()
-
-
-class _Progress:
-    """How many frames are done and how long it takes: overwritten on a terminal, elsewhere a line in a while."""
-
-    _every_s = 30.0
-
-    def __init__(self) -> None:
-        self._last, self._text = time.monotonic(), ""
-
-    def __call__(self, tally: Tally) -> None:
-        rate = tally.frames / max(tally.seconds, 1e-9)
-        left = max(0.0, (tally.total - tally.frames) / rate)
-        self._text = f"{tally.frames} frames, {rate:.1f} frames/s"
-        if tally.total:
-            self._text = (
-                f"{tally.frames}/{tally.total} frames, {rate:.1f} frames/s, {left // 60:.0f} min {left % 60:.0f} s left"
-            )
-        if sys.stderr.isatty():
-            print(f"\r{self._text}   ", end="", file=sys.stderr, flush=True)
-        elif time.monotonic() - self._last >= self._every_s:
-            self._last = time.monotonic()
-            print(self._text, file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        """End the line."""
-        if sys.stderr.isatty() and self._text:
-            print(file=sys.stderr)

@@ -10,10 +10,7 @@ torchrun --nproc_per_node 2 -m hrda_training -- train RECIPE --run FOLDER
 from __future__ import annotations
 
 import os
-import signal
-import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -23,11 +20,12 @@ import yaml
 
 from hrda_core.errors import RecipeError, require
 from hrda_core.trainer.check import estimate
-from hrda_core.trainer.journal import Progress
 from hrda_core.trainer.loop import RECIPE_NAME, Watch, fit
 from hrda_core.trainer.recipe import Recipe, check_keys
 
 from .arguments import parse
+from .progress import ProgressPrinter
+from .stop_request import StopRequest
 
 __all__ = ["main"]
 
@@ -50,7 +48,8 @@ def main(argv: list[str]) -> int:
     options = parse(parser, argv)
     recipe = _recipe(parser.instantiate(options), options.allow_random_backbone)
     if options.check:
-        print(estimate(recipe, _say, _count))
+        with ProgressPrinter() as printer:
+            print(estimate(recipe, printer.say, printer.counter("label files counted")))
         return 0
     if options.run is None:
         raise RecipeError("give the folder of the run with --run FOLDER (or --check to try without one)")
@@ -60,16 +59,17 @@ def main(argv: list[str]) -> int:
 
 
 def _train(recipe: Recipe, run: Path, resume: bool) -> int:
-    stop = _StopRequest()
     main_process = int(os.environ.get("RANK", 0)) == 0
-    watch = Watch(should_stop=stop)
-    if main_process:
-        watch = Watch(progress=_Printer(), say=_say, count=_count, should_stop=stop, draw=_draw)
-    try:
-        weights = fit(recipe, run, resume=resume, watch=watch)
-    finally:
-        if main_process and (run / RECIPE_NAME).exists():
-            _write_report(run)
+    with ProgressPrinter() as printer:
+        watch = Watch(should_stop=StopRequest(training=True))
+        if main_process:
+            count = printer.counter("label files counted")
+            watch = replace(watch, progress=printer.step, say=printer.say, count=count, draw=_draw)
+        try:
+            weights = fit(recipe, run, resume=resume, watch=watch)
+        finally:
+            if main_process and (run / RECIPE_NAME).exists():
+                _write_report(run, printer.say)
     if not main_process:
         return 0
     if weights is None:
@@ -109,64 +109,11 @@ def _draw(pictures: Mapping[str, Any], recipe: Recipe) -> Any:
     return draw_panel(arrays, CITYSCAPES19, space.mean, space.std)
 
 
-def _write_report(run: Path) -> None:
+def _write_report(run: Path, say: Callable[[str], None]) -> None:
     from hrda_core.errors import HrdaError
     from hrda_core.report.run_page import write_report
 
     try:
         write_report(run)
     except (HrdaError, OSError) as error:
-        _say(f"no report was written: {error}")
-
-
-def _count(done: int, total: int) -> None:
-    """A bar on a terminal; elsewhere a line at every tenth of a large data set."""
-    if sys.stderr.isatty():
-        bar = "#" * (30 * done // total)
-        end = "\n" if done == total else ""
-        print(f"\rcounting labels [{bar:<30}] {done}/{total}", end=end, file=sys.stderr, flush=True)
-    elif total >= 1000 and (done % (total // 10) == 0 or done == total):
-        _say(f"counting labels: {done}/{total}")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-class _StopRequest:
-    """Turns the first Ctrl-C or SIGTERM into "finish this step, write a checkpoint"; a second Ctrl-C ends at once."""
-
-    def __init__(self) -> None:
-        self._asked = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._ask)
-
-    def __call__(self) -> bool:
-        return self._asked
-
-    def _ask(self, number: int, frame: object) -> None:
-        self._asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-class _Printer:
-    """One line a step on a terminal (overwritten), one line every 20 steps elsewhere, with the time that is left."""
-
-    def __init__(self) -> None:
-        self._begin = time.monotonic()
-        self._first: int | None = None
-
-    def __call__(self, progress: Progress) -> None:
-        first = self._first = progress.iteration - 1 if self._first is None else self._first
-        pace = (time.monotonic() - self._begin) / (progress.iteration - first)
-        left = pace * (progress.iterations - progress.iteration)
-        weight = progress.metrics.get("pseudo_weight")
-        quality = "" if weight is None else f"  pseudo-label weight {weight:.2f}"
-        text = (
-            f"iteration {progress.iteration}/{progress.iterations}  loss {progress.loss:.3f}{quality}  "
-            f"{pace:.2f} s/iteration  {left / 60:.0f} min left"
-        )
-        if sys.stderr.isatty():
-            print(f"\r{text}   ", end="", file=sys.stderr, flush=True)
-        elif progress.iteration % 20 == 0 or progress.iteration == progress.iterations:
-            print(text, file=sys.stderr, flush=True)
+        say(f"no report was written: {error}")

@@ -14,7 +14,6 @@ OWN = {"hrda_core", "hrda_ros", "hrda_training"}
 ROSDEP_KEYS = {
     "cv2": "python3-opencv",
     "numpy": "python3-numpy",
-    "tqdm": "python3-tqdm",
     "onnxruntime": "python3-onnxruntime-pip",
     "yaml": "python3-yaml",
 }

@@ -73,7 +73,7 @@ def ensure_engine(
             None = a made one.
         rebuild: build although there is one.
         say: takes lines for the user.
-        progress: is told how the build goes; see `console_bar` and `log_lines`.
+        progress: is told how the build goes; see `log_lines`.
 
     Returns:
         the plan's file, in `BUNDLE/engines`, or in the cache folder where the bundle cannot be written.

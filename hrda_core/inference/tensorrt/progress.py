@@ -1,8 +1,7 @@
-"""Progress of an engine build, which takes minutes on a Jetson: what is reported, and two ways to show it."""
+"""Progress of an engine build, which takes minutes on a Jetson: what is reported, and lines of it for a log."""
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
-__all__ = ["BuildProgress", "Progress", "console_bar", "heartbeat", "log_lines"]
+__all__ = ["BuildProgress", "Progress", "heartbeat", "log_lines"]
 
 
 @dataclass(frozen=True)
@@ -51,28 +50,6 @@ def log_lines(say: Callable[[str], None], every_s: float = 5.0) -> Progress:
             say(str(step))
 
     return report
-
-
-@contextmanager
-def console_bar() -> Iterator[Progress]:
-    """Progress as a bar on stderr for the time of the `with`; lines of text where tqdm is not installed."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        yield log_lines(lambda line: print(line, file=sys.stderr))
-        return
-    with tqdm(desc="building the engine", unit="step", file=sys.stderr, mininterval=0.2, miniters=0) as bar:
-
-        def report(step: BuildProgress) -> None:
-            if step.parent:
-                # Inner phases come and go; the bar belongs to the outermost one.
-                bar.set_postfix_str(step.phase, refresh=False)
-            else:
-                bar.set_description_str(step.phase, refresh=False)
-                bar.total, bar.n = step.total or None, step.done
-            bar.update(0)  # draws at most five times a second
-
-        yield report
 
 
 @contextmanager

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 
-import pytest
-
-from hrda_core.inference.tensorrt.progress import BuildProgress, console_bar, heartbeat, log_lines
+from hrda_core.inference.tensorrt.progress import BuildProgress, heartbeat, log_lines
 
 
 def test_a_step_reads_as_a_sentence() -> None:
@@ -33,15 +31,3 @@ def test_the_heartbeat_beats_until_the_build_ends() -> None:
     time.sleep(0.06)
     assert len(seen) == beats
     assert [step.elapsed_s for step in seen] == sorted(step.elapsed_s for step in seen)
-
-
-def test_the_bar_shows_the_outermost_phase(capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("tqdm")
-    with console_bar() as report:
-        report(BuildProgress("Building engine", "", 2, 6, 0.0))
-        time.sleep(0.3)
-        report(BuildProgress("Timing tactics", "Building engine", 40, 900, 0.3))
-    shown = capsys.readouterr().err
-    assert "Building engine" in shown
-    assert "2/6" in shown
-    assert "900" not in shown
