@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from hrda_core.data.frames import UnlabelledFrames
 from hrda_core.data.open_frames import open_unlabelled
 from hrda_core.errors import DataError, RecipeError
+from hrda_core.resizing import resize_image
 
 __all__ = ["MIN_IMAGES", "calibration_images", "spread_frames"]
 
@@ -91,6 +91,5 @@ def _fitted(rgb: UInt8Array, size: tuple[int, int]) -> UInt8Array:
     factor = min(1.0, size[0] / rgb.shape[0], size[1] / rgb.shape[1])
     height, width = (max(1, round(side * factor)) for side in rgb.shape[:2])
     if factor < 1:
-        # INTER_AREA averages all source pixels, as in Predictor.
-        rgb = np.asarray(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+        rgb = resize_image(rgb, height, width, "area")
     return np.pad(rgb, ((0, size[0] - height), (0, size[1] - width), (0, 0)), mode="edge")[None]

@@ -202,7 +202,7 @@ def _recipe(options: Any, larger: Larger, schedule: Schedule, data: DistillData)
         schedule,
         name=options.out.name,
         target=TargetConfig(data.description, path=data.train.folder, names=data.names, licence="as the images"),
-        image_size=smallest_size(data.train),
+        image_size=smallest_size(data.train, larger.long_side),
         source=data.source,
         source_size=data.source_size,
     )

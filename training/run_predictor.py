@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
-from hrda_core.data.augmentation.transforms import keep_ratio_size, normalise, resize_image
 from hrda_core.errors import RecipeError
 from hrda_core.models import HRDA
 from hrda_core.models.presets import resolve_preset
+from hrda_core.resizing import keep_ratio_size, resize_image
 from hrda_core.trainer.loading import load_network, load_recipe
-from hrda_core.windows.torch_windows import plan_for, predict_logits
+from hrda_core.trainer.validation import predict_labels
+from hrda_core.windows.torch_windows import plan_for
 
 __all__ = ["RunPredictor"]
 
@@ -55,7 +55,7 @@ class RunPredictor:
         self._network = load_network(run, network).to(self._device)
         self.name = recipe.name
         self.plan = plan or ("overlap" if isinstance(self._network, HRDA) else "whole")
-        self._resize = resize
+        self._resize, self._interpolation = resize, recipe.crop.interpolation
         # An unknown plan is refused now, not after the data is opened.
         plan_for(self._network, self.plan, 512, 512)
         values = resolve_preset(recipe.model.preset, **recipe.model.overrides)
@@ -67,17 +67,11 @@ class RunPredictor:
         place = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "CPU"
         return f"PyTorch {torch.__version__} on {place}"
 
-    @torch.no_grad()
     def __call__(self, rgb: UInt8Array) -> UInt8Array:
         """Class ids of an RGB image: uint8 (H, W, 3) -> uint8 (H, W)."""
-        height, width = rgb.shape[:2]
-        resized = resize_image(rgb, *keep_ratio_size(height, width, self._resize))
-        image = torch.from_numpy(normalise(resized, self._mean, self._std))[None].to(self._device)
-        logits = predict_logits(self._network, image, self.plan)
-        if logits.shape[2:] != (height, width):
-            logits = nn.functional.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
-        labels: UInt8Array = logits[0].argmax(0).to(torch.uint8).cpu().numpy()
-        return labels
+        size = rgb.shape[0], rgb.shape[1]
+        resized = resize_image(rgb, *keep_ratio_size(*size, self._resize), self._interpolation)
+        return predict_labels(self._network, resized, size, self._mean, self._std, self.plan)
 
 
 def _device(name: str) -> torch.device:

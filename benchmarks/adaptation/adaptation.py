@@ -27,6 +27,7 @@ import yaml
 
 from hrda_core.bench.record import RESULTS, ROOT
 from hrda_core.data.augmentation.transforms import normalise
+from hrda_core.data.frames import evenly_spaced
 from hrda_core.data.image_files import read_names
 from hrda_core.data.open_frames import open_unlabelled
 from hrda_core.machine import commit, machine
@@ -235,9 +236,9 @@ def _target_batches(target: Mapping[str, Any], recipe: Recipe) -> Iterator[Any]:
 
     space = image_space(recipe)
     frames = open_unlabelled(ROOT / target["path"], names=read_names(ROOT / target["names"]))
-    chosen = np.linspace(0, len(frames) - 1, min(48, len(frames))).round().astype(int)
+    chosen = evenly_spaced(range(len(frames)), 48)
     for start in range(0, len(chosen), 8):
-        images = [normalise(frames.load(int(i)), space.mean, space.std) for i in chosen[start : start + 8]]
+        images = [normalise(frames.load(i), space.mean, space.std) for i in chosen[start : start + 8]]
         yield torch.from_numpy(np.stack(images))
 
 

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from hrda_core.data.frames import evenly_spaced
 from hrda_core.labels import LabelSpace
 from street_demo.contact_sheet import SheetFrame, contact_sheet
 from street_demo.drawing import PAPER, draw_legend, draw_tag, legend_height, seen_classes
@@ -34,7 +35,7 @@ def write_pictures(recording: Recording, work: Path, space: LabelSpace, model: s
     if not stamps:
         raise DemoError("no frame has both a mask and an overlay, so there is nothing to draw")
     camera = {stamp: decode_frame(raw) for stamp, raw in recording.messages() if stamp in overlays}
-    chosen = _evenly_spaced(stamps, SHEET_FRAMES)
+    chosen = evenly_spaced(stamps, SHEET_FRAMES)
     frames = [SheetFrame(_caption(recording, stamp), camera[stamp], masks[stamp], overlays[stamp]) for stamp in chosen]
     subtitle = (
         f"{len(stamps)} masks, one segment_node over DDS. The {len(frames)} frames shown are evenly spaced in the "
@@ -47,11 +48,6 @@ def write_pictures(recording: Recording, work: Path, space: LabelSpace, model: s
     classes = seen_classes(masks.values(), space)
     pictures = _video_frames(recording, stamps, camera, overlays, space, classes)
     return sheet_path, write_video(pictures, work, VIDEO_FPS)
-
-
-def _evenly_spaced(stamps: list[int], count: int) -> list[int]:
-    count = min(count, len(stamps))
-    return [stamps[(2 * index + 1) * len(stamps) // (2 * count)] for index in range(count)]
 
 
 def _caption(recording: Recording, stamp: int) -> str:

@@ -16,6 +16,7 @@ import yaml
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
+from hrda_core.data.frames import evenly_spaced
 from street_demo.errors import DemoError
 
 __all__ = ["IMAGE_TYPE", "STRETCHES_KEY", "Recording", "Stretch", "decode_frame", "header_stamp_ns", "open_recording"]
@@ -65,9 +66,7 @@ class Recording:
 
     def evenly_spaced(self, count: int | None) -> tuple[int, ...]:
         """Stamps of `count` frames spread over the whole recording; all of them for None or a large count."""
-        if count is None or count >= len(self.stamps):
-            return self.stamps
-        return tuple(self.stamps[(2 * index + 1) * len(self.stamps) // (2 * count)] for index in range(count))
+        return tuple(evenly_spaced(self.stamps, len(self.stamps) if count is None else count))
 
     def messages(self) -> Iterator[tuple[int, bytes]]:
         """Header stamp and serialized message (CDR) of each frame, in the order of the bag."""

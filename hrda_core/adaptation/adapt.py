@@ -170,7 +170,7 @@ def _train(request: Request, given: Bundle, pack: SourcePack, frames: Frames, wo
         given,
         source_folder(pack),
         frames.adapt.folder,
-        smallest_size(frames.adapt),
+        smallest_size(frames.adapt, given.long_side),
         effort,
         name=request.out.name,
         mic=request.mic,

@@ -5,11 +5,11 @@ What the papers fix for Cityscapes at 2048 x 1024 is scaled here to the size at 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from hrda_core.adaptation.efforts import Effort
-from hrda_core.data.augmentation.transforms import AppearanceConfig, CropConfig, keep_ratio_size
+from hrda_core.data.augmentation.transforms import AppearanceConfig, CropConfig
 from hrda_core.deploy.network import WEIGHTS_FILE
 from hrda_core.errors import DataError, RecipeError
 from hrda_core.inference.bundle import Bundle
@@ -58,7 +58,6 @@ class _Geometry:
     crop: tuple[int, int]
     source_scale: tuple[float, float]
     target_scale: tuple[float, float]
-    target_resize: tuple[int, int] | None = field(default=None)
 
 
 def check_bundle(bundle: Bundle) -> None:
@@ -94,7 +93,7 @@ def adaptation_recipe(
     Args:
         bundle: the given model; student, teacher and labels of the first steps start from it.
         frames: folder of the unlabelled target images.
-        frame_size: height and width of the smallest of them, pixels.
+        frame_size: smallest height and smallest width of them, pixels, after shrinking to the model's `long_side`.
         imagenet: file with the encoder's ImageNet weights, for the feature distance; None = those of an installed
             package, or no feature distance.
         source_is_pseudo: the source labels are the given model's own, so photometric augmentation of the "source"
@@ -105,7 +104,7 @@ def adaptation_recipe(
         RecipeError: a preset or override that this release does not know.
     """
     network = resolve_preset(bundle.preset, **bundle.manifest.get("overrides", {}))
-    geometry = _geometry(frame_size, (source.height, source.width), bundle.long_side, effort)
+    geometry = _geometry(frame_size, (source.height, source.width), effort)
     height, width = geometry.crop
     overrides = dict(bundle.manifest.get("overrides", {}))
     if network.hrda:
@@ -125,7 +124,7 @@ def adaptation_recipe(
         target=TargetConfig(
             name="frames of the recording, unlabelled",
             path=frames,
-            resize=geometry.target_resize,
+            long_side=bundle.long_side,
             scale_min=geometry.target_scale[0],
             scale_max=geometry.target_scale[1],
             licence="as the recording",
@@ -139,7 +138,14 @@ def adaptation_recipe(
             # The paper's encoder has no BatchNorm; this is nearest, and best in all of docs/results/adaptation.md.
             freeze_encoder_norm=True,
         ),
-        crop=CropConfig(height, width, scale_min=geometry.source_scale[0], scale_max=geometry.source_scale[1]),
+        # The frames are shrunk as the node shrinks them, the source images alike: sharpness tells no domain.
+        crop=CropConfig(
+            height,
+            width,
+            scale_min=geometry.source_scale[0],
+            scale_max=geometry.source_scale[1],
+            interpolation="area",
+        ),
         appearance=_PLAIN if source_is_pseudo else _ROBUST,
         feature_distance=distance,
         self_training=SelfTrainingConfig(
@@ -171,10 +177,9 @@ def _feature_distance(network: NetworkConfig, imagenet: Path | None) -> tuple[Fe
     ]
 
 
-def _geometry(frame: tuple[int, int], source: tuple[int, int], long_side: int, effort: Effort) -> _Geometry:
+def _geometry(frame: tuple[int, int], source: tuple[int, int], effort: Effort) -> _Geometry:
     """Crops and scales such that objects of source and target have about one size."""
-    resize = (long_side, long_side) if 0 < long_side < max(frame) else None
-    height, width = keep_ratio_size(*frame, resize)
+    height, width = frame
     crop = (_crop_side(height, effort), _crop_side(width, effort))
     if min(crop) < _CROP_STEP:
         raise DataError(
@@ -183,7 +188,7 @@ def _geometry(frame: tuple[int, int], source: tuple[int, int], long_side: int, e
         )
     smallest = min(1.0, max(0.75, crop[0] / height, crop[1] / width))
     ratio = max(height, width) / max(source)
-    return _Geometry(crop, (0.67 * ratio, 1.33 * ratio), (smallest, 1.0), resize)
+    return _Geometry(crop, (0.67 * ratio, 1.33 * ratio), (smallest, 1.0))
 
 
 def _crop_side(side: int, effort: Effort) -> int:

@@ -8,16 +8,18 @@ from __future__ import annotations
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
+
 from hrda_core.data.image_files import IMAGE_SUFFIXES, UInt8Array, image_size, read_image
 from hrda_core.errors import DataError
 
-__all__ = ["ImageFrames", "PerProcess", "UnlabelledFrames"]
+__all__ = ["ImageFrames", "PerProcess", "UnlabelledFrames", "evenly_spaced"]
 
 
 class Closable(Protocol):
@@ -27,6 +29,13 @@ class Closable(Protocol):
 
 
 Reader = TypeVar("Reader", bound=Closable)
+Value = TypeVar("Value")
+
+
+def evenly_spaced(values: Sequence[Value], most: int) -> list[Value]:
+    """At most so many of them, in their order and evenly spaced, the first and the last among them."""
+    places = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int)
+    return [values[place] for place in places.tolist()]
 
 
 class UnlabelledFrames(ABC):

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -26,9 +25,10 @@ from hrda_core.deploy.onnx_writing import trace, with_constants_folded
 from hrda_core.errors import BackendError, BundleError
 from hrda_core.inference.backends.onnx_backend import OnnxBackend
 from hrda_core.inference.bundle import PRECISIONS, Bundle, GraphSpec, write_manifest
-from hrda_core.inference.image_plan import plan_for_graph, shrunk
+from hrda_core.inference.image_plan import plan_for_graph
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.segmenter import Segmenter
+from hrda_core.resizing import resize_image, shrunk
 from hrda_core.window_plan import GRAPH_PLANS, Size, WindowPlan, check_plan_name
 from hrda_core.windows.torch_windows import plan_for
 
@@ -208,7 +208,7 @@ def _cut(bundle: Bundle, request: StaticRequest, model: HRDA | Segmenter) -> tup
 
 def _fit(image: UInt8Array, plan: WindowPlan) -> UInt8Array:
     """An image as `Predictor` would hand it to the graph, whatever its size is: uint8 (1, H, W, 3)."""
-    fitted = cv2.resize(image, (plan.width, plan.height), interpolation=cv2.INTER_AREA)
+    fitted = resize_image(image, plan.height, plan.width, "area")
     bottom, right = plan.padded_height - plan.height, plan.padded_width - plan.width
     return np.ascontiguousarray(np.pad(fitted, ((0, bottom), (0, right), (0, 0)), mode="edge")[None])
 

@@ -1,4 +1,4 @@
-"""The window plan of a camera image for a bundle: shrink to `long_side`, then pad. One rule for export and use.
+"""The window plan of a camera image for a bundle, after it is shrunk to `long_side`. One rule for export and use.
 
 A graph for one image size fits an image when this rule, with the graph's own tiles, leads to the graph's size.
 """
@@ -12,17 +12,9 @@ from hrda_core.errors import RecipeError
 from hrda_core.inference.bundle import Bundle, GraphSpec
 from hrda_core.window_plan import Size, WindowPlan, plan_windows
 
-__all__ = ["graph_for_image", "plan_for_graph", "shrunk"]
+__all__ = ["graph_for_image", "plan_for_graph"]
 
 _ENCODER_STRIDE = 32
-
-
-def shrunk(height: int, width: int, long_side: int) -> Size:
-    """Size after shrinking to a longer side of `long_side` pixels at most, aspect ratio kept; 0 = never."""
-    longest = max(height, width)
-    if not 0 < long_side < longest:
-        return height, width
-    return max(1, round(height * long_side / longest)), max(1, round(width * long_side / longest))
 
 
 def plan_for_graph(bundle: Bundle, graph: GraphSpec, height: int, width: int) -> WindowPlan:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -23,8 +22,9 @@ from hrda_core.errors import BackendError, ImageError, MissingPackageError
 from hrda_core.inference.backends import Backend, open_backend
 from hrda_core.inference.backends.fallback import FallBackBackend
 from hrda_core.inference.bundle import PRECISIONS, Bundle, GraphSpec
-from hrda_core.inference.image_plan import graph_for_image, plan_for_graph, shrunk
+from hrda_core.inference.image_plan import graph_for_image, plan_for_graph
 from hrda_core.inference.tensorrt.progress import log_lines
+from hrda_core.resizing import resize_image, resize_map, shrunk
 from hrda_core.window_plan import WindowPlan, check_plan_name
 
 __all__ = ["PRECISION_CHOICES", "Prediction", "Predictor"]
@@ -160,7 +160,7 @@ class Predictor:
         labels, confidence = opened.backend(self._pad(rgb, plan)[None])
         labels, confidence = labels[0, : plan.height, : plan.width], confidence[0, : plan.height, : plan.width]
         if (plan.height, plan.width) != (height, width):
-            labels, confidence = _enlarge(labels, height, width), _enlarge(confidence, height, width)
+            labels, confidence = resize_map(labels, height, width), resize_map(confidence, height, width)
         return Prediction(labels, confidence)
 
     def plan_for(self, height: int, width: int) -> WindowPlan:
@@ -268,15 +268,7 @@ class Predictor:
         if self._padded.shape[:2] != (plan.padded_height, plan.padded_width):
             self._padded = np.empty((plan.padded_height, plan.padded_width, 3), np.uint8)
         padded, height, width = self._padded, plan.height, plan.width
-        if rgb.shape[:2] == (height, width):
-            np.copyto(padded[:height, :width], rgb)
-        else:
-            # INTER_AREA averages all source pixels: thin poles survive a strong reduction.
-            padded[:height, :width] = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+        padded[:height, :width] = resize_image(rgb, height, width, "area")
         padded[:height, width:] = padded[:height, width - 1 : width]
         padded[height:] = padded[height - 1]
         return padded
-
-
-def _enlarge(mask: UInt8Array, height: int, width: int) -> UInt8Array:
-    return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)

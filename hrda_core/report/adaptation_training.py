@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from hrda_core.data.frames import evenly_spaced
 from hrda_core.report.figures import Curve, draw_curves
 from hrda_core.report.html_page import jpeg, png
 from hrda_core.report.run_data import RunData, read_run, series
@@ -50,8 +49,7 @@ def _by_name(data: RunData, key: str) -> dict[str, Curve]:
 
 def _panels(paths: Sequence[Path]) -> list[dict[str, str]]:
     """From all over the run, the first and the last among them."""
-    places = np.linspace(0, len(paths) - 1, min(_MOST_PANELS, len(paths))).round().astype(int)
     return [
         {"iteration": path.stem.removeprefix("iteration_").lstrip("0") or "0", "picture": jpeg(path.read_bytes())}
-        for path in (paths[place] for place in places)
+        for path in evenly_spaced(paths, _MOST_PANELS)
     ]

@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from hrda_core.data.frames import evenly_spaced
 from hrda_core.data.scan.camera_scan import Picture
 from hrda_core.data.scan.scan import Scan
 from hrda_core.report.bag_text import camera_facts, clock, size_text
@@ -95,8 +96,7 @@ def _camera(camera: Mapping[str, Any], pictures: Sequence[Picture], begin_ns: in
 
 def _sheet(pictures: Sequence[Picture], begin_ns: int) -> UInt8Array:
     """As many pictures as there is room for, evenly spaced."""
-    most = min(len(pictures), SHEET_PICTURES)
-    chosen = [pictures[place * len(pictures) // most] for place in range(most)]
+    chosen = evenly_spaced(pictures, SHEET_PICTURES)
     return contact_sheet(
         [_decoded(picture) for picture in chosen], [clock((picture.stamp_ns - begin_ns) / 1e9) for picture in chosen]
     )

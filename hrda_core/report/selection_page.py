@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from hrda_core.data.frame_selection.selected_frames import REASONS, SelectedFrame, Selection
+from hrda_core.data.frames import evenly_spaced
 from hrda_core.data.image_files import read_image
 from hrda_core.report.bag_text import clock
 from hrda_core.report.contact_sheet import UInt8Array, contact_sheet, jpeg_bytes
@@ -42,13 +43,14 @@ def draw_selection(selection: Selection, folder: Path) -> bytes:
         MissingPackageError: matplotlib is not installed.
     """
     parts = [_timeline(selection)]
-    rejected = [row for row in selection.rows if row.file and row.reason not in ("kept", "held_out")]
+    by_time = sorted(selection.rows, key=lambda row: row.frame.stamp_ns)
+    rejected = [row for row in by_time if row.file and row.reason not in ("kept", "held_out")]
     for heading, rows, most in (
-        ("kept: adapted on", selection.of("kept"), _SHOWN_KEPT),
-        ("held out: judged on", selection.of("held_out"), _SHOWN_HELD_OUT),
+        ("kept: adapted on", [row for row in by_time if row.reason == "kept"], _SHOWN_KEPT),
+        ("held out: judged on", [row for row in by_time if row.reason == "held_out"], _SHOWN_HELD_OUT),
         ("rejected", rejected, len(rejected)),
     ):
-        found = [row for row in _evenly(rows, most) if (folder / row.file).is_file()]
+        found = [row for row in evenly_spaced(rows, most) if (folder / row.file).is_file()]
         if found:
             parts += [_heading(heading), _sheet(found, folder, selection.begin_ns)]
     return jpeg_bytes(np.concatenate(parts))
@@ -98,9 +100,3 @@ def _heading(text: str) -> UInt8Array:
     strip = np.full((_HEADING_HEIGHT, _WIDTH, 3), 255, np.uint8)
     cv2.putText(strip, text, (1, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
     return strip
-
-
-def _evenly(rows: Sequence[SelectedFrame], most: int) -> list[SelectedFrame]:
-    ordered = sorted(rows, key=lambda row: row.frame.stamp_ns)
-    count = min(len(ordered), most)
-    return [ordered[place * len(ordered) // count] for place in range(count)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from hrda_core.data.augmentation.transforms import AppearanceConfig, CropConfig, keep_ratio_size
+from hrda_core.data.augmentation.transforms import AppearanceConfig, CropConfig
 from hrda_core.errors import BundleError, DataError, RecipeError
 from hrda_core.inference.bundle import MANIFEST_NAME, Bundle, file_record
 from hrda_core.labels import CITYSCAPES19
@@ -155,7 +155,7 @@ def distillation_recipe(
 
     Args:
         target: images without labels; their geometry is set here.
-        image_size: height and width of the smallest of them, pixels.
+        image_size: smallest height and smallest width of them, pixels, after shrinking to the model's `long_side`.
         source: labelled images; None = none.
         source_size: height and width of a typical labelled image.
 
@@ -164,8 +164,7 @@ def distillation_recipe(
         RecipeError: an unknown preset, encoder or value.
     """
     overrides = slim.overrides(larger)
-    resize = (larger.long_side, larger.long_side) if 0 < larger.long_side < max(image_size) else None
-    height, width = keep_ratio_size(*image_size, resize)
+    height, width = image_size
     crop = schedule.crop or _crop(height, width)
     if any(side < _CROP_STEP or side % _CROP_STEP for side in crop):
         raise RecipeError(f"--crop is a height and width in multiples of {_CROP_STEP} pixels, not {crop[0]} {crop[1]}")
@@ -181,7 +180,7 @@ def distillation_recipe(
         method="distillation",
         source=source or SourceConfig(name=NO_SOURCE, layout=NO_SOURCE),
         target=TargetConfig(
-            **vars(target) | {"resize": resize, "scale_min": smallest, "scale_max": 1.0},
+            **vars(target) | {"long_side": larger.long_side, "scale_min": smallest, "scale_max": 1.0},
         ),
         model=ModelConfig(
             preset=larger.guide.preset,
@@ -192,7 +191,8 @@ def distillation_recipe(
             # Statistics of the encoder that is taken over are those that its weights were trained with.
             freeze_encoder_norm=same_encoder or not slim.random_encoder,
         ),
-        crop=CropConfig(*crop, scale_min=0.67 * ratio, scale_max=1.33 * ratio),
+        # Images are shrunk as the node shrinks them.
+        crop=CropConfig(*crop, scale_min=0.67 * ratio, scale_max=1.33 * ratio, interpolation="area"),
         appearance=AppearanceConfig(photometric=True, gamma=1.5, darken=0.4),
         distillation=DistillationConfig(
             larger.guide,

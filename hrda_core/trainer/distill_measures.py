@@ -9,17 +9,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from hrda_core.data.augmentation.transforms import keep_ratio_size, normalise, resize_image
 from hrda_core.data.datasets.labelled import ImageLabelPairs
-from hrda_core.data.frames import UnlabelledFrames
+from hrda_core.data.frames import UnlabelledFrames, evenly_spaced
 from hrda_core.labels import ClassGroups
 from hrda_core.metrics import score
 from hrda_core.models.hrda import HRDA
+from hrda_core.resizing import shrink, shrunk
+from hrda_core.trainer.validation import predict_labels
 from hrda_core.uda.step import Guide
 from hrda_core.windows.flops import plan_flops
-from hrda_core.windows.torch_windows import predict_logits
 
 __all__ = ["Comparison", "Measured", "agreement", "measure", "predictor"]
 
@@ -107,7 +106,7 @@ def measure(
     """
     predicts = [predictor(model, grid, long_side) for model in (larger, slim)]
     first = frames.load(0)
-    size = _shrunk(first.shape[0], first.shape[1], long_side)
+    size = shrunk(first.shape[0], first.shape[1], long_side)
     measured = []
     for model, predict in zip((larger, slim), predicts, strict=True):
         found = None
@@ -121,11 +120,11 @@ def measure(
                 None if found is None else _number(found.boundary_f),
             )
         )
-    taken = np.linspace(0, len(frames) - 1, min(_MOST_FRAMES, len(frames))).round().astype(int)
+    taken = evenly_spaced(range(len(frames)), _MOST_FRAMES)
     return Comparison(
         larger=measured[0],
         slim=measured[1],
-        agreement=agreement(predicts[0], predicts[1], [frames.load(int(index)) for index in taken]),
+        agreement=agreement(predicts[0], predicts[1], [frames.load(index) for index in taken]),
         frames=len(taken),
         size=size,
         plan=_plan(slim),
@@ -141,25 +140,12 @@ def agreement(one: Predict, other: Predict, images: list[UInt8Array]) -> float:
 
 def predictor(model: Guide, grid: tuple[int, int], long_side: int = 0) -> Predict:
     """A function from an RGB image uint8 (H, W, 3) to class ids uint8 (H, W), in the plan that a bundle runs."""
-    weights = next(model.network.parameters())
 
-    @torch.no_grad()
     def predict(rgb: UInt8Array) -> UInt8Array:
-        height, width = rgb.shape[:2]
-        resized = resize_image(rgb, *_shrunk(height, width, long_side))
-        image = torch.from_numpy(normalise(resized, model.mean, model.std))[None].to(weights.device, weights.dtype)
-        logits = predict_logits(model.network, image, _plan(model), grid=_grid(model, grid))
-        if logits.shape[2:] != (height, width):
-            logits = torch.nn.functional.interpolate(logits, (height, width), mode="bilinear", align_corners=False)
-        labels: UInt8Array = logits[0].argmax(0).to(torch.uint8).cpu().numpy()
-        return labels
+        size, seen = (rgb.shape[0], rgb.shape[1]), shrink(rgb, long_side)
+        return predict_labels(model.network, seen, size, model.mean, model.std, _plan(model), grid=_grid(model, grid))
 
     return predict
-
-
-def _shrunk(height: int, width: int, long_side: int) -> tuple[int, int]:
-    fits = not 0 < long_side < max(height, width)
-    return keep_ratio_size(height, width, None if fits else (long_side, long_side))
 
 
 def _plan(model: Guide) -> str:

@@ -126,8 +126,9 @@ class TargetConfig:
         topic: image topic of a recording; empty = the only one.
         names: text file that lists the images of a folder to use.
         resize: largest width and height of an image before cropping, ratio kept; None = native size.
+        long_side: larger images are shrunk to this longer side before cropping, pixels; 0 = never.
         scale_min, scale_max: random factor before cropping.
-        margins: borders whose pseudo-labels are not trusted, pixels after `resize`.
+        margins: borders whose pseudo-labels are not trusted, pixels after `resize` and `long_side`.
         licence: of the data, for the model card.
     """
 
@@ -139,6 +140,7 @@ class TargetConfig:
     topic: str = ""
     names: Path | None = None
     resize: tuple[int, int] | None = None
+    long_side: int = 0
     scale_min: float = 1.0
     scale_max: float = 1.0
     margins: MarginConfig = field(default_factory=MarginConfig)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from hrda_core.data.augmentation.transforms import CropConfig, check_target_size
 from hrda_core.data.datasets.audit import LabelAudit, audit
 from hrda_core.data.datasets.class_statistics import ClassStatistics, class_statistics
 from hrda_core.data.datasets.labelled import ImageLabelPairs, open_labelled, open_unlabelled_layout
-from hrda_core.data.frames import UnlabelledFrames
+from hrda_core.data.frames import UnlabelledFrames, evenly_spaced
 from hrda_core.data.image_files import read_names
 from hrda_core.data.open_frames import open_unlabelled
 from hrda_core.errors import DataError, RecipeError
@@ -124,8 +122,7 @@ def open_validation(config: ValidationConfig) -> ImageLabelPairs:
     pairs = open_pairs(config)
     if not config.limit or len(pairs) <= config.limit:
         return pairs
-    kept = np.linspace(0, len(pairs) - 1, config.limit).round().astype(int)
-    images, labels = (tuple(paths[index] for index in kept) for paths in (pairs.images, pairs.labels))
+    images, labels = (tuple(evenly_spaced(paths, config.limit)) for paths in (pairs.images, pairs.labels))
     return replace(pairs, images=images, labels=labels)
 
 
@@ -169,5 +166,10 @@ def _sampler(recipe: Recipe, statistics: ClassStatistics) -> RareClassSampler | 
 
 def _target_crop(crop: CropConfig, target: TargetConfig) -> CropConfig:
     return replace(
-        crop, resize=target.resize, scale_min=target.scale_min, scale_max=target.scale_max, max_class_share=1.0
+        crop,
+        resize=target.resize,
+        long_side=target.long_side,
+        scale_min=target.scale_min,
+        scale_max=target.scale_max,
+        max_class_share=1.0,
     )

@@ -10,17 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hrda_core.data.augmentation.transforms import keep_ratio_size, normalise, resize_image
+from hrda_core.data.augmentation.transforms import normalise
 from hrda_core.metrics import score
 from hrda_core.models.hrda import HRDA
+from hrda_core.resizing import keep_ratio_size, resize_image
 from hrda_core.trainer.journal import Journal
 from hrda_core.trainer.methods import image_space
 from hrda_core.trainer.recipe import Recipe, ValidationConfig
 from hrda_core.trainer.sources import open_validation, validation_groups
 from hrda_core.trainer.state import State
+from hrda_core.window_plan import Size
 from hrda_core.windows.torch_windows import predict_logits
 
-__all__ = ["predictor", "validate"]
+__all__ = ["predict_labels", "predictor", "validate"]
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -39,26 +41,49 @@ def validate(state: State, recipe: Recipe, journal: Journal, say: Callable[[str]
 
 
 def predictor(network: nn.Module, recipe: Recipe, config: ValidationConfig) -> Callable[[UInt8Array], UInt8Array]:
-    """A function from an RGB image uint8 (H, W, 3) to class ids uint8 (H, W), with the network in eval mode.
-
-    As in the paper, logits are enlarged to the image's size before the argmax.
-    """
+    """A function from an RGB image uint8 (H, W, 3) to class ids uint8 (H, W), with the network in eval mode."""
     space = image_space(recipe)
     plan = config.plan or ("overlap" if isinstance(network, HRDA) else "whole")
-    weights = next(network.parameters())
 
-    @torch.no_grad()
     def predict(rgb: UInt8Array) -> UInt8Array:
-        size = (rgb.shape[0], rgb.shape[1])
-        image = normalise(resize_image(rgb, *keep_ratio_size(*size, config.resize)), space.mean, space.std)
+        size = rgb.shape[0], rgb.shape[1]
+        resized = resize_image(rgb, *keep_ratio_size(*size, config.resize), recipe.crop.interpolation)
         was_training = network.training
         network.eval()
-        batch = torch.from_numpy(image)[None].to(weights.device, weights.dtype)
-        logits = predict_logits(network, batch, plan, crop=config.window)
+        labels = predict_labels(network, resized, size, space.mean, space.std, plan, crop=config.window)
         network.train(was_training)
-        if logits.shape[2:] != size:
-            logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-        labels: UInt8Array = logits[0].argmax(0).to(torch.uint8).cpu().numpy()
         return labels
 
     return predict
+
+
+@torch.no_grad()
+def predict_labels(
+    network: nn.Module,
+    rgb: UInt8Array,
+    size: Size,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    plan: str,
+    *,
+    crop: Size | None = None,
+    grid: tuple[int, int] | None = None,
+) -> UInt8Array:
+    """Class ids of one image. As in the paper, logits are enlarged to `size` before the class is chosen.
+
+    Args:
+        rgb: uint8 (H, W, 3), resized as the network is to see it.
+        size: height and width of the result.
+        mean, std: normalisation, RGB on the 0..255 scale.
+        plan, crop, grid: see `predict_logits`, which also says what is raised.
+
+    Returns:
+        uint8 of `size`.
+    """
+    weights = next(network.parameters())
+    image = torch.from_numpy(normalise(rgb, mean, std))[None].to(weights.device, weights.dtype)
+    logits = predict_logits(network, image, plan, crop=crop, grid=grid)
+    if logits.shape[2:] != size:
+        logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    labels: UInt8Array = logits[0].argmax(0).to(torch.uint8).cpu().numpy()
+    return labels

@@ -1,4 +1,4 @@
-"""Masks of `hrda predict` against those of the running node, over real DDS, with the shipped model."""
+"""Masks of `hrda predict` against those of the node: of large images, and over real DDS with the shipped model."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
+from tiny_bundle import write_tiny_bundle
 
+from hrda_core.adaptation.verdict import predictors
+from hrda_core.inference import Bundle
+from hrda_ros.parameters import Settings
+from hrda_ros.segmenter import open_segmenter
 from hrda_training.predict import main
 
 IMAGE = "sensor_msgs/msg/Image"
@@ -35,6 +41,31 @@ def _predicted(bag: Path, model: Path, out: Path) -> dict[int, dict[str, bytes]]
             name = connection.topic.rpartition("/")[2]
             found.setdefault(message.header.stamp.sec, {})[name] = message.data.tobytes()
     return found
+
+
+def _red_to_logits(network: Any, image: torch.Tensor, plan: str) -> torch.Tensor:
+    """What the graph of the tiny bundle does, in PyTorch: class = red // 16."""
+    labels = (image[:, 0] * 127.5 + 127.5).round().long() // 16
+    return torch.nn.functional.one_hot(labels, 19).permute(0, 3, 1, 2).float()
+
+
+@pytest.mark.parametrize("size", [(1080, 1440), (1440, 1920)])
+def test_masks_of_a_large_image_are_the_same_in_node_command_and_judging(
+    size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    (tmp_path / "in").mkdir()
+    cv2.imwrite(str(tmp_path / "in/a.png"), rgb[..., ::-1])
+    model = write_tiny_bundle(tmp_path / "model", long_side=640)
+    of_the_node = open_segmenter(Settings(model=str(model)))(rgb).labels
+    assert main([str(tmp_path / "in"), "--model", str(model), "--out", str(tmp_path / "out")]) == 0
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "out/labels/a.png"), cv2.IMREAD_UNCHANGED), of_the_node)
+    monkeypatch.setattr(predictors, "predict_logits", _red_to_logits)
+    monkeypatch.setattr(predictors, "load_network", lambda *_: None)
+    adapted = predictors.as_candidates({"adapted": Bundle.open(model)}, tmp_path, threads=1)[0]
+    assert adapted.other_network is not None
+    for judged in (adapted.predict, adapted.other_network):
+        np.testing.assert_array_equal(judged(rgb).labels, of_the_node)
 
 
 @pytest.mark.heavy

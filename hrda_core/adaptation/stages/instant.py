@@ -11,20 +11,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from hrda_core.adaptation.request import Request
 from hrda_core.adaptation.stages.adopt import export_candidate, provenance, silent
 from hrda_core.adaptation.stages.frames import Frames
-from hrda_core.data.augmentation.transforms import keep_ratio_size, normalise, resize_image
-from hrda_core.data.frames import UnlabelledFrames
+from hrda_core.data.augmentation.transforms import normalise
+from hrda_core.data.frames import UnlabelledFrames, evenly_spaced
 from hrda_core.deploy.network import load_network
 from hrda_core.errors import DataError
 from hrda_core.inference.bundle import Bundle
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.segmenter import Segmenter
+from hrda_core.resizing import shrink
 from hrda_core.uda.adabn import reestimate_batchnorm
 
 __all__ = ["adapt_instantly", "encoder_norm_rested", "instant_bundle"]
@@ -66,13 +66,14 @@ def encoder_norm_rested(bundle: Bundle) -> bool:
 
 def _batches(bundle: Bundle, frames: UnlabelledFrames, count: int) -> Iterator[Tensor]:
     """Batches of frames of one size, far apart in time: (B, 3, H, W), normalised."""
-    chosen = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
+    chosen = evenly_spaced(range(len(frames)), count)
     batches = max(1, round(len(chosen) / _BATCH))
     waiting: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
     yielded = False
     # Every `batches`-th frame first, so that a batch spans the whole drive.
-    for index in np.concatenate([chosen[start::batches] for start in range(batches)]):
-        image = _prepared(frames, int(index), bundle)
+    for index in [index for start in range(batches) for index in chosen[start::batches]]:
+        rgb = shrink(frames.load(index), bundle.long_side)
+        image = torch.from_numpy(normalise(rgb, bundle.mean, bundle.std))
         size = (image.shape[1], image.shape[2])
         waiting[size].append(image)
         if len(waiting[size]) == _BATCH:
@@ -87,14 +88,6 @@ def _batches(bundle: Bundle, frames: UnlabelledFrames, count: int) -> Iterator[T
             f"BatchNorm statistics need at least {_SMALLEST_BATCH} frames of one size, the selection has {len(frames)} "
             f"in all; give a longer recording"
         )
-
-
-def _prepared(frames: UnlabelledFrames, index: int, bundle: Bundle) -> Tensor:
-    rgb = frames.load(index)
-    limit = (bundle.long_side, bundle.long_side)
-    resize = limit if 0 < bundle.long_side < max(rgb.shape[:2]) else None
-    rgb = resize_image(rgb, *keep_ratio_size(rgb.shape[0], rgb.shape[1], resize))
-    return torch.from_numpy(normalise(rgb, bundle.mean, bundle.std))
 
 
 def instant_bundle(request: Request, given: Bundle, frames: Frames, folder: Path, say: Callable[[str], None]) -> Bundle:

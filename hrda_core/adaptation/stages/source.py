@@ -11,7 +11,7 @@ from hrda_core.adaptation.recipe import SourceFolder
 from hrda_core.data.datasets.audit import audit
 from hrda_core.data.datasets.class_statistics import ClassStatistics, class_statistics
 from hrda_core.data.datasets.source_spec import LabelledSource, open_source
-from hrda_core.data.frames import UnlabelledFrames
+from hrda_core.data.frames import UnlabelledFrames, evenly_spaced
 from hrda_core.data.image_files import UInt8Array
 from hrda_core.data.packs.format import IMAGES, LABELS, TRAIN
 from hrda_core.data.packs.pseudo_pack import write_pseudo_pack
@@ -138,8 +138,8 @@ def pack_from_predictions(given: Bundle, frames: UnlabelledFrames, folder: Path,
 def _sure_from(predictor: Predictor, frames: UnlabelledFrames) -> UInt8Array:
     """Confidence from which a class counts as sure, uint8 (256,): its median over some frames, at most 0.9."""
     histograms = np.zeros((256, 256), np.int64)
-    for index in np.linspace(0, len(frames) - 1, min(_SAMPLED_FRAMES, len(frames))).round().astype(int):
-        found = predictor(frames.load(int(index)))
+    for index in evenly_spaced(range(len(frames)), _SAMPLED_FRAMES):
+        found = predictor(frames.load(index))
         pairs = found.labels.astype(np.int64) * 256 + found.confidence
         histograms += np.bincount(pairs.reshape(-1), minlength=1 << 16).reshape(256, 256)
     half = histograms.sum(axis=1, keepdims=True) / 2

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from hrda_core.adaptation.request import Request
 from hrda_core.adaptation.stages.adopt import export_candidate, provenance, silent
 from hrda_core.adaptation.stages.frames import Frames
 from hrda_core.data.frames import UnlabelledFrames
-from hrda_core.errors import DataError, HrdaError
+from hrda_core.errors import HrdaError
 from hrda_core.inference.bundle import Bundle
 from hrda_core.report.run_page import write_report
+from hrda_core.resizing import shrunk
 from hrda_core.trainer.loading import load_network, load_recipe
 from hrda_core.trainer.loop import Watch, fit
 from hrda_core.trainer.recipe import Recipe
@@ -39,23 +39,14 @@ def train(recipe: Recipe, run: Path, watch: Watch) -> None:
     load_network(run, "teacher")
 
 
-def smallest_size(frames: UnlabelledFrames) -> tuple[int, int]:
-    """Smallest height and smallest width of the frames, pixels.
+def smallest_size(frames: UnlabelledFrames, long_side: int) -> tuple[int, int]:
+    """Smallest height and smallest width of the frames, pixels, after shrinking to `long_side` (0 = never).
 
     Raises:
         DataError: a frame cannot be read.
     """
-    sizes = list(_sizes(frames))
-    return min(height for height, _ in sizes), min(width for _, width in sizes)
-
-
-def _sizes(frames: UnlabelledFrames) -> Iterator[tuple[int, int]]:
-    found = False
-    for _, height, width in frames.sizes():
-        found = True
-        yield height, width
-    if not found:
-        raise DataError("there is no frame to adapt on; give another recording")
+    heights, widths = zip(*(shrunk(height, width, long_side) for _, height, width in frames.sizes()), strict=True)
+    return min(heights), min(widths)
 
 
 def adapted_bundle(request: Request, given: Bundle, run: Path, frames: Frames, folder: Path) -> Bundle:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from hrda_core.data.image_files import UInt8Array
 from hrda_core.inference import Prediction
+from hrda_core.resizing import resize_image, resize_map
 
 __all__ = [
     "Candidate",
@@ -160,10 +161,8 @@ def _relative_entropy(one: FloatArray, two: FloatArray) -> float:
 
 def _at_scale(predict: Predict, rgb: UInt8Array) -> UInt8Array:
     height, width = rgb.shape[:2]
-    size = (max(1, round(width * _SCALE)), max(1, round(height * _SCALE)))
-    small = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
-    labels = cv2.resize(predict(small).labels, (width, height), interpolation=cv2.INTER_NEAREST)
-    return np.asarray(labels, np.uint8)
+    small = resize_image(rgb, max(1, round(height * _SCALE)), max(1, round(width * _SCALE)), "area")
+    return resize_map(predict(small).labels, height, width)
 
 
 def _joint(one: UInt8Array, two: UInt8Array, num_classes: int) -> npt.NDArray[np.int64]:

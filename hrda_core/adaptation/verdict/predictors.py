@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from hrda_core.adaptation.verdict.measures import Candidate, Predict
-from hrda_core.data.augmentation.transforms import keep_ratio_size, normalise, resize_image, resize_map
+from hrda_core.data.augmentation.transforms import normalise
 from hrda_core.data.image_files import UInt8Array
 from hrda_core.inference import Prediction, Predictor
 from hrda_core.inference.bundle import Bundle
 from hrda_core.models.hrda import HRDA
+from hrda_core.resizing import resize_map, shrink
 from hrda_core.trainer.loading import load_network
 from hrda_core.windows.torch_windows import predict_logits
 
@@ -40,16 +41,13 @@ def as_candidates(bundles: Mapping[str, Bundle], run: Path | None, threads: int)
 def _student(run: Path, bundle: Bundle) -> Predict:
     network = load_network(run, "student")
     plan = "tiles" if isinstance(network, HRDA) else "whole"
-    limit = (bundle.long_side, bundle.long_side)
 
     @torch.no_grad()
     def predict(rgb: UInt8Array) -> Prediction:
-        height, width = rgb.shape[:2]
-        size = keep_ratio_size(height, width, limit if 0 < bundle.long_side < max(height, width) else None)
-        image = torch.from_numpy(normalise(resize_image(rgb, *size), bundle.mean, bundle.std))[None]
+        image = torch.from_numpy(normalise(shrink(rgb, bundle.long_side), bundle.mean, bundle.std))[None]
         top = predict_logits(network, image, plan)[0].softmax(0).max(0)
         labels = np.asarray(top.indices.to(torch.uint8).numpy(), np.uint8)
         confidence = np.asarray((255 * top.values + 0.5).to(torch.uint8).numpy(), np.uint8)
-        return Prediction(resize_map(labels, height, width), resize_map(confidence, height, width))
+        return Prediction(resize_map(labels, *rgb.shape[:2]), resize_map(confidence, *rgb.shape[:2]))
 
     return predict

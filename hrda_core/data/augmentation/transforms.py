@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeVar
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -19,6 +18,7 @@ from hrda_core.data.frames import UnlabelledFrames
 from hrda_core.data.image_files import UInt8Array
 from hrda_core.errors import DataError, RecipeError
 from hrda_core.labels import IGNORE_LABEL
+from hrda_core.resizing import INTERPOLATIONS, Interpolation, keep_ratio_size, resize_image, resize_map, shrunk
 
 __all__ = [
     "AppearanceConfig",
@@ -26,13 +26,10 @@ __all__ = [
     "MarginConfig",
     "augment_appearance",
     "check_target_size",
-    "keep_ratio_size",
     "normalise",
     "pad_to_crop",
     "photometric_distortion",
     "random_crop",
-    "resize_image",
-    "resize_map",
     "target_crop",
 ]
 
@@ -49,7 +46,10 @@ class CropConfig:
         resize: before all else an image is resized, its ratio kept, to fit this width and height (longer and shorter
             side, whichever way it lies); None = native size. The papers' for HRDA: GTA5 2560 x 1440, SYNTHIA
             2560 x 1520, Cityscapes 2048 x 1024, ACDC and Dark Zurich 1920 x 1080; for DAFormer half of each.
+        long_side: larger images are shrunk to this longer side, pixels, as a bundle's are; 0 = never.
         scale_min, scale_max: then it is resized by a random factor in this range; 1 in the papers.
+        interpolation: of images in all this, and in the validation: `bilinear`, as the papers, or `area`, as the node
+            shrinks camera images (`hrda_core.resizing`).
         max_class_share: a crop with one class above this share of its labelled pixels is drawn again, up to ten
             times (0.75 in the papers for labelled data; target crops have no such rule).
         flip: probability of a horizontal flip.
@@ -58,8 +58,10 @@ class CropConfig:
     height: int = 320
     width: int = 448
     resize: tuple[int, int] | None = None
+    long_side: int = 0
     scale_min: float = 1.0
     scale_max: float = 1.0
+    interpolation: Interpolation = "bilinear"
     max_class_share: float = 0.75
     flip: float = 0.5
 
@@ -70,8 +72,16 @@ class CropConfig:
             raise RecipeError(f"crop scales must be 0 < scale_min <= scale_max: {self.scale_min}, {self.scale_max}")
         if self.resize is not None and (len(self.resize) != 2 or min(self.resize) < 1):
             raise RecipeError(f"crop resize is a largest width and height in pixels, or null, not {self.resize}")
+        if self.long_side < 0:
+            raise RecipeError(f"crop long_side is a number of pixels, or 0 to shrink nothing, not {self.long_side}")
+        if self.interpolation not in INTERPOLATIONS:
+            raise RecipeError(f"crop interpolation is {' or '.join(INTERPOLATIONS)}, not '{self.interpolation}'")
         if not 0 < self.max_class_share <= 1 or not 0 <= self.flip <= 1:
             raise RecipeError(f"max_class_share and flip lie in 0..1: {self.max_class_share}, {self.flip}")
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of an image of `height` x `width` pixels before the random scale."""
+        return shrunk(*keep_ratio_size(height, width, self.resize), self.long_side)
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,7 @@ class MarginConfig:
     HRDA on Cityscapes (2048 x 1024): 30, 240, 30, 30; ACDC and Dark Zurich: none. DAFormer: 15, 120, 0, 0 of each crop.
 
     Attributes:
-        top, bottom, left, right: pixels of the image after `CropConfig.resize`.
+        top, bottom, left, right: pixels of the image after `CropConfig.resize` and `long_side`.
         of_crop: pixels of the training crop instead, wherever it lies in the image.
     """
 
@@ -102,31 +112,6 @@ class MarginConfig:
         return trust
 
 
-def keep_ratio_size(height: int, width: int, limit: tuple[int, int] | None) -> tuple[int, int]:
-    """Height and width of an image resized to fit `limit`, its ratio kept; None = unchanged.
-
-    1052 x 1914 within (1280, 720) becomes 704 x 1280: the tighter of the two limits counts.
-    """
-    if limit is None:
-        return height, width
-    factor = min(max(limit) / max(height, width), min(limit) / min(height, width))
-    return _scaled(height, width, factor)
-
-
-def resize_image(image: UInt8Array, height: int, width: int) -> UInt8Array:
-    """Bilinear without antialiasing, as the papers; uint8 (H, W, 3) -> (height, width, 3)."""
-    if image.shape[:2] == (height, width):
-        return image
-    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
-
-
-def resize_map(labels: UInt8Array, height: int, width: int) -> UInt8Array:
-    """Nearest neighbour, for label maps and masks; uint8 (H, W) -> (height, width)."""
-    if labels.shape == (height, width):
-        return labels
-    return np.asarray(cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
-
-
 def random_crop(
     image: UInt8Array, labels: UInt8Array, config: CropConfig, rng: np.random.RandomState
 ) -> tuple[UInt8Array, UInt8Array]:
@@ -140,8 +125,7 @@ def random_crop(
         image and labels of at most (config.height, config.width): less where the image is smaller. `pad_to_crop` fills
         up after normalisation.
     """
-    size = keep_ratio_size(labels.shape[0], labels.shape[1], config.resize)
-    return _crop(image, labels, size, config, rng, check_classes=True)
+    return _crop(image, labels, config.size(*image.shape[:2]), config, rng, check_classes=True)
 
 
 def target_crop(
@@ -157,7 +141,7 @@ def target_crop(
         image uint8 and trust bool (H, W) of at most (config.height, config.width), as of `random_crop`. Pad the mask
         with False.
     """
-    size = keep_ratio_size(image.shape[0], image.shape[1], config.resize)
+    size = config.size(*image.shape[:2])
     trust = (np.ones(size, np.bool_) if margins.of_crop else margins.trust(*size)).astype(np.uint8)
     image, trust = _crop(image, trust, size, config, rng, check_classes=False)
     return image, margins.trust(*trust.shape) if margins.of_crop else trust.astype(np.bool_)
@@ -177,7 +161,7 @@ def _crop(
         size = _scaled(*size, rng.uniform(config.scale_min, config.scale_max))
     else:
         size = _scaled(*size, config.scale_min)
-    image, labels = resize_image(image, *size), resize_map(labels, *size)
+    image, labels = resize_image(image, *size, config.interpolation), resize_map(labels, *size)
     box = _draw_box(labels, config, rng, check_classes)
     image, labels = image[box], labels[box]
     if rng.rand() < config.flip:
@@ -238,13 +222,14 @@ def check_target_size(frames: UnlabelledFrames, config: CropConfig, margins: Mar
     """
     margins = margins or MarginConfig()
     for name, height, width in frames.sizes():
-        resized = keep_ratio_size(height, width, config.resize)
+        resized = config.size(height, width)
         rows, columns = _scaled(*resized, config.scale_min)
         if rows < config.height or columns < config.width:
             raise DataError(
                 f"target image '{name}' is {width}x{height} pixels, {columns}x{rows} after resizing (resize "
-                f"{config.resize}, smallest scale {config.scale_min:g}), smaller than the crop of "
-                f"{config.width}x{config.height}; lower crop.height and crop.width, or raise the target's resize"
+                f"{config.resize}, long_side {config.long_side}, smallest scale {config.scale_min:g}), smaller than "
+                f"the crop of {config.width}x{config.height}; lower crop.height and crop.width, or raise the target's "
+                f"resize or long_side"
             )
         if not margins.trust(*((config.height, config.width) if margins.of_crop else resized)).any():
             raise DataError(

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +16,13 @@ import numpy.typing as npt
 from hrda_core.data.frame_selection.k_centre import k_centre
 from hrda_core.data.frame_selection.selected_frames import REASONS, Neighbour, SelectedFrame, Selection, name_files
 from hrda_core.data.frame_selection.time_split import split_by_time
+from hrda_core.data.frames import evenly_spaced
 from hrda_core.data.scan.camera_scan import AnalysedFrame, CameraScan, FrameKey
 from hrda_core.data.scan.frame_filters import FilterLimits, blurred, defects, descriptors, repeats
 from hrda_core.data.scan.scan import Scan
 from hrda_core.errors import DataError, RecipeError
 
 __all__ = ["SelectionConfig", "coverage_candidates", "select_frames"]
-
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def select_frames(
     reasons = _reasons(scan, config)
     _keep_to_budget(scan, config, reasons, features)
     held_out = [frame for frame in _by_time(scan.frames) if reasons[frame.key] == "held_out"]
-    for frame in _all_but(held_out, _evenly(held_out, config.held_out_budget)):
+    for frame in _all_but(held_out, evenly_spaced(held_out, config.held_out_budget)):
         reasons[frame.key] = "budget"
     _check(scan, config, reasons)
     rows = tuple(SelectedFrame(frame, reasons[frame.key], "") for frame in scan.frames)
@@ -174,7 +172,7 @@ def _neighbours(scan: Scan, config: SelectionConfig, reasons: Mapping[FrameKey, 
             if reasons[frame.key] == "held_out" and _has_neighbour(camera, frame.number, config.neighbour_s):
                 number = frame.number + 1
                 found.append(Neighbour(camera.topic, number, int(camera.stamps_ns[number]), frame.key))
-    return _evenly(found, config.neighbours)
+    return evenly_spaced(found, config.neighbours)
 
 
 def _has_neighbour(camera: CameraScan, number: int, longest_s: float) -> bool:
@@ -203,10 +201,3 @@ def _by_time(frames: Iterable[AnalysedFrame]) -> list[AnalysedFrame]:
 def _all_but(frames: Sequence[AnalysedFrame], taken: Sequence[AnalysedFrame]) -> list[AnalysedFrame]:
     keys = {frame.key for frame in taken}
     return [frame for frame in frames if frame.key not in keys]
-
-
-def _evenly(values: Sequence[Value], most: int) -> list[Value]:
-    """At most so many of them, evenly spaced."""
-    if len(values) <= most:
-        return list(values)
-    return [values[place * len(values) // most] for place in range(most)]

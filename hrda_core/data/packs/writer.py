@@ -28,6 +28,7 @@ from hrda_core.data.packs.format import (
 )
 from hrda_core.errors import DataError, require
 from hrda_core.labels import IGNORE_LABEL, LabelSpace
+from hrda_core.resizing import resize_image, shrunk
 
 __all__ = ["PackWriter", "check_replaceable"]
 
@@ -173,16 +174,12 @@ class PackWriter:
 
 
 def _shrink(rgb: UInt8Array, labels: UInt8Array, long_side: int) -> tuple[UInt8Array, UInt8Array]:
-    height, width = labels.shape
-    factor = long_side / max(height, width) if long_side else 1.0
-    if factor >= 1:
+    height, width = shrunk(labels.shape[0], labels.shape[1], long_side)
+    if labels.shape == (height, width):
         return rgb, labels
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    # The exact variant samples at pixel centres, as INTER_AREA does; the plain one shifts labels by half a pixel.
-    return (
-        np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8),
-        np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8),
-    )
+    # The exact variant samples at pixel centres, as the area average does; the plain one shifts by half a pixel.
+    labels = np.asarray(cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+    return resize_image(rgb, height, width, "area"), labels
 
 
 def _put_in_place(part: Path, out: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +15,8 @@ from tiny_network import TINY
 
 from hrda_core.adaptation.efforts import EFFORTS, effort_named
 from hrda_core.adaptation.recipe import SourceFolder, adaptation_recipe, check_bundle
+from hrda_core.adaptation.stages.train import smallest_size
+from hrda_core.data.open_frames import open_unlabelled
 from hrda_core.errors import DataError, RecipeError
 from hrda_core.inference.bundle import Bundle
 from hrda_core.labels import CITYSCAPES19, LabelSpace
@@ -61,17 +65,25 @@ def test_quick_is_the_size_of_the_published_comparison(bundle: Bundle) -> None:
 def test_mic_is_an_option_and_hides_larger_patches_on_larger_crops(bundle: Bundle) -> None:
     assert _recipe(bundle).self_training.mic is None
     small = _recipe(bundle, mic=True).self_training.mic
-    large = _recipe(replace(bundle, long_side=0), (1080, 1920), "full", mic=True).self_training.mic
+    large = _recipe(bundle, (1080, 1920), "full", mic=True).self_training.mic
     assert small is not None
     assert large is not None
     assert (small.block, large.block) == (32, 64)
 
 
-def test_frames_larger_than_the_models_input_are_trained_on_at_its_size(bundle: Bundle) -> None:
-    recipe = _recipe(bundle, (1080, 1920), "normal")
+def test_frames_are_trained_on_as_the_node_shrinks_them(bundle: Bundle) -> None:
+    recipe = _recipe(bundle)
     assert recipe.target is not None
-    assert recipe.target.resize == (640, 640)
-    assert recipe.crop.width <= 640
+    assert (recipe.target.long_side, recipe.target.resize) == (640, None)
+    assert recipe.crop.interpolation == "area"
+
+
+def test_the_smallest_frame_is_the_smallest_after_shrinking(tmp_path: Path) -> None:
+    for name, size in (("small.png", (480, 640)), ("wide.png", (1080, 1920))):
+        cv2.imwrite(str(tmp_path / name), np.zeros((*size, 3), np.uint8))
+    frames = open_unlabelled(tmp_path)
+    assert smallest_size(frames, 640) == (360, 640)
+    assert smallest_size(frames, 0) == (480, 640)
 
 
 def test_source_and_target_are_seen_at_about_one_size(bundle: Bundle) -> None:
@@ -99,7 +111,7 @@ def test_tiny_frames_are_refused_with_the_size_that_would_do(bundle: Bundle) -> 
 
 @given(st.integers(130, 2200), st.integers(130, 4000), st.sampled_from(["quick", "normal", "full"]))
 def test_every_crop_fits_its_frames_at_the_smallest_scale(height: int, width: int, effort: str) -> None:
-    recipe = _recipe(_made_up(0), (height, width), effort)
+    recipe = _recipe(_made_up(), (height, width), effort)
     assert recipe.target is not None
     assert int(height * recipe.target.scale_min + 0.5) >= recipe.crop.height
     assert int(width * recipe.target.scale_min + 0.5) >= recipe.crop.width
@@ -119,7 +131,7 @@ def test_an_unknown_effort_lists_the_known_ones() -> None:
         effort_named("fast")
 
 
-def _made_up(long_side: int) -> Bundle:
+def _made_up() -> Bundle:
     return Bundle(
         Path("given"),
         "given",
@@ -128,7 +140,7 @@ def _made_up(long_side: int) -> Bundle:
         (127.5,) * 3,
         (127.5,) * 3,
         64,
-        long_side,
+        0,
         0.5,
         "tiles",
         {},

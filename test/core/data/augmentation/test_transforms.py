@@ -18,17 +18,15 @@ from hrda_core.data.augmentation.transforms import (
     CropConfig,
     MarginConfig,
     check_target_size,
-    keep_ratio_size,
     normalise,
     pad_to_crop,
     random_crop,
-    resize_image,
-    resize_map,
     target_crop,
 )
 from hrda_core.data.open_frames import open_unlabelled
 from hrda_core.errors import DataError, RecipeError
 from hrda_core.labels import IGNORE_LABEL
+from hrda_core.resizing import resize_image, resize_map, shrink
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 HALF = CropConfig(64, 64)
@@ -68,15 +66,6 @@ def test_the_drawn_box_equals_the_reference(draw: int, load: Callable[[str], Gol
     np.testing.assert_array_equal(expected["image_bgr"][box], expected[f"crop{draw}_img"])
 
 
-def test_resizing_equals_the_reference(load: Callable[[str], Golden]) -> None:
-    expected = load("pipeline")
-    width, height = (int(value) for value in expected["resize_scale_wh"])
-    size = keep_ratio_size(96, 128, (width, height))
-    assert size == (height, width)
-    np.testing.assert_array_equal(resize_image(expected["image_bgr"], *size), expected["resize_img"])
-    np.testing.assert_array_equal(resize_map(expected["label"], *size), expected["resize_label"])
-
-
 def test_normalisation_equals_the_reference(load: Callable[[str], Golden]) -> None:
     expected = load("pipeline")
     image = normalise(expected["image_bgr"][..., ::-1], MEAN, STD)
@@ -85,28 +74,11 @@ def test_normalisation_equals_the_reference(load: Callable[[str], Golden]) -> No
     )
 
 
-@pytest.mark.parametrize(
-    ("size", "limit", "expected"),
-    [
-        ((1052, 1914), (1280, 720), (704, 1280)),
-        ((1052, 1914), (2560, 1440), (1407, 2560)),
-        ((760, 1280), (2560, 1520), (1520, 2560)),
-        ((1080, 1920), (960, 540), (540, 960)),
-        ((1914, 1052), (1280, 720), (1280, 704)),
-        ((30, 50), None, (30, 50)),
-    ],
-)
-def test_sizes_keep_their_ratio_within_the_limits(
-    size: tuple[int, int], limit: tuple[int, int] | None, expected: tuple[int, int]
-) -> None:
-    assert keep_ratio_size(*size, limit) == expected
-
-
 def test_the_resize_comes_before_the_crop() -> None:
     image, labels = _pair(60, 80)
     config = CropConfig(32, 64, resize=(160, 120), flip=0, max_class_share=1)
     crop, ids = random_crop(image, labels, config, np.random.RandomState(0))
-    big, big_ids = resize_image(image, 120, 160), resize_map(labels, 120, 160)
+    big, big_ids = resize_image(image, 120, 160, "bilinear"), resize_map(labels, 120, 160)
     rng = np.random.RandomState(0)
     y, x = rng.randint(0, 89), rng.randint(0, 97)
     np.testing.assert_array_equal(crop, big[y : y + 32, x : x + 64])
@@ -149,6 +121,8 @@ def test_normalise_gives_channel_first_floats() -> None:
         {"scale_min": 0.0},
         {"scale_min": 2.0},
         {"resize": (0, 9)},
+        {"long_side": -1},
+        {"interpolation": "cubic"},
         {"flip": 1.5},
         {"max_class_share": 0.0},
     ],
@@ -169,6 +143,20 @@ def test_the_trust_mask_moves_with_the_target_image(seed: int) -> None:
     np.testing.assert_array_equal(crop[..., 0] == 200, trust)
     assert trust.any()
     assert not trust.all()
+
+
+@pytest.mark.parametrize("size", [(1080, 1440), (1440, 1920)])
+def test_a_target_of_a_drive_is_shrunk_as_the_node_shrinks_it(size: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    config = CropConfig(480, 640, long_side=640, interpolation="area", flip=0)
+    crop, _ = target_crop(image, MarginConfig(), config, np.random.RandomState(0))
+    np.testing.assert_array_equal(crop, shrink(image, 640))
+
+
+def test_a_target_is_never_enlarged_to_its_long_side() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    config = CropConfig(64, 96, long_side=640, interpolation="area", flip=0)
+    np.testing.assert_array_equal(target_crop(image, MarginConfig(), config, np.random.RandomState(0))[0], image)
 
 
 def test_margins_count_pixels_of_the_resized_image() -> None:
