@@ -1,225 +1,121 @@
-"""Writing a file whole or not at all, and one process at a time in a folder."""
+"""The one place that writes: a file or a folder is whole or not there, whenever a process is killed.
+
+    write_whole(path, content)                       bytes or text
+    with whole_file(path) as part: ...               for a library that writes to a path
+    with replaced_folder(out, marker) as folder: ... for a result of many files
+    write_json, read_json, file_sha256, cache_folder, locked
+
+Everything is written beside its place, under a name of its own, and renamed when it is whole. `durable` also makes it
+outlast a power cut. What fails to be written is one sentence, a `DataError` or the class that the caller names.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from hrda_core.errors import BackendError, DataError
+from hrda_core.errors import DataError, HrdaError
 
 __all__ = [
     "PART_SUFFIX",
     "cache_folder",
+    "check_place",
     "file_sha256",
     "locked",
     "read_json",
     "replaced_folder",
     "sync_folder",
-    "write_file",
+    "unfinished",
+    "whole_file",
     "write_json",
     "write_whole",
 ]
 
 PART_SUFFIX = ".part"
-_LOCK_NAME = ".lock"
+"""Ending of everything that is not whole yet."""
+
+_ADVICE = "free space, or give another place"
+_LOCK_NAME, _ABOUT_NAME = ".lock", "about.json"
 _POLL_S, _SAY_EVERY_S = 0.1, 10.0
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that at every moment, also after a power cut, it is absent, the old one, or the new one whole.
-
-    Raises:
-        OSError: no space, no permission; nothing of the new file is left.
-    """
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART_SUFFIX)
-    part = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            # Readable for the user who runs what root has built; writable for the owner alone, whatever the umask.
-            os.fchmod(descriptor, 0o644)
-            os.fsync(descriptor)
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames and removals in a folder last."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+_ABANDONED_S = 3600.0
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # fcntl.h, linux/fs.h
 
 
 @contextmanager
-def locked(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock of a folder; waits while another process holds it, and says so.
-
-    The kernel frees the lock when its process ends, however it ends.
-
-    Raises:
-        BackendError: the lock file cannot be opened for writing.
-    """
-    try:
-        descriptor = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-    except OSError as error:
-        raise BackendError(f"cannot write to the folder of engines '{folder}' ({error.strerror})") from error
-    try:
-        _wait_for(descriptor, folder, say)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _wait_for(descriptor: int, folder: Path, say: Callable[[str], None]) -> None:
-    begin = time.monotonic()
-    said = -_SAY_EVERY_S
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # noqa: PERF203
-            waited = time.monotonic() - begin
-            # Not at the first look: the holder may not have written its number yet.
-            if waited >= _POLL_S and waited - said >= _SAY_EVERY_S:
-                said = waited
-                holder = os.pread(descriptor, 20, 0).decode(errors="replace") or "unknown"
-                say(f"process {holder} is building an engine in '{folder}'; waiting for it, {waited:.0f} s so far")
-            time.sleep(_POLL_S)
-        else:
-            return
-
-
-def cache_folder() -> Path:
-    """$HRDA_CACHE, else $XDG_CACHE_HOME/hrda, else ~/.cache/hrda. It need not exist."""
-    if own := os.environ.get("HRDA_CACHE"):
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path("~/.cache").expanduser()) / "hrda"
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; missing folders are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)
-
-
-@contextmanager
-def replaced_folder(
-    out: Path, marker: str, about: Mapping[str, Any], *, resume: bool = False, keep: bool = False
+def whole_file(
+    path: Path,
+    *,
+    error: type[HrdaError] = DataError,
+    advice: str = _ADVICE,
+    durable: bool = False,
+    mode: int | None = None,
 ) -> Iterator[Path]:
-    """Give the path of a folder in `OUT.part` that takes the place of `out` when the block ends well.
+    """Give the path of an empty file that takes the place of `path` when the block ends well, else is removed.
+
+    At every moment `path` is absent, the old file, or the new one whole. Missing folders are made. Processes and
+    threads that write the same file do not meet; the last one wins.
 
     Args:
-        out: where the results shall be. An earlier result is replaced when the new one is whole.
-        marker: name of a JSON file that tells results of this kind; other folders are refused.
-        about: what the marker says.
-        resume: go on with what an interrupted block left in `OUT.part`, if its marker says the same as `about`;
-            otherwise that is deleted.
-        keep: leave `OUT.part` to be resumed when the block fails or is interrupted.
-
-    Yields:
-        The folder to fill. It exists only where work is resumed.
+        path: the file.
+        error: class of the error.
+        advice: what the user can do if the file cannot be written.
+        durable: a file that is there also survives a power cut. Slower: it waits for the disk.
+        mode: permissions; None = as the process makes all its files.
 
     Raises:
-        DataError: `out` is something else than an earlier result, the work to be resumed was begun otherwise, or the
-            disk refuses.
+        HrdaError: of the class `error`: no space, no permission, or `path` is no file. The old file stays.
     """
-    out = out.absolute()
-    part = out.with_name(out.name + ".part")
-    for folder in (out, part):
-        _refuse_foreign(folder, marker)
-    work = part / out.name
+    part = path.with_name(f".{secrets.token_hex(8)}{PART_SUFFIX}")
     try:
-        _begin(part, marker, about, resume)
-        try:
-            yield work
-            (part / marker).replace(work / marker)
-            _take_place(work, out)
-            part.rmdir()
-        except BaseException:
-            if not (keep and work.exists()):
-                shutil.rmtree(part, ignore_errors=True)
-            raise
-    except OSError as error:
-        raise DataError(
-            f"'{out}' cannot be written ({error.strerror or error}); make room, or give another --out"
-        ) from error
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise OSError("it is not a file")
+        if durable:
+            _remove_abandoned(path.parent)
+        part.touch(exist_ok=False)
+        usual = part.stat().st_mode & 0o777
+        yield part
+        part.chmod(usual if mode is None else mode)  # some libraries put a file for its owner alone in our file's place
+        if durable:
+            _sync(part)
+        part.replace(path)
+        if durable:
+            sync_folder(path.parent)
+    except OSError as cause:
+        kept = "the previous one is kept" if os.path.isfile(path) else "nothing was written"
+        raise error(f"'{path}' cannot be written ({_reason(cause)}); {kept}: {advice}") from cause
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
-def _refuse_foreign(folder: Path, marker: str) -> None:
-    if folder.is_dir() and (not any(folder.iterdir()) or (folder / marker).is_file()):
-        return
-    if folder.exists():
-        raise DataError(f"'{folder}' exists and holds no earlier result ({marker}); give another --out, or remove it")
-
-
-def _begin(part: Path, marker: str, about: Mapping[str, Any], resume: bool) -> None:
-    if resume and (part / marker).is_file():
-        _check_same(part / marker, about)
-    elif part.exists():
-        shutil.rmtree(part)
-    write_file(part / marker, (json.dumps(about, indent=1) + "\n").encode())
-
-
-def _check_same(path: Path, about: Mapping[str, Any]) -> None:
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        before = {}
-    other = [key for key in about if before.get(key) != about[key]]
-    if other:
-        raise DataError(
-            f"'{path.parent}' was begun with another {', '.join(other)}; "
-            f"leave --resume out to start over, or give the same options"
-        )
-
-
-def _take_place(work: Path, out: Path) -> None:
-    """Rename `work` to `out`; the earlier result stays until then and is brought back if the rename fails."""
-    if not out.exists():
-        work.rename(out)
-        return
-    aside = work.with_name(work.name + ".old")
-    out.rename(aside)
-    try:
-        work.rename(out)
-    except OSError:
-        aside.rename(out)
-        raise
-    shutil.rmtree(aside)
+def write_whole(
+    path: Path,
+    content: bytes | str,
+    *,
+    error: type[HrdaError] = DataError,
+    advice: str = _ADVICE,
+    durable: bool = False,
+    mode: int | None = None,
+) -> None:
+    """Write bytes, or text as UTF-8; see `whole_file`."""
+    with whole_file(path, error=error, advice=advice, durable=durable, mode=mode) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write plain values, whole or not at all.
-
-    Raises:
-        DataError: the disk is full or the folder not writable.
-    """
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise DataError(f"'{path}' cannot be written ({error.strerror}); free space or make it writable") from error
+    """Write plain values as JSON; see `whole_file`."""
+    write_whole(path, json.dumps(values, indent=1) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -235,8 +131,240 @@ def read_json(path: Path) -> Any:
 
 
 def file_sha256(path: Path) -> str:
+    """Hash of a file, hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def cache_folder() -> Path:
+    """$HRDA_CACHE, else $XDG_CACHE_HOME/hrda, else ~/.cache/hrda. It need not exist."""
+    if own := os.environ.get("HRDA_CACHE"):
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path("~/.cache").expanduser()) / "hrda"
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and removals in a folder last."""
+    _sync(folder, os.O_DIRECTORY)
+
+
+@contextmanager
+def replaced_folder(
+    out: Path,
+    marker: str,
+    *,
+    about: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    keep: bool = False,
+    error: type[HrdaError] = DataError,
+) -> Iterator[Path]:
+    """Give the path of a folder, below `OUT.part`, that takes the place of `out` when the block ends well.
+
+    At every moment `out` is absent, the old folder, or the new one whole. (Where the file system cannot swap two
+    names, as on NFS, a kill between two renames leaves it absent; the next call brings the old one back.) What a
+    killed process left in `OUT.part` is removed or, on demand, gone on with.
+
+    Args:
+        out: where the results shall be.
+        marker: a file that the block writes, and that tells results of this kind; other folders are refused.
+        about: plain values that say what the result is made of.
+        resume: go on with what an interrupted block left, if it was begun with the same `about`; see `unfinished`.
+        keep: leave `OUT.part` to be resumed when the block fails or is interrupted and has made the folder.
+        error: class of the error.
+
+    Yields:
+        The folder to fill, with the last name of `out`. It exists only where work is resumed.
+
+    Raises:
+        HrdaError: of the class `error`: `out` is something else than an earlier result, another process is writing
+            it, or the disk refuses. The earlier result stays.
+    """
+    out, text = out.absolute(), json.dumps(dict(about or {}))
+    try:
+        check_place(out, marker, error=error)
+        part = _part_of(out)
+        part.mkdir(parents=True, exist_ok=True)
+        check_place(part, _LOCK_NAME, _ABOUT_NAME, error=error)
+        with _removed_if_empty(part), locked(part, f"writing '{out}'", error=error):
+            work, old = part / out.name, part / f"{out.name}.old"
+            if old.exists() and not out.exists():  # killed between two renames
+                old.rename(out)
+            if not (resume and unfinished(out) == json.loads(text)):
+                _empty(part)
+            write_whole(part / _ABOUT_NAME, text, error=error)
+            try:
+                yield work
+                _take_place(work, out, old)
+            finally:
+                if not (keep and work.exists()):
+                    _empty(part)
+    except OSError as cause:
+        raise error(
+            f"'{out}' cannot be written ({_reason(cause)}); what was there before is unchanged: {_ADVICE}"
+        ) from cause
+
+
+def check_place(out: Path, *markers: str, error: type[HrdaError] = DataError) -> None:
+    """Refuse a place where something else lies than an earlier result, as `replaced_folder` does.
+
+    Args:
+        out: where results shall be.
+        markers: files of which a result has one at least.
+        error: class of the error.
+
+    Raises:
+        HrdaError: of the class `error`.
+    """
+    if out.is_dir() and (not any(out.iterdir()) or any((out / name).is_file() for name in markers)):
+        return
+    if out.exists():
+        raise error(f"'{out}' exists and holds no earlier result ({markers[-1]}); give another place, or remove it")
+
+
+def unfinished(out: Path) -> dict[str, Any] | None:
+    """The `about` of a block of `replaced_folder` that was interrupted; None where there is nothing to go on with."""
+    out = out.absolute()
+    try:
+        about = json.loads((_part_of(out) / _ABOUT_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return about if isinstance(about, dict) and (_part_of(out) / out.name).is_dir() else None
+
+
+@contextmanager
+def locked(
+    folder: Path, doing: str, say: Callable[[str], None] | None = None, *, error: type[HrdaError] = DataError
+) -> Iterator[None]:
+    """Hold the lock of a folder. The kernel frees it when its process ends, however it ends.
+
+    Args:
+        folder: it exists.
+        doing: what the lock is held for, in the words that follow `process 7 is`.
+        say: takes lines for the user while another process holds the lock; None = do not wait.
+        error: class of the error.
+
+    Raises:
+        HrdaError: of the class `error`: the folder cannot be written, or another process holds the lock.
+    """
+    path = folder / _LOCK_NAME
+    try:
+        descriptor = _lock(path, doing, say, error)
+    except OSError as cause:
+        raise error(f"folder '{folder}' cannot be written ({_reason(cause)}); {_ADVICE}") from cause
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a forked child has the descriptor too
+        os.close(descriptor)
+
+
+def _lock(path: Path, doing: str, say: Callable[[str], None] | None, error: type[HrdaError]) -> int:
+    begin, said = time.monotonic(), -_SAY_EVERY_S
+    while True:
+        if (descriptor := _try_lock(path)) is not None:
+            return descriptor
+        waited = time.monotonic() - begin
+        # Not at the first look: the holder may not have written its number yet, or be about to end.
+        if waited >= _POLL_S and (say is None or waited - said >= _SAY_EVERY_S):
+            said = waited
+            with suppress(FileNotFoundError):  # it has ended just now
+                who = f"process {path.read_text(encoding='utf-8', errors='replace') or 'unknown'} is {doing}"
+                if say is None:
+                    raise error(f"{who}; wait until it has ended, or give another place")
+                say(f"{who}; waiting for it, {waited:.0f} s so far")
+        time.sleep(_POLL_S)
+
+
+def _try_lock(path: Path) -> int | None:
+    """Descriptor of the locked file, or None where another process has it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The holder removes the file when it ends: a lock on a file without a name is none.
+        if os.fstat(descriptor).st_nlink:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            return descriptor
+    except BlockingIOError:
+        pass
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
+
+
+def _part_of(out: Path) -> Path:
+    return out.with_name(out.name + PART_SUFFIX)
+
+
+@contextmanager
+def _removed_if_empty(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _empty(part: Path) -> None:
+    """Remove all but the lock, by which the folder is known as ours."""
+    for entry in part.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry.name != _LOCK_NAME:
+            with suppress(OSError):
+                entry.unlink()
+
+
+def _take_place(work: Path, out: Path, old: Path) -> None:
+    """Put `work` in the place of `out`; where that fails both are as they were."""
+    # Under another name first: after the swap what is called `work` is the old result, which nobody may resume.
+    new = work.rename(work.with_name(f"{work.name}.new"))
+    try:
+        if not out.exists():
+            new.rename(out)
+        elif not _swap(new, out):
+            try:
+                out.rename(old)
+                new.rename(out)
+            except BaseException:
+                if not out.exists():
+                    old.rename(out)
+                raise
+    except OSError:
+        new.rename(work)
+        raise
+
+
+def _swap(one: Path, other: Path) -> bool:
+    """Exchange two names at one moment, which not every file system can; returns whether it did."""
+    call = getattr(ctypes.CDLL(None), "renameat2", None)
+    names = _AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other)
+    return call is not None and call(*names, _RENAME_EXCHANGE) == 0
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Files of `whole_file` whose process was killed. Nobody writes to one without a change for so long."""
+    for part in folder.glob(f".*{PART_SUFFIX}"):
+        with suppress(OSError):
+            if part.is_file() and time.time() - part.stat().st_mtime > _ABANDONED_S:
+                part.unlink()
+
+
+def _sync(path: Path, flags: int = 0) -> None:
+    descriptor = os.open(path, os.O_RDONLY | flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__

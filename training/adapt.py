@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from hrda_core.errors import RecipeError, require
 from hrda_core.memory import keep_big_buffers
+from hrda_core.whole_files import write_json
 
 from .arguments import parse
-from .output import write_json
 from .progress import ProgressPrinter
 from .stop_request import StopRequest
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from hrda_core.errors import RecipeError, require
 from hrda_core.memory import keep_big_buffers
+from hrda_core.whole_files import write_json
 
 from .arguments import parse
-from .output import write_json
 from .progress import ProgressPrinter
 
 __all__ = ["main"]

@@ -16,12 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hrda_core.errors import RecipeError, require
+from hrda_core.errors import BundleError, RecipeError, require
+from hrda_core.inference.bundle import MANIFEST_NAME
 from hrda_core.memory import keep_big_buffers
+from hrda_core.whole_files import check_place, write_json
 
 from .arguments import parse
 from .distill_data import DistillData, open_data
-from .output import write_json
 from .progress import ProgressPrinter
 from .stop_request import StopRequest
 
@@ -40,7 +41,6 @@ def main(argv: list[str]) -> int:
     """Parse, distil, export, say what it came to. Returns the exit code."""
     options = parse(_parser(), argv)
     require("torch", "train")
-    from hrda_core.adaptation.stages.adopt import check_out
     from hrda_core.adaptation.stages.source import check_source
     from hrda_core.adaptation.workspace import Workspace
     from hrda_core.trainer.distill import open_larger
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
     labelled = _labelled(options)
     folder = options.work or options.out.with_name(options.out.name + ".work")
     _check_begun(folder, options)
-    check_out(options.out)
+    check_place(options.out, MANIFEST_NAME, error=BundleError)
     check_source(options.source)
     schedule = _schedule(options)
     with ProgressPrinter() as printer:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hrda_core.errors import DataError, HrdaError
+from hrda_core.whole_files import write_whole
 
 if TYPE_CHECKING:
     from hrda_core.adaptation.workspace import Workspace
@@ -79,7 +80,7 @@ def _split(options: Any, work: Workspace, source: tuple[SourceConfig | None, tup
         raise DataError(f"'{options.images}' has {len(found)} image; expected 2 or more: one is measured on")
     kept = len(found) - max(1, round(options.held_out * len(found)))
     names = work.path("images.txt")
-    names.write_text("".join(f"{file}\n" for file in found.files[:kept]), encoding="utf-8")
+    write_whole(names, "".join(f"{file}\n" for file in found.files[:kept]))
     train, held_out = replace(found, files=found.files[:kept]), replace(found, files=found.files[kept:])
     return DistillData(train, held_out, names, f"{kept} images of {options.images}", *source)
 

@@ -23,13 +23,13 @@ from hrda_core.data.datasets.labelled import ImageLabelPairs, open_labelled, pai
 from hrda_core.data.datasets.layouts import layout_names
 from hrda_core.errors import DataError, RecipeError, require
 from hrda_core.inference import Bundle, Predictor
-from hrda_core.inference.bundle import write_manifest
+from hrda_core.inference.bundle import change_bundle
 from hrda_core.inference.model_card import CARD_NAME, model_card
 from hrda_core.labels import CITYSCAPES19, EVALUATION_GROUPS, ClassGroups, LabelSpace
 from hrda_core.metrics import Evaluation, score
+from hrda_core.whole_files import write_json, write_whole
 
 from .arguments import parse
-from .output import write_json, write_whole
 from .progress import ProgressPrinter
 
 __all__ = ["main"]
@@ -161,13 +161,15 @@ def _groups(name: str, space: LabelSpace) -> ClassGroups:
 
 def _record(bundle: Bundle, name: str, values: Mapping[str, Any], command: str) -> None:
     """Keep the scores in the bundle's manifest and model card."""
-    manifest = {key: value for key, value in bundle.manifest.items() if key not in ("format_version", "files")}
-    provenance = dict(manifest.get("provenance", {}))
     kept = {key: value for key, value in values.items() if key not in ("confusion", "classes", "bundle")}
-    provenance["scores"] = {**provenance.get("scores", {}), name: {**kept, "command": command}}
-    manifest["provenance"] = provenance
-    bundle.file(CARD_NAME).write_text(model_card(manifest), encoding="utf-8")
-    write_manifest(bundle.path, manifest)
+
+    def with_scores(now: Bundle) -> tuple[Mapping[str, Any], Mapping[str, bytes]]:
+        provenance = dict(now.manifest.get("provenance", {}))
+        provenance["scores"] = {**provenance.get("scores", {}), name: {**kept, "command": command}}
+        manifest = {**now.manifest, "provenance": provenance}
+        return manifest, {CARD_NAME: model_card(manifest).encode()}
+
+    change_bundle(bundle.path, with_scores)
 
 
 def _print_table(result: Evaluation, model: _Model) -> None:

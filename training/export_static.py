@@ -15,8 +15,8 @@ from hrda_core.data.datasets.labelled import read_image
 from hrda_core.errors import BackendError, BundleError, DataError, RecipeError
 from hrda_core.inference import Bundle
 from hrda_core.inference.bundle import MANIFEST_NAME, GraphSpec
+from hrda_core.whole_files import replaced_folder, write_json
 
-from .output import write_json
 from .progress import ProgressPrinter
 
 if TYPE_CHECKING:
@@ -60,14 +60,8 @@ def _open(options: Any) -> Bundle:
         return bundle
     if options.out.exists():
         raise BundleError(f"'{options.out}' exists; choose another folder for the copy, or leave --out away")
-    part = options.out.with_name(options.out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        shutil.copytree(bundle.path, part, ignore=shutil.ignore_patterns("engines"))
-        part.replace(options.out)
-    except OSError as error:
-        shutil.rmtree(part, ignore_errors=True)
-        raise BundleError(f"the copy '{options.out}' could not be written ({error.strerror or error})") from error
+    with replaced_folder(options.out, MANIFEST_NAME, error=BundleError) as copy:
+        shutil.copytree(bundle.path, copy, ignore=shutil.ignore_patterns("engines", ".*"))
     return Bundle.open(options.out, verify=False)
 
 

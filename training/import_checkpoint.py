@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hrda_core.errors import CheckpointError, RecipeError, require
+from hrda_core.errors import BundleError, CheckpointError, RecipeError, require
+from hrda_core.inference.bundle import MANIFEST_NAME
+from hrda_core.whole_files import check_place, write_json, write_whole
 
 from .arguments import parse
 
@@ -76,7 +78,7 @@ def main(argv: list[str]) -> int:
     else:
         _write_bundle(imported, options)
     if options.json is not None:
-        _write_whole(options.json, (json.dumps(_facts(imported, options.checkpoint.name), indent=1) + "\n").encode())
+        write_json(options.json, _facts(imported, options.checkpoint.name))
     return 0
 
 
@@ -101,10 +103,8 @@ def _check_options(options: Any) -> None:
     if file is not None and (file.suffix != ".safetensors" or file.exists()):
         reason = "exists" if file.exists() else "does not end in .safetensors"
         raise CheckpointError(f"--weights-only '{file}' {reason}; choose another name")
-    if folder is not None and folder.exists():
-        is_bundle = folder.is_dir() and ((folder / "manifest.yaml").is_file() or not any(folder.iterdir()))
-        if not is_bundle:
-            raise CheckpointError(f"--out '{folder}' exists and is not a bundle; choose another folder")
+    if folder is not None:
+        check_place(folder, MANIFEST_NAME, error=BundleError)
 
 
 def _load(options: Any) -> _Imported:
@@ -147,7 +147,7 @@ def _write_weights(imported: _Imported, file: Path, source: str) -> None:
 
     facts = {key: json.dumps(value) for key, value in _facts(imported, source).items()}
     tensors = {name: value.contiguous() for name, value in imported.model.state_dict().items()}
-    _write_whole(file, save(tensors, {"format": "pt", **facts, "licence": _LICENCE}))
+    write_whole(file, save(tensors, {"format": "pt", **facts, "licence": _LICENCE}))
     print(f"weights: {file}")
 
 
@@ -219,11 +219,3 @@ def _made_up_image() -> np.ndarray:
     rng = np.random.default_rng(0)
     coarse = np.kron(rng.integers(0, 200, (12, 16, 3)), np.ones((32, 32, 1)))
     return (coarse + rng.integers(0, 56, coarse.shape)).astype(np.uint8)
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """A kill at any moment leaves no half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(data)
-    part.replace(path)

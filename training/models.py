@@ -11,12 +11,12 @@ forms count. Counting takes place on the meta device: no weights are made.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from hrda_core.errors import RecipeError, require
+from hrda_core.whole_files import write_json
 
 from .arguments import parse
 
@@ -44,9 +44,7 @@ def main(argv: list[str]) -> int:
             raise RecipeError("--overrides needs the name of the preset that they belong to")
         result = _list(options.count)
     if options.json:
-        part = options.json.with_name(options.json.name + ".part")
-        part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        part.replace(options.json)
+        write_json(options.json, result)
     return 0
 
 

@@ -21,9 +21,9 @@ from hrda_core.data.image_files import read_names
 from hrda_core.data.packs.source_pack import SourcePack
 from hrda_core.data.packs.writer import check_replaceable
 from hrda_core.errors import RecipeError, require
+from hrda_core.whole_files import write_json
 
 from .arguments import parse
-from .output import write_json
 from .progress import ProgressPrinter
 
 __all__ = ["main"]
@@ -103,8 +103,6 @@ def _check(options: Any) -> None:
         raise RecipeError(f"--long_side is {options.long_side}; give 64 or more pixels, or 0 to shrink nothing")
     if not 0 <= options.seed < 2**32:
         raise RecipeError(f"--seed is {options.seed}; give 0 to {2**32 - 1}")
-    if options.json and not options.json.absolute().parent.is_dir():
-        raise RecipeError(f"--json '{options.json}' is in no folder that exists; make the folder or give another")
     both = options.images_folder is not None, options.labels_folder is not None
     if bool(options.source) == any(both) or (any(both) and not all(both)):
         raise RecipeError("give the data: --source SPEC, or --images_folder FOLDER and --labels_folder FOLDER")

@@ -12,7 +12,7 @@ and frame ids of the camera images. The result is written to OUT.part and rename
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,9 @@ from hrda_core.data.recordings.recording_files import storage_kind
 from hrda_core.errors import DataError, RecipeError, require
 from hrda_core.inference.overlay import OUTPUTS
 from hrda_core.memory import keep_big_buffers
-from hrda_core.whole_files import replaced_folder, write_file
+from hrda_core.whole_files import replaced_folder, unfinished, write_json
 
 from .arguments import parse
-from .output import write_json
 from .segmentation import Model, Tally, open_bundle, open_run
 
 __all__ = ["main"]
@@ -133,8 +132,10 @@ def _is_run(model: Path) -> bool:
 def _predict(kind: str, options: Any, outputs: Sequence[str], model: Model, tally: Tally) -> dict[str, Any]:
     about = {key: value for key, value in model.about.items() if key != "backend"}
     settings = {**about, "outputs": ",".join(outputs), "overlay_alpha": options.overlay_alpha}
+    if options.resume:
+        _check_begun(options.out, settings)
     keep = kind == "images"
-    with replaced_folder(options.out, MARKER, settings, resume=options.resume, keep=keep) as folder:
+    with replaced_folder(options.out, MARKER, about=settings, resume=options.resume, keep=keep) as folder:
         if kind == "recordings":
             result = _predict_recordings(options, outputs, folder, model, tally)
         else:
@@ -143,9 +144,19 @@ def _predict(kind: str, options: Any, outputs: Sequence[str], model: Model, tall
             first = f"; the first: {tally.named[0]['name']}: {tally.named[0]['reason']}" if tally.named else ""
             raise DataError(f"none of {tally.frames} frames could be read, so nothing was written{first}")
         if kind != "recordings":
-            classes = json.dumps(json.loads(model.label_info), indent=1) + "\n"
-            write_file(folder / "classes.json", classes.encode())
+            write_json(folder / "classes.json", json.loads(model.label_info))
+        write_json(folder / MARKER, settings)
     return result
+
+
+def _check_begun(out: Path, settings: Mapping[str, Any]) -> None:
+    before = unfinished(out)
+    other = [key for key in settings if before is not None and before.get(key) != settings[key]]
+    if other:
+        raise RecipeError(
+            f"the interrupted call for '{out}' was begun with another {', '.join(other)}; leave --resume out to start "
+            f"over, or give the same options"
+        )
 
 
 def _predict_recordings(

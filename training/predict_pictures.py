@@ -18,7 +18,7 @@ from hrda_core.data.image_files import read_image
 from hrda_core.errors import DataError
 from hrda_core.inference import Prediction
 from hrda_core.inference.overlay import draw_outputs
-from hrda_core.whole_files import write_file
+from hrda_core.whole_files import PART_SUFFIX, write_whole
 
 from .segmentation import Model, Tally, segmented
 
@@ -63,7 +63,7 @@ class MaskFiles:
         for output, file in zip(self.outputs, self._files(name), strict=True):
             pixels = masks[output]
             bgr = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-            write_file(file, cv2.imencode(file.suffix, bgr)[1].tobytes())
+            write_whole(file, cv2.imencode(file.suffix, bgr)[1].tobytes())
 
 
 def predict_images(
@@ -95,7 +95,7 @@ def predict_images(
 
 def _named_images(paths: Sequence[Path], out: Path) -> dict[str, Path]:
     """Name of the result, with sub-folders and without suffix -> image. A suffix that alone tells two apart is kept."""
-    out, part = out.absolute(), out.absolute().with_name(out.name + ".part")
+    out, part = out.absolute(), out.absolute().with_name(out.name + PART_SUFFIX)
     found: list[tuple[Path, Path]] = []
     for path in paths:
         inside = [(image, image.relative_to(path)) for image in ImageFrames.find(path)] if path.is_dir() else []

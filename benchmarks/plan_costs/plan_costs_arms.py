@@ -21,6 +21,8 @@ from hrda_core.bench.record import ROOT
 from hrda_core.deploy.network import load_network
 from hrda_core.deploy.static_export import StaticRequest, export_static
 from hrda_core.inference import Bundle, Predictor
+from hrda_core.inference.bundle import MANIFEST_NAME
+from hrda_core.whole_files import replaced_folder
 from hrda_core.window_plan import CropBox, Size, WindowPlan
 from hrda_core.windows.torch_windows import plan_for, run_plan
 
@@ -165,10 +167,8 @@ def _bundle_with_graph(arm: Arm, work: Path, size: Size, images: Sequence[UInt8A
     """A copy of the arm's bundle with its static graph for padded frames of `size`."""
     folder = work / "bundles" / arm.graph_key
     if not folder.exists():
-        part = folder.with_name(folder.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(arm.bundle, part)
-        part.replace(folder)
+        with replaced_folder(folder, MANIFEST_NAME) as copy:
+            shutil.copytree(arm.bundle, copy)
     bundle, whole = Bundle.open(folder), _up(size, arm.multiple)
     if all(graph.size != whole for graph in bundle.static_graphs):
         tiled = arm.plan not in ("context", "overlap")

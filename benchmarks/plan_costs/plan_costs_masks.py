@@ -18,6 +18,7 @@ from hrda_core.data.datasets.labelled import ImageLabelPairs, open_labelled
 from hrda_core.data.image_files import read_names
 from hrda_core.labels import CAMVID11
 from hrda_core.metrics import Boundaries, Confusion
+from hrda_core.whole_files import write_whole
 from hrda_core.window_plan import Size
 
 __all__ = ["DAY", "DUSK", "FRAME", "Frames", "load_frames", "predict_masks", "scores"]
@@ -157,10 +158,7 @@ def _confidence_file(work: Path, split: str, name: str) -> Path:
 
 
 def _write(path: Path, mask: UInt8Array) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part.png")
-    cv2.imwrite(str(part), mask)
-    part.replace(path)
+    write_whole(path, cv2.imencode(".png", mask)[1].tobytes())
 
 
 def _read(path: Path) -> UInt8Array:

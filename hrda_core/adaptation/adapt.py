@@ -19,7 +19,7 @@ from typing import Any
 
 from hrda_core.adaptation.recipe import adaptation_recipe, check_bundle
 from hrda_core.adaptation.request import Request
-from hrda_core.adaptation.stages.adopt import adopt_bundle, check_out
+from hrda_core.adaptation.stages.adopt import adopt_bundle
 from hrda_core.adaptation.stages.frames import Frames, choose_frames
 from hrda_core.adaptation.stages.instant import instant_bundle
 from hrda_core.adaptation.stages.judge import Judged, judge_bundles
@@ -31,9 +31,10 @@ from hrda_core.adaptation.workspace import Workspace
 from hrda_core.data.datasets.labelled import ImageLabelPairs, pair_folders
 from hrda_core.data.packs.source_pack import SourcePack
 from hrda_core.deploy.network import load_network
-from hrda_core.errors import HrdaError
-from hrda_core.inference.bundle import Bundle
+from hrda_core.errors import BundleError, HrdaError
+from hrda_core.inference.bundle import MANIFEST_NAME, Bundle
 from hrda_core.trainer.loop import Watch
+from hrda_core.whole_files import check_place
 
 __all__ = ["Count", "Outcome", "adapt"]
 
@@ -97,7 +98,7 @@ def adapt(request: Request, watch: Watch | None = None, count: Count | None = No
     given = Bundle.open(request.model)
     check_bundle(given)
     load_network(given)  # a model without weights is refused before anything is read
-    check_out(request.out)
+    check_place(request.out, MANIFEST_NAME, error=BundleError)
     labelled = _labelled(request)
     check_source(request.source)
     work = Workspace.open(request.work, request.identity(given), watch.say)

@@ -8,7 +8,6 @@ the file, and the difference is part of the parity check. Needs torch and onnx.
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -27,11 +26,12 @@ from hrda_core.deploy.folding import folded
 from hrda_core.deploy.onnx_writing import trace, with_weights_in_half
 from hrda_core.errors import BackendError, BundleError
 from hrda_core.inference.backends.onnx_backend import OnnxBackend
-from hrda_core.inference.bundle import write_manifest
+from hrda_core.inference.bundle import MANIFEST_NAME, write_manifest
 from hrda_core.inference.model_card import CARD_NAME, model_card
 from hrda_core.labels import LabelSpace
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.segmenter import Segmenter
+from hrda_core.whole_files import replaced_folder
 from hrda_core.window_plan import PLAN_NAMES
 
 __all__ = ["ExportSpec", "ParityReport", "export_bundle", "measure_parity"]
@@ -110,33 +110,28 @@ def export_bundle(
     plans = graph_plans(model)
     if spec.default_plan not in plans:
         raise BackendError(f"window plan '{spec.default_plan}' has no ONNX graph for '{spec.name}': {', '.join(plans)}")
-    if folder.exists() and any(folder.iterdir()) and not (folder / "manifest.yaml").exists():
-        raise BundleError(f"'{folder}' exists and is not a bundle; choose another folder for the export")
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
     model.eval()
     reports, graphs, light = {}, {}, folded(model)
-    for plan in plans:
-        grid = spec.grid if plan == "tiles" else (1, 1)
-        file = "model.onnx" if plan == spec.default_plan else f"{plan}.onnx"
-        say(f"exporting window plan '{plan}' to {file}")
-        written, reference = (
-            DeployGraph.for_any_size(network, plan, grid, spec.mean, spec.std).eval() for network in (light, model)
-        )
-        reports[plan] = _write_graph(written, reference, part / file, sample, _multiple_of(model, spec.grid), say)
-        graphs[plan] = {"file": file, "grid": list(grid)}
-        if reports[plan].labels < MIN_AGREEMENT:
-            shutil.rmtree(part)
-            raise BundleError(
-                f"the exported graph '{file}' agrees with PyTorch on {reports[plan].labels:.4%} of the pixels only, "
-                f"expected {MIN_AGREEMENT:.1%}; nothing was written"
+    with replaced_folder(folder, MANIFEST_NAME, error=BundleError) as part:
+        part.mkdir()
+        for plan in plans:
+            grid = spec.grid if plan == "tiles" else (1, 1)
+            file = "model.onnx" if plan == spec.default_plan else f"{plan}.onnx"
+            say(f"exporting window plan '{plan}' to {file}")
+            written, reference = (
+                DeployGraph.for_any_size(network, plan, grid, spec.mean, spec.std).eval() for network in (light, model)
             )
-    (part / "model.safetensors").write_bytes(save({k: _half(v) for k, v in model.state_dict().items()}))
-    manifest = _manifest(model, spec, graphs, reports)
-    (part / CARD_NAME).write_text(model_card(manifest), encoding="utf-8")
-    write_manifest(part, manifest)
-    _replace_folder(part, folder)
+            reports[plan] = _write_graph(written, reference, part / file, sample, _multiple_of(model, spec.grid), say)
+            graphs[plan] = {"file": file, "grid": list(grid)}
+            if reports[plan].labels < MIN_AGREEMENT:
+                raise BundleError(
+                    f"the exported graph '{file}' agrees with PyTorch on {reports[plan].labels:.4%} of the pixels "
+                    f"only, expected {MIN_AGREEMENT:.1%}; nothing was written"
+                )
+        (part / "model.safetensors").write_bytes(save({k: _half(v) for k, v in model.state_dict().items()}))
+        manifest = _manifest(model, spec, graphs, reports)
+        (part / CARD_NAME).write_text(model_card(manifest), encoding="utf-8")
+        write_manifest(part, manifest)
     return reports
 
 
@@ -214,16 +209,6 @@ def _multiple_of(model: HRDA | Segmenter, grid: tuple[int, int]) -> int:
         return _ENCODER_STRIDE
     context = Fraction(model.context_scale).limit_denominator(64).denominator * _ENCODER_STRIDE
     return math.lcm(context, math.lcm(*grid) * math.lcm(_ENCODER_STRIDE, model.multiple_of))
-
-
-def _replace_folder(new: Path, folder: Path) -> None:
-    """Put `new` in the place of `folder`; at every moment one of the two is there whole."""
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.replace(old)
-    new.replace(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _tile_to(image: UInt8Array, height: int, width: int) -> UInt8Array:

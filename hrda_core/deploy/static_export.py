@@ -7,6 +7,8 @@ becomes a TensorRT engine, and carries plans that a graph for any size cannot. N
 from __future__ import annotations
 
 import hashlib
+import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +26,7 @@ from hrda_core.deploy.network import load_network
 from hrda_core.deploy.onnx_writing import trace, with_constants_folded
 from hrda_core.errors import BackendError, BundleError
 from hrda_core.inference.backends.onnx_backend import OnnxBackend
-from hrda_core.inference.bundle import PRECISIONS, Bundle, GraphSpec, write_manifest
+from hrda_core.inference.bundle import PRECISIONS, Bundle, GraphSpec, change_bundle
 from hrda_core.inference.image_plan import plan_for_graph
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.segmenter import Segmenter
@@ -133,7 +135,7 @@ def export_static(
         onnx.checker.check_model(candidate, full_check=True)
         data = candidate.SerializeToString()
         say(f"comparing with PyTorch on {len(padded)} image{'' if len(padded) == 1 else 's'}{note}")
-        results = _compare(reference, data, padded, bundle.path)
+        results = _compare(reference, data, padded)
         agreement = float(np.mean([same for same, _ in results]))
         if agreement >= MIN_AGREEMENT[graph.precision]:
             return _kept(bundle, graph, candidate, data, results)
@@ -173,18 +175,8 @@ def _check(bundle: Bundle, request: StaticRequest, images: Sequence[UInt8Array])
         raise BackendError(f"keep is for the plan topk, not for '{request.plan}'; leave it out")
     if not images:
         raise BackendError("an export needs at least one image to compare the graph with PyTorch")
-    if not _writable(bundle.path):
+    if not os.access(bundle.path, os.W_OK):
         raise BundleError(f"model bundle '{bundle.path}' cannot be written; export into a copy of it (--out FOLDER)")
-
-
-def _writable(folder: Path) -> bool:
-    probe = folder / ".writable.part"
-    try:
-        probe.touch()
-        probe.unlink()
-    except OSError:
-        return False
-    return True
 
 
 def _cut(bundle: Bundle, request: StaticRequest, model: HRDA | Segmenter) -> tuple[GraphSpec, WindowPlan]:
@@ -213,13 +205,13 @@ def _fit(image: UInt8Array, plan: WindowPlan) -> UInt8Array:
     return np.ascontiguousarray(np.pad(fitted, ((0, bottom), (0, right), (0, 0)), mode="edge")[None])
 
 
-def _compare(reference: DeployGraph, data: bytes, padded: Sequence[UInt8Array], near: Path) -> list[tuple[float, int]]:
+def _compare(reference: DeployGraph, data: bytes, padded: Sequence[UInt8Array]) -> list[tuple[float, int]]:
     """Share of equal labels and largest difference in confidence, for each image."""
-    part = near / ".graph.onnx.part"
     results = []
-    try:
-        part.write_bytes(data)
-        backend = OnnxBackend(part)
+    with tempfile.TemporaryDirectory(prefix="hrda_export_") as folder:
+        file = Path(folder) / "graph.onnx"
+        file.write_bytes(data)
+        backend = OnnxBackend(file)
         for image in padded:
             with torch.inference_mode():
                 labels, confidence = (out.numpy() for out in reference(torch.from_numpy(image)))
@@ -227,8 +219,6 @@ def _compare(reference: DeployGraph, data: bytes, padded: Sequence[UInt8Array], 
             same = labels == found_labels
             apart = np.abs(confidence.astype(int) - found_confidence.astype(int))[same]
             results.append((float(same.mean()), int(apart.max(initial=0))))
-    finally:
-        part.unlink(missing_ok=True)
     return results
 
 
@@ -255,26 +245,18 @@ def _kept(
 
 
 def _add(bundle: Bundle, report: StaticReport, data: bytes) -> None:
-    """Write file, then manifest, then remove the file that is replaced: the bundle on disk is whole at every moment."""
-    path = bundle.file(report.graph.file)
-    before = {bundle.file(graph.file) for graph in bundle.static_graphs}
-    kept = {bundle.file(graph.file) for graph in _others(bundle, report.graph)} | {path}
-    try:
-        path.parent.mkdir(exist_ok=True)
-        for left in set(path.parent.iterdir()) - before:
-            left.unlink()  # of an export that was interrupted
-        part = path.with_name(path.name + ".part")
-        part.write_bytes(data)
-        part.replace(path)
-        entries = _entries(bundle, report)
-        write_manifest(bundle.path, {**bundle.manifest, "static_graphs": entries}, without=before - kept)
-        for old in before - kept:
-            old.unlink(missing_ok=True)
-    except OSError as error:
-        raise BundleError(
-            f"model bundle '{bundle.path}' could not be written ({error.strerror or error}); it is as it was, make "
-            f"room or choose another folder and export again"
-        ) from error
+    """Write the graph into the bundle, in place of the one of the same kind."""
+
+    def with_graph(now: Bundle) -> tuple[Mapping[str, Any], Mapping[str, bytes | None]]:
+        for left in (now.path / "graphs").glob("*"):
+            if str(left.relative_to(now.path)) not in now.manifest["files"]:
+                left.unlink()  # of an export that was interrupted
+        kept = {graph.file for graph in _others(now, report.graph)}
+        gone = {graph.file for graph in now.static_graphs} - kept - {report.graph.file}
+        manifest = {**now.manifest, "static_graphs": _entries(now, report)}
+        return manifest, {report.graph.file: data, **dict.fromkeys(sorted(gone))}
+
+    change_bundle(bundle.path, with_graph)
 
 
 def _entries(bundle: Bundle, report: StaticReport) -> list[dict[str, Any]]:

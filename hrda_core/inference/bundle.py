@@ -5,7 +5,8 @@ Layout and meaning of every manifest key: docs/robot/bundle.md. Reading a bundle
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import yaml
 from hrda_core.errors import BundleError, LabelSpaceError
 from hrda_core.inference.onnx_files import stays_inside
 from hrda_core.labels import LabelSpace
-from hrda_core.whole_files import file_sha256
+from hrda_core.whole_files import file_sha256, locked, write_whole
 from hrda_core.window_plan import GRAPH_PLANS
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "UNLISTED_FOLDERS",
     "Bundle",
     "GraphSpec",
+    "change_bundle",
     "file_record",
     "write_manifest",
 ]
@@ -140,8 +142,7 @@ class Bundle:
                 or a file that is missing or does not match its recorded size or hash (the file is named).
         """
         folder = Path(path)
-        manifest = _read_manifest(folder)
-        _check_files(folder, manifest, verify)
+        manifest = _read_checked(folder, verify)
         try:
             return cls(
                 path=folder,
@@ -193,24 +194,80 @@ def file_record(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
-def write_manifest(folder: Path, manifest: Mapping[str, Any], *, without: Collection[Path] = ()) -> None:
-    """Write `manifest.yaml` with fresh records of all other files of the folder, by an atomic rename.
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write `manifest.yaml` of a bundle in the making, with records of all other files of the folder.
 
-    Args:
-        without: files that no longer belong to the bundle.
+    Raises:
+        BundleError: it cannot be written.
     """
     files = {
         str(path.relative_to(folder)): file_record(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
-        and path.name != MANIFEST_NAME
-        and path not in without
-        and path.relative_to(folder).parts[0] not in UNLISTED_FOLDERS
+        if path.is_file() and path.name != MANIFEST_NAME and path.relative_to(folder).parts[0] not in UNLISTED_FOLDERS
     }
-    text = yaml.safe_dump({"format_version": FORMAT_VERSION, **manifest, "files": files}, sort_keys=False, width=120)
-    part = folder / (MANIFEST_NAME + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(folder / MANIFEST_NAME)
+    _write_manifest(folder, manifest, files)
+
+
+def change_bundle(
+    folder: Path, change: Callable[[Bundle], tuple[Mapping[str, Any], Mapping[str, bytes | None]]]
+) -> None:
+    """Change the manifest and other files of a bundle, which opens at every moment, also after a kill.
+
+    Files that change leave the manifest before they are written and come back to it after. A file that a graph needs
+    cannot, so a graph that changes gets a new name. Processes that change a bundle at once do so one after the other.
+
+    Args:
+        folder: the bundle.
+        change: takes the bundle as it is now; returns its new manifest and the files to write: path inside the
+            bundle -> content, None = the file goes.
+
+    Raises:
+        BundleError: no bundle, or it cannot be written; it opens nevertheless.
+    """
+    with locked(folder, f"changing the bundle '{folder}'", lambda _: None, error=BundleError):
+        bundle = Bundle.open(folder, verify=False)
+        try:
+            _carry_out(bundle, *change(bundle))
+        except OSError as error:
+            raise BundleError(f"bundle '{folder}' cannot be written ({error}); it opens as it is") from error
+
+
+def _carry_out(bundle: Bundle, manifest: Mapping[str, Any], files: Mapping[str, bytes | None]) -> None:
+    before: dict[str, Any] = dict(bundle.manifest["files"])
+    written = {name: content for name, content in files.items() if content is not None}
+    records = {name: _record(content) for name, content in written.items()}
+    changed = {name for name, record in records.items() if before.get(name, record) != record}
+    if changed:
+        _write_manifest(bundle.path, bundle.manifest, {name: before[name] for name in before if name not in changed})
+    for name, content in written.items():
+        write_whole(bundle.file(name), content, error=BundleError)
+    kept = {name: record for name, record in before.items() if name not in files}
+    _write_manifest(bundle.path, manifest, dict(sorted((kept | records).items())))
+    for name in files.keys() - written.keys():
+        bundle.file(name).unlink(missing_ok=True)
+
+
+def _record(content: bytes) -> dict[str, Any]:
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _write_manifest(folder: Path, manifest: Mapping[str, Any], files: Mapping[str, Any]) -> None:
+    values = {"format_version": FORMAT_VERSION, **manifest, "files": dict(files)}
+    text = yaml.safe_dump(values, sort_keys=False, width=120)
+    write_whole(folder / MANIFEST_NAME, text, error=BundleError)
+
+
+def _read_checked(folder: Path, verify: bool) -> dict[str, Any]:
+    """The manifest, whose files are what it says; read again where the bundle is changed in the meantime."""
+    while True:
+        manifest = _read_manifest(folder)
+        try:
+            _check_files(folder, manifest, verify)
+        except (BundleError, FileNotFoundError):
+            if _read_manifest(folder) == manifest:
+                raise
+        else:
+            return manifest
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

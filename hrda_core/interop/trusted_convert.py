@@ -17,6 +17,7 @@ from typing import Any
 
 from hrda_core.errors import CheckpointError
 from hrda_core.interop.safe_load import is_dangerous
+from hrda_core.whole_files import whole_file
 
 __all__ = ["Conversion", "convert_trusted"]
 
@@ -59,11 +60,7 @@ def convert_trusted(source: str | Path, out: str | Path) -> Conversion:
         raise CheckpointError(f"'{target}' exists; remove it or choose another name")
     if not file.is_file():
         raise CheckpointError(f"checkpoint '{file}' is not a file; give the path of a .pth or .pt file")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
-    part.touch()
-    usual_mode = part.stat().st_mode  # safetensors makes files for the owner only
-    try:
+    with whole_file(target, error=CheckpointError) as part:
         answer = _run_child(file, part)
         stand_ins = tuple(answer.get("stand_ins", ()))
         code = [name for name in stand_ins if is_dangerous(name)]
@@ -74,10 +71,6 @@ def convert_trusted(source: str | Path, out: str | Path) -> Conversion:
             )
         if "error" in answer:
             raise CheckpointError(str(answer["error"]))
-        part.chmod(usual_mode)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
     return Conversion(int(answer["tensors"]), stand_ins)
 
 

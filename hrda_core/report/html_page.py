@@ -7,11 +7,11 @@ Values are escaped by jinja2's `autoescape`; only pictures, which are base64, go
 from __future__ import annotations
 
 import base64
-import os
 from pathlib import Path
 from typing import Any
 
-from hrda_core.errors import DataError, require
+from hrda_core.errors import require
+from hrda_core.whole_files import write_whole
 
 __all__ = ["COMPARISON_PAGE", "RUN_PAGE", "jpeg", "png", "render", "write_page"]
 
@@ -139,15 +139,7 @@ def write_page(path: Path, text: str) -> Path:
     Raises:
         DataError: the folder cannot be written.
     """
-    # Several processes may write the same report.
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise DataError(
-            f"report '{path}' cannot be written ({error.strerror}); free space or make it writable"
-        ) from error
+    write_whole(path, text)
     return path
 
 

@@ -7,9 +7,7 @@ What is not a tensor (recipe, iteration) is JSON in the file's metadata.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hrda_core.errors import DataError
+from hrda_core.whole_files import whole_file
 
 __all__ = [
     "CHECKPOINT_NAME",
@@ -29,7 +28,7 @@ __all__ = [
     "optimizer_tensors",
     "restore_optimizer",
     "save_checkpoint",
-    "write_whole",
+    "save_tensors",
 ]
 
 CHECKPOINT_NAME = "checkpoint.safetensors"
@@ -66,27 +65,20 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """
     metadata = {"format": _FORMAT, "values": json.dumps(checkpoint.values)}
     tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()}
-    write_whole(path, lambda part: save_file(tensors, part, metadata))
+    save_tensors(path, tensors, metadata)
 
 
-def write_whole(path: Path, write: Any) -> None:
-    """Let `write(part)` fill a file beside `path`, then put it in its place.
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file that is whole and lasts, or the old one.
 
     Raises:
         DataError: as `save_checkpoint`.
     """
-    part = path.with_name(path.name + ".part")
-    try:
-        write(part)
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.chmod(0o644)  # safetensors writes for the owner alone
-        part.replace(path)
-    except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        kept = "the previous one is kept" if path.exists() else "nothing was written"
-        raise DataError(f"'{path}' cannot be written ({error}); {kept}: free space or choose another folder") from error
+    with whole_file(path, durable=True) as part:
+        try:
+            save_file(tensors, part, metadata)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hrda_core.machine import commit, machine, versions
+from hrda_core.whole_files import write_json, write_whole
 
 __all__ = ["EVALUATIONS_NAME", "LOG_NAME", "Journal", "Progress", "environment", "read_evaluations", "trim_lines"]
 
@@ -105,10 +106,9 @@ class Journal:
 
     def panel(self, iteration: int, picture: npt.NDArray[np.uint8]) -> None:
         """Keep a picture, uint8 (H, W, 3) RGB."""
-        folder = self._run / PANELS_NAME
-        folder.mkdir(exist_ok=True)
-        path = folder / f"iteration_{iteration:06d}.jpg"
-        cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
+        bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+        drawn = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+        write_whole(self._run / PANELS_NAME / f"iteration_{iteration:06d}.jpg", drawn)
         if self._board is not None:
             self._board.add_image("panel", picture, iteration, dataformats="HWC")
 
@@ -119,9 +119,7 @@ def trim_lines(path: Path, iteration: int) -> None:
         return
     lines = path.read_text(encoding="utf-8").splitlines()
     kept = [line for line in lines if (place := _iteration(line)) is not None and place <= iteration]
-    part = path.with_name(path.name + ".part")
-    part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-    part.replace(path)
+    write_whole(path, "".join(f"{line}\n" for line in kept))
 
 
 def read_evaluations(run: Path) -> list[dict[str, Any]]:
@@ -155,7 +153,7 @@ def environment(device: str, threads: int, extra: Mapping[str, Any]) -> dict[str
 
 def write_environment(run: Path, values: Mapping[str, Any]) -> None:
     """Write `environment.json`."""
-    (run / ENVIRONMENT_NAME).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    write_json(run / ENVIRONMENT_NAME, values)
 
 
 def _tensorboard(run: Path, start: int) -> Any:

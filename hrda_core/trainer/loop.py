@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import save_file
 from torch import Tensor
 
 from hrda_core.errors import RecipeError, TrainingError
-from hrda_core.trainer.checkpoint import CHECKPOINT_NAME, load_checkpoint, save_checkpoint, write_whole
+from hrda_core.trainer.checkpoint import CHECKPOINT_NAME, load_checkpoint, save_checkpoint, save_tensors
 from hrda_core.trainer.journal import Journal, Progress, environment, read_evaluations, write_environment
 from hrda_core.trainer.loader import Loaded, load_batches
 from hrda_core.trainer.loading import RECIPE_NAME
@@ -29,6 +28,7 @@ from hrda_core.trainer.state import State, save_weights, start_state
 from hrda_core.trainer.validation import validate
 from hrda_core.uda.adversarial import DiscriminatorConfig
 from hrda_core.uda.step import Batch, StepRandom, StepResult
+from hrda_core.whole_files import write_whole
 
 __all__ = ["RECIPE_NAME", "Watch", "fit"]
 
@@ -116,7 +116,7 @@ def fit(recipe: Recipe, run: Path, *, resume: bool | str = False, watch: Watch |
 def _describe(part: _Run) -> None:
     """Write the resolved recipe and the environment."""
     text = yaml.safe_dump(part.recipe.to_dict(), sort_keys=False)
-    (part.folder / RECIPE_NAME).write_text(text, encoding="utf-8")
+    write_whole(part.folder / RECIPE_NAME, text)
     extra = {
         "precision": part.recipe.runtime.precision,
         "processes": part.runtime.processes,
@@ -225,7 +225,7 @@ def _stop_on_bad_loss(part: _Run, batch: Batch, values: Mapping[str, float]) -> 
     """
     if part.main:
         tensors = {name: value.contiguous() for name, value in vars(batch).items() if value is not None}
-        write_whole(part.folder / BAD_BATCH_NAME, lambda path: save_file(tensors, path))
+        save_tensors(part.folder / BAD_BATCH_NAME, tensors)
         save_checkpoint(part.folder / CHECKPOINT_NAME, part.state.checkpoint(part.recipe))
     bad = ", ".join(f"{name} {value}" for name, value in values.items() if not math.isfinite(value))
     raise TrainingError(

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hrda_core.errors import DataError, RecipeError
@@ -23,7 +23,7 @@ from hrda_core.trainer.checkpoint import (
     Checkpoint,
     optimizer_tensors,
     restore_optimizer,
-    write_whole,
+    save_tensors,
 )
 from hrda_core.trainer.guide import inherit, load_guide
 from hrda_core.trainer.optim import build_optimizer
@@ -168,7 +168,7 @@ def shipped_weights(state: State, recipe: Recipe) -> dict[str, Tensor]:
 def save_weights(state: State, recipe: Recipe, run: Path) -> Path:
     """Write `shipped_weights` to the run folder; returns the path."""
     path = run / WEIGHTS_NAME
-    write_whole(path, lambda part: save_file(shipped_weights(state, recipe), part))
+    save_tensors(path, shipped_weights(state, recipe))
     return path
 
 

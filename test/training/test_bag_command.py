@@ -64,7 +64,7 @@ def test_help_is_given(arguments: list[str], capsys: pytest.CaptureFixture[str])
         (["bag", "info"], "paths"),
         (["bag", "info", "BAG", "--topic", "/rear"], "no image topic '/rear'"),
         (["bag", "info", "BAG", "--analyse_hz", "0"], "above 0"),
-        (["bag", "info", "BAG", "--out", "nowhere/page.html"], "cannot be written"),
+        (["bag", "info", "BAG", "--out", "/dev/null/page.html"], "cannot be written"),
     ],
 )
 def test_mistakes_are_one_sentence(

@@ -280,7 +280,7 @@ def test_neither_a_foreign_folder_nor_the_larger_model_is_overwritten(
     large: Path, street: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "photo.jpg").touch()
-    with pytest.raises(BundleError, match="is not a bundle"):
+    with pytest.raises(BundleError, match="no earlier result"):
         distill.main(_options(large, street, tmp_path))
     with pytest.raises(RecipeError, match="is the larger model"):
         distill.main(_options(large, street, large))

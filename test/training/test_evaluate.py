@@ -196,7 +196,7 @@ def test_a_resized_prediction_has_the_size_of_the_labels(tmp_path: Path) -> None
         (["--run", "lone", "--network", "teacher"], "no teacher; networks in it: student"),
         (["--run", "other"], "do not fit"),
         (["--bundle", "bundle", "--network", "teacher"], "--run"),
-        (["--bundle", "bundle", "--json", "absent/scores.json"], "absent/scores.json"),
+        (["--bundle", "bundle", "--json", "run/recipe.yaml/scores.json"], "scores.json' cannot be written"),
     ],
 )  # fmt: skip
 def test_a_mistake_gives_exit_code_2_and_a_sentence(

@@ -123,7 +123,7 @@ class _Trap:
         (["a.pth", "--out", "b", "--which", "ema"], "which"),
         (["a.pth", "--out", "b", "--preset", "hrda_mitb9"], "hrda_mitb"),
         (["a.pth", "--out", "b", "--preset", "hrda_mitb1"], "HRDA on MiT-B0 with 19 classes"),
-        (["a.pth", "--out", "mine"], "is not a bundle"),
+        (["a.pth", "--out", "mine"], "no earlier result"),
         (["a.pth", "--weights-only", "c.pth"], "does not end in .safetensors"),
         (["absent.pth", "--out", "b"], "absent.pth"),
         (["text.pth", "--out", "b"], "text file"),

@@ -85,7 +85,6 @@ def test_two_folders_a_list_and_own_classes(data: Path, tmp_path: Path) -> None:
         (["--labels_folder", "x"], "give the data: --source SPEC, or --images_folder"),
         (["--heldout", "0.1"], "did you mean --held_out"),
         (["--split", "vall"], "no folder 'vall'"),
-        (["--json", "nowhere/result.json"], "is in no folder that exists"),
     ],
 )
 def test_mistakes_are_a_sentence(data: Path, tmp_path: Path, options: list[str], sentence: str) -> None:

@@ -16,8 +16,9 @@ from hrda_core.inference.bundle import MANIFEST_NAME, Bundle, write_manifest
 from hrda_core.inference.model_card import CARD_NAME, model_card
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.segmenter import Segmenter
+from hrda_core.whole_files import replaced_folder
 
-__all__ = ["adopt_bundle", "check_out", "export_candidate", "provenance", "silent"]
+__all__ = ["adopt_bundle", "export_candidate", "provenance", "silent"]
 
 
 def export_candidate(
@@ -56,16 +57,6 @@ def export_candidate(
     return Bundle.open(folder)
 
 
-def check_out(out: Path) -> None:
-    """Refuse a place where something else lies.
-
-    Raises:
-        BundleError: `out` is a file, or a folder with something that is not a bundle.
-    """
-    if out.is_file() or (out.exists() and any(out.iterdir()) and not (out / MANIFEST_NAME).exists()):
-        raise BundleError(f"'{out}' exists and is not a bundle; choose another folder with --out")
-
-
 def adopt_bundle(chosen: Bundle, out: Path, adaptation: Mapping[str, Any], report: Path | None) -> Bundle:
     """Copy the chosen bundle to `out` with the report and what was decided; an old bundle there is replaced whole.
 
@@ -76,11 +67,7 @@ def adopt_bundle(chosen: Bundle, out: Path, adaptation: Mapping[str, Any], repor
     Raises:
         BundleError: `out` holds something that is not a bundle, or cannot be written.
     """
-    check_out(out)
-    part, old = out.with_name(out.name + ".part"), out.with_name(out.name + ".old")
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+    with replaced_folder(out, MANIFEST_NAME, error=BundleError) as part:
         for name in chosen.manifest["files"]:
             target = part / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -91,15 +78,6 @@ def adopt_bundle(chosen: Bundle, out: Path, adaptation: Mapping[str, Any], repor
         manifest["provenance"] = {**manifest.get("provenance", {}), "adaptation": dict(adaptation)}
         (part / CARD_NAME).write_text(model_card(manifest), encoding="utf-8")
         write_manifest(part, manifest)
-        shutil.rmtree(old, ignore_errors=True)
-        if out.exists():
-            out.replace(old)
-        part.replace(out)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise BundleError(
-            f"bundle '{out}' cannot be written ({error.strerror}); free space, or choose --out"
-        ) from error
     return Bundle.open(out)
 
 

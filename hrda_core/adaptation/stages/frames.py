@@ -18,7 +18,7 @@ from hrda_core.data.recordings.recordings import Recordings
 from hrda_core.data.scan.scan import scan
 from hrda_core.errors import DataError
 from hrda_core.report.selection_page import draw_selection
-from hrda_core.whole_files import read_json
+from hrda_core.whole_files import read_json, write_whole
 
 __all__ = ["Frames", "choose_frames"]
 
@@ -78,7 +78,7 @@ def choose_frames(
         selection = select_frames(found, config)
         say(selection.table())
         extract_frames(recordings, selection, folder, lambda done, total: count("frames written", done, total))
-        (folder / PICTURE_NAME).write_bytes(draw_selection(selection, folder))
+        write_whole(folder / PICTURE_NAME, draw_selection(selection, folder))
     return _opened(folder)
 
 

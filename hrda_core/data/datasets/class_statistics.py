@@ -1,15 +1,14 @@
 """What a labelled data set holds, file by file: pixels of each class (paper section 3.3, N_c of Rare Class Sampling),
 and what the label audit needs to know. One pass over the label files, at native size; the result is kept.
 
-The result is kept in a cache folder, never beside the data: $HRDA_CACHE, else $XDG_CACHE_HOME/hrda, else ~/.cache/hrda.
-It belongs to names, sizes and times of all files and to the id table: changed data is counted again.
+The result is kept in the cache folder (`hrda_core.whole_files.cache_folder`), never beside the data. It belongs to
+names, sizes and times of all files and to the id table: changed data is counted again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
@@ -21,10 +20,11 @@ import numpy.typing as npt
 
 from hrda_core.data.datasets.labelled import ImageLabelPairs
 from hrda_core.data.image_files import UInt8Array, image_size
-from hrda_core.errors import HrdaError
+from hrda_core.errors import DataError, HrdaError
 from hrda_core.labels import IGNORE_LABEL
+from hrda_core.whole_files import cache_folder, whole_file
 
-__all__ = ["ClassStatistics", "cache_folder", "class_statistics"]
+__all__ = ["ClassStatistics", "class_statistics"]
 
 _FORMAT = 1
 _WORKERS = 2  # threads: decoding, which takes most of the time, runs outside the interpreter's lock
@@ -107,14 +107,6 @@ def class_statistics(
     return replace(statistics, warning=_write_cache(path, statistics))
 
 
-def cache_folder() -> Path:
-    """$HRDA_CACHE, else $XDG_CACHE_HOME/hrda, else ~/.cache/hrda. It need not exist."""
-    if own := os.environ.get("HRDA_CACHE"):
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path("~/.cache").expanduser()) / "hrda"
-
-
 def _look_at(image: Path, label: Path, reader: Callable[[Path], UInt8Array]) -> _FileFacts:
     problems, histogram, label_shape, image_shape = [], np.zeros(256, np.int64), (-1, -1), (-1, -1)
     try:
@@ -182,18 +174,9 @@ def _read_cache(path: Path, files: int, num_classes: int) -> ClassStatistics | N
 
 def _write_cache(path: Path, statistics: ClassStatistics) -> str:
     """Write the file whole or not at all; returns a sentence if that does not work, else an empty text."""
-    part = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            part = Path(file.name)
+        with whole_file(path, advice="set HRDA_CACHE to a folder that can be written") as part, part.open("wb") as file:
             np.savez_compressed(file, **{name: getattr(statistics, name) for name in _ARRAYS})
-        part.replace(path)
-    except OSError as error:
-        if part is not None:
-            part.unlink(missing_ok=True)
-        return (
-            f"the class statistics cannot be kept in '{path.parent}' ({error.strerror or error}) and will be counted "
-            f"again next time; set HRDA_CACHE to a folder that can be written"
-        )
+    except DataError as error:
+        return f"the class statistics are not kept and will be counted again next time: {error}"
     return ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import closing
@@ -17,6 +16,7 @@ from hrda_core.data.recordings.recordings import RecordedImage, Recordings
 from hrda_core.data.scan.camera_scan import AnalysedFrame, FrameKey
 from hrda_core.data.scan.frame_quality import shrink
 from hrda_core.errors import DataError, ImageError
+from hrda_core.whole_files import write_json, write_whole
 
 __all__ = ["CSV_NAME", "JSON_NAME", "Extraction", "extract_frames"]
 
@@ -67,14 +67,11 @@ def extract_frames(
     for file, frame in files.items():
         if not (folder / file).is_file():
             missing[frame.key].append((file, frame.stamp_ns))
-    try:
-        undecodable = _write(recordings, missing, folder, lambda left: _report(progress, len(files), left))
-        pairs = tuple(pair for pair in selection.neighbours if pair.file not in undecodable)
-        selection = replace(selection, neighbours=pairs)
-        _write_whole(folder / JSON_NAME, (json.dumps(selection.to_dict(), indent=1) + "\n").encode())
-        _write_whole(folder / CSV_NAME, selection.to_csv().encode())
-    except OSError as error:
-        raise DataError(f"frames cannot be written to '{folder}' ({error.strerror}); make room there") from error
+    undecodable = _write(recordings, missing, folder, lambda left: _report(progress, len(files), left))
+    pairs = tuple(pair for pair in selection.neighbours if pair.file not in undecodable)
+    selection = replace(selection, neighbours=pairs)
+    write_json(folder / JSON_NAME, selection.to_dict())
+    write_whole(folder / CSV_NAME, selection.to_csv())
     return _extraction(selection, folder)
 
 
@@ -124,14 +121,7 @@ def _changed(folder: Path) -> DataError:
 def _write_picture(path: Path, rgb: UInt8Array) -> None:
     if path.suffix == ".jpg":
         rgb = shrink(rgb)
-    _write_whole(path, cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1].tobytes())
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)
+    write_whole(path, cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1].tobytes())
 
 
 def _report(progress: Callable[[int, int], None] | None, total: int, left: int) -> None:

@@ -8,7 +8,6 @@ README.md       for people
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hrda_core.errors import DataError, require
+from hrda_core.whole_files import file_sha256
 
 __all__ = [
     "FIRST_LINE",
@@ -34,7 +34,6 @@ __all__ = [
     "check_files",
     "is_pack",
     "read_manifest",
-    "sha256",
 ]
 
 FORMAT_VERSION = 1
@@ -218,17 +217,8 @@ def check_files(folder: Path, image: PackImage, verify: bool) -> None:
         found = path.stat().st_size if path.is_file() else None
         if found is None:
             raise DataError(f"'{path}' is missing from its source pack; copy the pack again, whole")
-        if found != size or (verify and sha256(path) != digest):
+        if found != size or (verify and file_sha256(path) != digest):
             raise DataError(f"'{path}' is not the file that {MANIFEST} describes (it was changed); copy the pack again")
-
-
-def sha256(path: Path) -> str:
-    """Hash of a file, hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _pair(values: Any) -> tuple[int, int]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,33 +20,18 @@ from hrda_core.data.frames import ImageFrames, UnlabelledFrames
 from hrda_core.data.image_files import UInt8Array
 from hrda_core.data.packs.format import TRAIN, ClassTotals, PackImage, check_files, is_pack
 from hrda_core.data.packs.source_pack import SourcePack
-from hrda_core.data.packs.writer import PackWriter
+from hrda_core.data.packs.writer import PackWriter, pack_writer
 from hrda_core.errors import DataError, RecipeError
 from hrda_core.labels import CITYSCAPES19, IGNORE_LABEL, LabelSpace
+from hrda_core.whole_files import write_json
 
 __all__ = ["Predict", "write_pseudo_pack"]
 
 Predict = Callable[[UInt8Array], tuple[UInt8Array, UInt8Array]]
 """RGB uint8 (H, W, 3) -> class ids and confidence (probability times 255), uint8 (H, W) each."""
 
-_JOURNAL = "journal.jsonl"  # first line: settings; then a line for each finished frame
-
-
-@dataclass
-class _Tally:
-    """What became of the frames so far."""
-
-    images: list[PackImage] = field(default_factory=list)
-    predicted: list[list[int]] = field(default_factory=list)
-
-    @property
-    def done(self) -> int:
-        return len(self.predicted)
-
-    def add(self, predicted: list[int], image: PackImage | None) -> None:
-        self.predicted.append(predicted)
-        if image is not None:
-            self.images.append(image)
+_NOTES = "notes"
+"""Folder of the unfinished pack: a file for each finished frame, written when its image and labels are whole."""
 
 
 def write_pseudo_pack(
@@ -101,42 +86,48 @@ def write_pseudo_pack(
     }
     if (whole := _made_before(out, settings)) is not None:
         return whole
-    writer = PackWriter(out, space, long_side=long_side, keep=True)
-    journal = writer.part / _JOURNAL
-    tally = _read_journal(journal, settings, len(space))
-    if tally is None:
-        writer = PackWriter(out, space, long_side=long_side)
-        tally = _Tally()
-        _append(journal, settings)
     threshold = math.ceil(255 * min_confidence - 1e-9)
-    for index in range(tally.done, len(frames)):
-        rgb = frames.load(index)
-        labels, confidence = predict(rgb)
-        predicted = np.bincount(labels.reshape(-1), minlength=256)[: len(space)].tolist()
-        sure = confidence >= threshold
-        image = None
-        if sure.any() and sure.mean() >= min_sure:
-            image = writer.add(f"frame_{index:06d}", TRAIN, rgb, np.where(sure, labels, np.uint8(IGNORE_LABEL)))
-        tally.add(predicted, image)
-        _append(journal, {"predicted": predicted, "image": None if image is None else image.to_dict()})
-        if progress is not None:
-            progress(index + 1, len(frames))
-    _finish(writer, tally, settings, command, space)
+    images, predicted = [], []
+    with pack_writer(out, space, long_side=long_side, settings=settings) as writer:
+        for index in range(len(frames)):
+            note = writer.folder / _NOTES / f"frame_{index:06d}.json"
+            if (finished := _finished(note, writer.folder, len(space))) is None:
+                rgb = frames.load(index)
+                labels, confidence = predict(rgb)
+                sure, image = confidence >= threshold, None
+                if sure.any() and sure.mean() >= min_sure:
+                    image = writer.add(note.stem, TRAIN, rgb, np.where(sure, labels, np.uint8(IGNORE_LABEL)))
+                finished = np.bincount(labels.reshape(-1), minlength=256)[: len(space)].tolist(), image
+                write_json(note, {"predicted": finished[0], "image": None if image is None else image.to_dict()})
+                if progress is not None:
+                    progress(index + 1, len(frames))
+            predicted.append(finished[0])
+            images += [] if finished[1] is None else [finished[1]]
+        _finish(writer, images, predicted, settings, command, space)
     return SourcePack.open(out)
 
 
-def _finish(writer: PackWriter, tally: _Tally, settings: Mapping[str, Any], command: str, space: LabelSpace) -> None:
-    least, count = settings["min_confidence"], len(tally.images)
-    if not tally.images:
-        writer.discard()
+def _finish(
+    writer: PackWriter,
+    images: Sequence[PackImage],
+    predicted: Sequence[Sequence[int]],
+    settings: Mapping[str, Any],
+    command: str,
+    space: LabelSpace,
+) -> None:
+    least, frames = settings["min_confidence"], len(predicted)
+    if not images:
+        shutil.rmtree(writer.folder)
         raise DataError(
-            f"of {tally.done} frames none has {settings['min_sure']:.0%} of pixels of which the model is at least "
+            f"of {frames} frames none has {settings['min_sure']:.0%} of pixels of which the model is at least "
             f"{least:.0%} sure; lower min_confidence, or adapt with a source pack"
         )
-    predicted = np.array(tally.predicted, np.int64).reshape(-1, len(space))
-    kept = np.array([image.pixels for image in tally.images], np.int64).sum(axis=0)
-    lost = [space.classes[number] for number in np.flatnonzero((predicted.sum(axis=0) > 0) & (kept == 0))]
-    notes = [f"{tally.done - count} of {tally.done} frames left out: too few sure pixels"] if count < tally.done else []
+    shutil.rmtree(writer.folder / _NOTES)
+    counts = np.array(predicted, np.int64).reshape(-1, len(space))
+    kept = np.array([image.pixels for image in images], np.int64).sum(axis=0)
+    lost = [space.classes[number] for number in np.flatnonzero((counts.sum(axis=0) > 0) & (kept == 0))]
+    left_out = frames - len(images)
+    notes = [f"{left_out} of {frames} frames left out: too few sure pixels"] if left_out else []
     if lost:
         notes.append(f"predicted, but never surely enough to be kept: {', '.join(lost)}")
     facts = {
@@ -145,14 +136,26 @@ def _finish(writer: PackWriter, tally: _Tally, settings: Mapping[str, Any], comm
         "licence": settings["licence"],
         "origin": {
             "labels": f"predictions of {settings['model'] or 'a model'} with a confidence of at least {least:.0%}",
-            "frames": tally.done,
+            "frames": frames,
         },
-        "whole": ClassTotals.of(predicted, np.zeros(len(predicted), np.int64)).to_dict(),
+        "whole": ClassTotals.of(counts, np.zeros(frames, np.int64)).to_dict(),
         "notes": notes,
         "command": command,
         "settings": dict(settings),
     }
-    writer.finish(tally.images, facts)
+    writer.finish(images, facts)
+
+
+def _finished(note: Path, folder: Path, num_classes: int) -> tuple[list[int], PackImage | None] | None:
+    """Predicted pixels of each class, and the image, of a frame that an interrupted call has finished."""
+    try:
+        entry = json.loads(note.read_text(encoding="utf-8"))
+        image = None if entry["image"] is None else PackImage.from_dict(entry["image"], num_classes)
+        if image is not None:
+            check_files(folder, image, False)
+        return [int(count) for count in entry["predicted"]], image
+    except (OSError, KeyError, TypeError, ValueError, DataError):
+        return None
 
 
 def _made_before(out: Path, settings: Mapping[str, Any]) -> SourcePack | None:
@@ -167,35 +170,3 @@ def _identity(frames: UnlabelledFrames) -> str:
     """Tells sets of frames apart by what they are called; the pictures are not opened."""
     files = "\n".join(frames.files) if isinstance(frames, ImageFrames) else ""
     return f"{frames.describe()}, {hashlib.sha256(f'{len(frames)} {files}'.encode()).hexdigest()[:12]}"
-
-
-def _append(journal: Path, values: Mapping[str, Any]) -> None:
-    try:
-        with journal.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
-    except OSError as error:
-        raise DataError(f"'{journal}' cannot be written ({error.strerror}); free space and call again") from error
-
-
-def _read_journal(journal: Path, settings: Mapping[str, Any], num_classes: int) -> _Tally | None:
-    """Frames that an interrupted call finished; None where there is nothing to continue."""
-    try:
-        lines = journal.read_bytes().split(b"\n")[:-1]  # what follows the last line end was cut off
-        if not lines or json.loads(lines[0]) != settings:
-            return None
-        tally = _Tally()
-        for line in lines[1:]:
-            entry = json.loads(line)
-            image = None if entry["image"] is None else PackImage.from_dict(entry["image"], num_classes)
-            if image is not None:
-                check_files(journal.parent, image, False)
-            tally.add([int(count) for count in entry["predicted"]], image)
-    except (OSError, KeyError, TypeError, ValueError, DataError):
-        return None
-    _cut_torn_line(journal)
-    return tally
-
-
-def _cut_torn_line(journal: Path) -> None:
-    content = journal.read_bytes()
-    journal.write_bytes(content[: content.rfind(b"\n") + 1])

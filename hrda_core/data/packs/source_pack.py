@@ -30,7 +30,7 @@ from hrda_core.data.packs.format import (
     read_manifest,
 )
 from hrda_core.data.packs.selection import Choice
-from hrda_core.data.packs.writer import PackWriter
+from hrda_core.data.packs.writer import pack_writer
 from hrda_core.errors import DataError, LabelSpaceError
 from hrda_core.labels import LabelSpace
 
@@ -178,8 +178,7 @@ def write_source_pack(
         DataError: an image or label file that cannot be used, or `out` cannot be written; an older pack stays.
     """
     parts = dict.fromkeys(choice.train, TRAIN) | dict.fromkeys(choice.held_out, HELD_OUT)
-    writer = PackWriter(out, source.space, long_side=long_side)
-    try:
+    with pack_writer(out, source.space, long_side=long_side) as writer:
         images = []
         for done, row in enumerate(sorted(parts), 1):
             name = f"{row:06d}_{_plain(source.pairs.images[row].stem)}"
@@ -196,9 +195,6 @@ def write_source_pack(
             "command": command,
         }
         writer.finish(images, facts)
-    except BaseException:
-        writer.discard()
-        raise
     return SourcePack.open(out)
 
 

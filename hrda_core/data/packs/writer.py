@@ -1,10 +1,10 @@
-"""Writes source packs: into `PACK.part` first, and in place of an older pack only when the new one is whole."""
+"""Writes source packs."""
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,13 @@ from hrda_core.data.packs.format import (
     TRAIN,
     PackImage,
     is_pack,
-    sha256,
 )
 from hrda_core.errors import DataError, require
 from hrda_core.labels import IGNORE_LABEL, LabelSpace
 from hrda_core.resizing import resize_image, shrunk
+from hrda_core.whole_files import file_sha256, replaced_folder, write_whole
 
-__all__ = ["PackWriter", "check_replaceable"]
+__all__ = ["PackWriter", "check_replaceable", "pack_writer"]
 
 _QUALITY = 95
 _OURS = {MANIFEST, README, IMAGES, LABELS, f"{TRAIN}.txt", f"{HELD_OUT}.txt"}
@@ -51,33 +51,36 @@ def check_replaceable(out: Path) -> None:
         raise DataError(f"the pack '{out}' would be replaced, but it also holds '{foreign[0]}'; move that away first")
 
 
-class PackWriter:
-    """A pack in the making.
+@contextmanager
+def pack_writer(
+    out: Path, space: LabelSpace, *, long_side: int, settings: Mapping[str, Any] | None = None
+) -> Iterator[PackWriter]:
+    """Give the writer of a pack that takes the place of `out` when the block ends well.
 
     Args:
         out: where the pack goes.
         space: classes of the labels.
         long_side: larger images are shrunk to this, pixels; 0 = never.
-        keep: go on with what an unfinished earlier run left in `part`; otherwise that is removed.
-
-    Attributes:
-        part: folder of the unfinished pack.
+        settings: what the pack is made of: an interrupted block with the same settings is gone on with; None = never.
 
     Raises:
-        DataError: `out` must not be replaced (see `check_replaceable`), or cannot be written.
+        DataError: `out` must not be replaced (see `check_replaceable`), or cannot be written; an older pack stays.
+    """
+    check_replaceable(out)
+    resume = settings is not None
+    with replaced_folder(out, MANIFEST, about=settings, resume=resume, keep=resume) as folder:
+        yield PackWriter(folder, space, long_side)
+
+
+class PackWriter:
+    """A pack in the making; see `pack_writer`.
+
+    Attributes:
+        folder: of the unfinished pack.
     """
 
-    def __init__(self, out: Path, space: LabelSpace, *, long_side: int, keep: bool = False) -> None:
-        check_replaceable(out)
-        self.part = out.with_name(out.name + ".part")
-        self._out, self._space, self._long_side = out, space, long_side
-        try:
-            if self.part.exists() and not keep:
-                shutil.rmtree(self.part)
-            for folder in (IMAGES, LABELS):
-                (self.part / folder).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise self._cannot_write(error) from error
+    def __init__(self, folder: Path, space: LabelSpace, long_side: int) -> None:
+        self.folder, self._space, self._long_side = folder, space, long_side
 
     def add(self, name: str, part: str, rgb: UInt8Array, labels: UInt8Array) -> PackImage:
         """Write an image and its labels.
@@ -99,11 +102,11 @@ class PackWriter:
                 f"the labels of '{name}' hold ids {outside[:5]}; expected classes of '{self._space.name}' "
                 f"(0..{len(self._space) - 1}) or {IGNORE_LABEL}"
             )
-        image_path = self.part / IMAGES / f"{name}.jpg"
-        label_path = self.part / LABELS / f"{name}.png"
+        image_path = self.folder / IMAGES / f"{name}.jpg"
+        label_path = self.folder / LABELS / f"{name}.png"
         bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-        self._write(image_path, cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes())
-        self._write(label_path, cv2.imencode(".png", labels)[1].tobytes())
+        write_whole(image_path, cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes())
+        write_whole(label_path, cv2.imencode(".png", labels)[1].tobytes())
         return PackImage(
             name=name,
             part=part,
@@ -113,19 +116,19 @@ class PackWriter:
             ignored=int(histogram[IGNORE_LABEL]),
             image_bytes=image_path.stat().st_size,
             label_bytes=label_path.stat().st_size,
-            image_sha256=sha256(image_path),
-            label_sha256=sha256(label_path),
+            image_sha256=file_sha256(image_path),
+            label_sha256=file_sha256(label_path),
         )
 
     def finish(self, images: Sequence[PackImage], facts: Mapping[str, Any]) -> None:
-        """Write lists, README and `pack.yaml`, and put the pack in place.
+        """Write lists, README and `pack.yaml`.
 
         Args:
             images: of the pack, in its order.
             facts: entries of `pack.yaml`: kind, name, licence, origin, whole, notes, command.
 
         Raises:
-            DataError: a file cannot be written; an older pack is then as it was.
+            DataError: a file cannot be written.
         """
         scales = [image.size[1] / image.native_size[1] for image in images]
         areas = [image.size[0] * image.size[1] for image in images]
@@ -140,37 +143,14 @@ class PackWriter:
         }
         for part in (TRAIN, HELD_OUT):
             names = [f"{image.name}.jpg" for image in images if image.part == part]
-            self._write(self.part / f"{part}.txt", ("\n".join(names or ["# no image"]) + "\n").encode())
-        self._write(self.part / README, _readme(manifest).encode())
+            write_whole(self.folder / f"{part}.txt", "\n".join(names or ["# no image"]) + "\n")
+        write_whole(self.folder / README, _readme(manifest))
         yaml = require("yaml", "train")
         dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
         text = yaml.dump(
             manifest, Dumper=dumper, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True
         )
-        self._write(self.part / MANIFEST, f"{FIRST_LINE}\n{text}".encode())
-        try:
-            for entry in self.part.iterdir():  # notes of whoever fills the pack
-                if entry.name not in _OURS:
-                    entry.unlink()
-            _put_in_place(self.part, self._out)
-        except OSError as error:
-            raise self._cannot_write(error) from error
-
-    def discard(self) -> None:
-        """Remove the unfinished pack."""
-        shutil.rmtree(self.part, ignore_errors=True)
-
-    def _write(self, path: Path, content: bytes) -> None:
-        try:
-            path.write_bytes(content)
-        except OSError as error:
-            raise self._cannot_write(error) from error
-
-    def _cannot_write(self, error: OSError) -> DataError:
-        return DataError(
-            f"the pack '{self._out}' cannot be written ({error.strerror or error}); free space or give another folder. "
-            f"What was there before is unchanged"
-        )
+        write_whole(self.folder / MANIFEST, f"{FIRST_LINE}\n{text}")
 
 
 def _shrink(rgb: UInt8Array, labels: UInt8Array, long_side: int) -> tuple[UInt8Array, UInt8Array]:
@@ -180,21 +160,6 @@ def _shrink(rgb: UInt8Array, labels: UInt8Array, long_side: int) -> tuple[UInt8A
     # The exact variant samples at pixel centres, as the area average does; the plain one shifts by half a pixel.
     labels = np.asarray(cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
     return resize_image(rgb, height, width, "area"), labels
-
-
-def _put_in_place(part: Path, out: Path) -> None:
-    if not out.exists():
-        part.replace(out)
-        return
-    old = out.with_name(out.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    out.replace(old)
-    try:
-        part.replace(out)
-    except OSError:
-        old.replace(out)
-        raise
-    shutil.rmtree(old)
 
 
 def _readme(manifest: Mapping[str, Any]) -> str:

@@ -26,6 +26,7 @@ from hrda_core.whole_files import PART_SUFFIX, locked, sync_folder, write_whole
 __all__ = ["EngineCache", "StoredEngine"]
 
 _FORMAT = 1
+_SPACE = "make space there, or set HRDA_CACHE to a folder on another disk"
 _AGAIN = "build the engine again with 'hrda export BUNDLE --engine'"
 
 
@@ -105,7 +106,7 @@ class EngineCache:
             Exception: what `build` and `prove` raise.
         """
         self._create_folder()
-        with locked(self.folder, say):
+        with locked(self.folder, f"building an engine in '{self.folder}'", say, error=BackendError):
             self._remove_leftovers()
             try:
                 stored = self.find(facts)
@@ -126,7 +127,7 @@ class EngineCache:
             BackendError: the folder cannot be written.
         """
         self._create_folder()
-        with locked(self.folder, lambda line: None):
+        with locked(self.folder, f"removing an engine of '{self.folder}'", lambda line: None, error=BackendError):
             (self.folder / f"{engine_key(facts)}.json").unlink(missing_ok=True)
             self._remove_leftovers()
 
@@ -186,19 +187,16 @@ class EngineCache:
         text = json.dumps({**manifest, "sha256": _hash_of(manifest)}, indent=1)
         paths = [self.folder / f"{key}{suffix}" for suffix in (".json", ".plan", ".golden")]
         try:
-            paths[0].unlink(missing_ok=True)
+            for path in paths:  # the manifest first
+                path.unlink(missing_ok=True)
             sync_folder(self.folder)
-            write_whole(paths[1], plan)
-            write_whole(paths[2], golden)
-            write_whole(paths[0], text.encode())
+            for path, data in zip((*paths[1:], paths[0]), (plan, golden, text.encode()), strict=True):
+                write_whole(path, data, durable=True, mode=0o644, error=BackendError, advice=_SPACE)
         except BaseException as error:
             for path in paths:
                 path.unlink(missing_ok=True)
             if isinstance(error, OSError):
-                raise BackendError(
-                    f"cannot write the engine of {len(plan)} bytes to '{self.folder}' ({error.strerror}); nothing was "
-                    f"kept; make space there, or set HRDA_CACHE to a folder on another disk"
-                ) from error
+                raise BackendError(f"cannot write to '{self.folder}' ({error.strerror}); {_SPACE}") from error
             raise
 
 

@@ -37,8 +37,9 @@ def timing_cache(machine: Mapping[str, str], say: Callable[[str], None]) -> Timi
     def write(timings: bytes) -> None:
         try:
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-            write_whole(folder / name, hashlib.sha256(timings).digest() + timings)
-        except OSError as error:
-            say(f"timings for later engine builds cannot be kept in '{folder}' ({error.strerror})")
+            content = hashlib.sha256(timings).digest() + timings
+            write_whole(folder / name, content, durable=True, mode=0o644, error=BackendError)
+        except (OSError, BackendError) as error:
+            say(f"timings for later engine builds are not kept: {error}")
 
     return TimingCache(read, write)

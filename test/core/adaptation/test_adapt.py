@@ -243,7 +243,7 @@ def test_the_given_model_is_never_overwritten(made: Path, tmp_path: Path) -> Non
 def test_something_else_in_the_place_of_the_result_is_left_alone(made: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("years")
-    with pytest.raises(BundleError, match="is not a bundle"):
+    with pytest.raises(BundleError, match="no earlier result"):
         adapt(_request(made, tmp_path))
     assert (tmp_path / "out" / "thesis.txt").read_text() == "years"
     assert not (tmp_path / "work").exists()

@@ -127,7 +127,7 @@ def test_a_default_plan_without_a_graph_is_refused_before_anything_is_written(tm
 
 def test_a_foreign_folder_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("five years of work")
-    with pytest.raises(BundleError, match="is not a bundle"):
+    with pytest.raises(BundleError, match="no earlier result"):
         export_bundle(_model(), SPEC, tmp_path, _image())
     assert (tmp_path / "thesis.txt").exists()
 

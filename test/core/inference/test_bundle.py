@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tiny_bundle import write_tiny_bundle
 
 from hrda_core.errors import BackendError, BundleError
 from hrda_core.inference import Predictor
-from hrda_core.inference.bundle import Bundle, write_manifest
+from hrda_core.inference.bundle import Bundle, change_bundle, write_manifest
 
 
 @pytest.fixture
@@ -150,3 +151,27 @@ def test_the_manifest_is_replaced_whole(tmp_path: Path) -> None:
     folder = write_tiny_bundle(tmp_path / "b")
     write_manifest(folder, {"name": "other"})
     assert sorted(path.name for path in folder.iterdir()) == ["context.onnx", "manifest.yaml", "model.onnx"]
+
+
+def test_a_bundle_opens_while_others_change_it_and_no_change_is_lost(bundle: Path) -> None:
+    def score(names: range) -> None:
+        for name in names:
+            change_bundle(
+                bundle,
+                lambda now, name=name: (
+                    {**now.manifest, "scores": {**now.manifest.get("scores", {}), name: 1}},
+                    {"MODEL_CARD.md": str(name).encode()},
+                ),
+            )
+
+    threads = [threading.Thread(target=score, args=(range(start, start + 15),)) for start in (0, 100)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        assert Bundle.open(bundle).name == "tiny"
+    opened = Bundle.open(bundle)
+    assert len(opened.manifest["scores"]) == 30
+    assert "MODEL_CARD.md" in opened.manifest["files"]
+    assert sorted(path.name for path in bundle.iterdir()) == [
+        "MODEL_CARD.md", "context.onnx", "manifest.yaml", "model.onnx",
+    ]  # fmt: skip

@@ -250,9 +250,10 @@ def test_a_run_folder_that_is_gone_or_empty_is_said(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match="cannot be written"):
-        write_adaptation_report(tmp_path / "absent" / "report.html", _report())
-    assert list(tmp_path.iterdir()) == []
+        write_adaptation_report(tmp_path / "file" / "report.html", _report())
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_difference_that_rounds_to_nothing_is_none(tmp_path: Path) -> None:

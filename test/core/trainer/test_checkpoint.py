@@ -65,8 +65,8 @@ def test_a_full_disk_keeps_the_old_checkpoint_and_leaves_no_part(
     path = tmp_path / "c.safetensors"
     save_checkpoint(path, Checkpoint({"a": torch.ones(1)}, {"iteration": 1}))
 
-    def full(*_: object) -> None:
-        (tmp_path / "c.safetensors.part").write_bytes(b"half")
+    def full(_: object, part: Path, *__: object) -> None:
+        part.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("hrda_core.trainer.checkpoint.save_file", full)

@@ -12,7 +12,7 @@ import pytest
 from street_images import write_street_images
 
 from hrda_core.data.datasets import class_statistics as module
-from hrda_core.data.datasets.class_statistics import cache_folder, class_statistics
+from hrda_core.data.datasets.class_statistics import class_statistics
 from hrda_core.data.datasets.labelled import ImageLabelPairs, count_classes, open_labelled, pair_folders
 from hrda_core.labels import CITYSCAPES_IDS, IdTable
 
@@ -119,16 +119,6 @@ def test_the_data_folder_is_never_written(
     class_statistics(pairs, 19)
     assert sorted((tmp_path / "data").rglob("*")) == before
     assert len(list((tmp_path / "own").rglob("*.npz"))) == 1
-
-
-def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HRDA_CACHE", "/a")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/b")
-    assert cache_folder() == Path("/a")
-    monkeypatch.delenv("HRDA_CACHE")
-    assert cache_folder() == Path("/b/hrda")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_folder() == Path.home() / ".cache" / "hrda"
 
 
 def test_files_that_cannot_be_read_are_facts_and_no_error(pairs: ImageLabelPairs, tmp_path: Path) -> None:

@@ -139,15 +139,17 @@ def test_a_full_disk_is_a_sentence_and_leaves_the_older_pack(
     source: LabelledSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _write(source, tmp_path / "pack")
-    write = Path.write_bytes
+    replace = Path.replace
 
-    def full(path: Path, content: bytes) -> int:
-        if path.name.startswith("000003"):
+    def full(path: Path, target: Path) -> Path:
+        if target.name.startswith("000003"):
             raise OSError(errno.ENOSPC, "No space left on device")
-        return write(path, content)
+        return replace(path, target)
 
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(DataError, match=r"cannot be written \(No space left on device\); free space"):
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(
+        DataError, match=r"cannot be written \(No space left on device\); nothing was written: free space"
+    ):
         _write(source, tmp_path / "pack")
     assert len(SourcePack.open(tmp_path / "pack", verify=True).images) == 4
     assert not (tmp_path / "pack.part").exists()

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from tiny_bundle import write_tiny_bundle
 
-from hrda_core.data.datasets.class_statistics import cache_folder as cache_folder_of_data
 from hrda_core.errors import BackendError, GpuError, ImageError
 from hrda_core.inference.backends import tensorrt_engines
 from hrda_core.inference.backends.tensorrt_engines import (
@@ -28,7 +27,6 @@ from hrda_core.inference.tensorrt.engine_cache import EngineCache
 from hrda_core.inference.tensorrt.engine_key import describe_engine, describe_machine, difference, engine_key
 from hrda_core.inference.tensorrt.timing_files import timing_cache
 from hrda_core.nvidia_driver import Driver, Gpu, probe_driver
-from hrda_core.whole_files import cache_folder
 
 ORIN = Driver((12, 6), Gpu("Orin", (8, 7), 16, 32 << 30))
 GRAPH = GraphSpec("tiles", "model.onnx", (2, 2), (64, 128))
@@ -161,12 +159,4 @@ def test_timings_that_cannot_be_kept_are_told(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("HRDA_CACHE", str(tmp_path / "file"))
     said: list[str] = []
     timing_cache(describe_machine(ORIN, "10.3.0"), said.append).write(b"timings")
-    assert "cannot be kept" in said[0]
-
-
-def test_there_is_one_cache_folder_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("HRDA_CACHE", "/a"), ("XDG_CACHE_HOME", "/b")):
-        assert cache_folder() == cache_folder_of_data()
-        monkeypatch.delenv("HRDA_CACHE", raising=False)
-        monkeypatch.setenv(name, value)
-        assert cache_folder() == cache_folder_of_data()
+    assert "are not kept" in said[0]
