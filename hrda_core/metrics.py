@@ -25,7 +25,6 @@ __all__ = [
     "LabelledImages",
     "Scores",
     "at_size",
-    "boundary_f_score",
     "score",
 ]
 
@@ -164,15 +163,6 @@ class Boundaries:
         """Non-zero within the disc of a true pixel."""
         grown: UInt8Array = self._cv2.dilate(place.astype(np.uint8), disc)
         return grown
-
-
-def boundary_f_score(
-    prediction: UInt8Array, label: UInt8Array, num_classes: int, tolerance: float = BOUNDARY_TOLERANCE
-) -> Float64Array:
-    """Boundary F of each class in one image, float64 (num_classes,); see `Boundaries`."""
-    boundaries = Boundaries(num_classes, tolerance)
-    boundaries.add(prediction, label)
-    return boundaries.scores()
 
 
 @dataclass(frozen=True)

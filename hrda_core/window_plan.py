@@ -77,10 +77,6 @@ class CropBox:
         """What cuts the box out of the last two axes of an array or tensor: `image[box.index]`."""
         return ..., slice(self.y1, self.y2), slice(self.x1, self.x2)
 
-    def scaled_down(self, factor: int) -> CropBox:
-        """The box on a grid `factor` times coarser, each coordinate truncated."""
-        return CropBox(self.y1 // factor, self.y2 // factor, self.x1 // factor, self.x2 // factor)
-
     def scaled(self, factor: float) -> CropBox:
         """The box on another grid, each coordinate multiplied and truncated (as the reference truncates)."""
         y1, y2, x1, x2 = (math.floor(side * factor + 1e-6) for side in (self.y1, self.y2, self.x1, self.x2))
@@ -121,11 +117,6 @@ class WindowPlan:
     def crops_run(self) -> int:
         """Detail crops that the network sees for one image."""
         return self.keep or len(self.detail)
-
-    @property
-    def detail_count(self) -> int:
-        """Detail crops over all windows, those that several windows share counted for each of them."""
-        return sum(len(indices) for indices in self.detail_of)
 
 
 def sliding_windows(size: Size, crop: Size, stride: Size) -> tuple[CropBox, ...]:

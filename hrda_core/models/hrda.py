@@ -167,26 +167,6 @@ class HRDA(nn.Module):
         attention = _resize(context.attention, scale)
         return attention * detail + _resize((1 - context.attention) * context.logits, scale)
 
-    def features(self, image: Tensor, scale: float | str, box: CropBox | None = None) -> list[list[Tensor]]:
-        """Encoder maps for the feature distance (paper section 3.1), one list of maps a scale.
-
-        Args:
-            image: normalised, (B, 3, H, W).
-            scale: size to run the encoder at relative to the image (the paper: `context_scale`); `"all"` = both
-                branches, context first, the detail of `box` alone.
-            box: detail crop in image pixels, for `"all"`.
-
-        Raises:
-            RecipeError: another word than "all", a scale of 0 or less, or "all" without a box.
-        """
-        if scale == "all":
-            if box is None:
-                raise RecipeError('features(image, "all") needs the box of the detail crop')
-            return [self.backbone(_resize(image, self.context_scale)), self.backbone(self._detail_crop(image, box))]
-        if isinstance(scale, str) or scale <= 0:
-            raise RecipeError(f'the scale of features is a number above 0 or "all", not {scale!r}')
-        return [self.backbone(_resize(image, scale))]
-
     def forward_train(self, image: Tensor, box: CropBox) -> TrainOutput:
         """Training forward with one detail crop for the whole batch; context first, then detail.
 

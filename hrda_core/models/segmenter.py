@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ["Segmenter"]
@@ -26,9 +25,3 @@ class Segmenter(nn.Module):
         """Normalised image (B, 3, H, W) -> logits (B, num_classes, H/stride, W/stride)."""
         logits: Tensor = self.decode_head(self.backbone(image))
         return logits
-
-    def features(self, image: Tensor, scale: float = 1.0) -> list[list[Tensor]]:
-        """Encoder maps of the image resized by `scale`, one list of maps a scale as in `HRDA.features`: here one."""
-        if scale != 1:
-            image = F.interpolate(image, scale_factor=scale, mode="bilinear", align_corners=False)
-        return [self.backbone(image)]

@@ -1,4 +1,4 @@
-"""The pages as jinja2 templates: the frame, and what goes into it for a run and for a comparison of runs.
+"""The pages as jinja2 templates: the frame, and what goes into it for a run.
 
 Everything is inside the file (style, pictures as base64), so that a report can be mailed and read without a network.
 Values are escaped by jinja2's `autoescape`; only pictures, which are base64, go in as they are.
@@ -13,7 +13,7 @@ from typing import Any
 from hrda_core.errors import require
 from hrda_core.whole_files import write_whole
 
-__all__ = ["COMPARISON_PAGE", "RUN_PAGE", "jpeg", "png", "render", "write_page"]
+__all__ = ["RUN_PAGE", "jpeg", "png", "render", "write_page"]
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: 0 auto; padding: 1rem; }
@@ -98,28 +98,6 @@ RUN_PAGE = """
 
 <h2>The resolved recipe</h2>
 {% if recipe %}<pre>{{ recipe }}</pre>{% else %}<p>Not recorded.</p>{% endif %}
-"""
-
-COMPARISON_PAGE = """
-<table><tr><th>run</th><th>state</th><th>scored</th>
-<th class="number">iteration</th><th class="number">mIoU, %</th></tr>
-{% for row in scores %}<tr><td>{{ row.run }}</td><td>{{ row.state }}</td><td>{{ row.label }}</td>
-<td class="number">{{ row.iteration }}</td><td class="number">{{ row.mean_iou }}</td></tr>{% endfor %}</table>
-{% if missing %}<ul class="warning">{% for text in missing %}<li>{{ text }}</li>{% endfor %}</ul>{% endif %}
-
-<h2>Curves</h2>
-{{ figure(curves, "mIoU on the validation sets, %") }}
-{% if not curves %}<p>No data set was scored in these runs.</p>{% endif %}
-
-<h2>Scores by class</h2>
-{% for table in tables %}<h3>IoU in the groups {{ table.groups }}, %</h3>
-{{ class_table(table) }}<img src="{{ table.bars }}" alt="IoU by class">
-{% else %}<p>There are none.</p>{% endfor %}
-
-<h2>In what the recipes differ</h2>
-{% if differences %}<table><tr><th>value</th>{% for run in runs %}<th>{{ run }}</th>{% endfor %}</tr>
-{% for row in differences %}<tr><td>{{ row.key }}</td>{% for value in row.cells %}<td>{{ value }}</td>{% endfor %}</tr>
-{% endfor %}</table>{% else %}<p>In nothing that is recorded.</p>{% endif %}
 """
 
 

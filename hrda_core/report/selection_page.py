@@ -1,4 +1,4 @@
-"""Which frames were selected and why: one picture, and one page with it and the table."""
+"""Which frames were selected and why, as one picture."""
 
 from __future__ import annotations
 
@@ -9,23 +9,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hrda_core.data.frame_selection.selected_frames import REASONS, SelectedFrame, Selection
+from hrda_core.data.frame_selection.selected_frames import SelectedFrame, Selection
 from hrda_core.data.frames import evenly_spaced
 from hrda_core.data.image_files import read_image
 from hrda_core.report.bag_text import clock
 from hrda_core.report.contact_sheet import UInt8Array, contact_sheet, jpeg_bytes
-from hrda_core.report.html_page import jpeg, render, write_page
 from hrda_core.report.time_figures import draw_reasons
 
-__all__ = ["SELECTION_PAGE", "draw_selection", "write_selection_page"]
-
-SELECTION_PAGE = """
-<table><tr><th>reason</th><th class="number">frames</th><th>meaning</th></tr>
-{% for row in rows %}<tr><td>{{ row.reason }}</td><td class="number">{{ row.count }}</td><td>{{ row.text }}</td></tr>
-{% endfor %}</table>
-<p class="note">{{ frames }} analysed frames of {{ length }}, {{ cameras }}.</p>
-<img src="{{ picture }}" alt="frames over time, and some of each kind">
-"""
+__all__ = ["draw_selection"]
 
 _WIDTH = 1100
 _SHOWN_KEPT, _SHOWN_HELD_OUT = 18, 6
@@ -54,25 +45,6 @@ def draw_selection(selection: Selection, folder: Path) -> bytes:
         if found:
             parts += [_heading(heading), _sheet(found, folder, selection.begin_ns)]
     return jpeg_bytes(np.concatenate(parts))
-
-
-def write_selection_page(path: Path, selection: Selection, folder: Path) -> Path:
-    """Write the picture and the counts by reason as a page that needs nothing beside it; returns its path.
-
-    Raises:
-        DataError: the file cannot be written.
-        MissingPackageError: jinja2 or matplotlib is not installed.
-    """
-    counts = selection.counts
-    values = {
-        "title": "Frame selection",
-        "rows": [{"reason": name, "count": counts[name], "text": text} for name, text in REASONS.items()],
-        "frames": len(selection.rows),
-        "length": clock(selection.span_s),
-        "cameras": ", ".join(selection.cameras),
-        "picture": jpeg(draw_selection(selection, folder)),
-    }
-    return write_page(path, render(SELECTION_PAGE, values))
 
 
 def _timeline(selection: Selection) -> UInt8Array:

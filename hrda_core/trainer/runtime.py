@@ -128,10 +128,6 @@ class Runtime:
         """Whether the flag is set on any process, so that all of them stop together."""
         return bool(self.sum(torch.tensor(float(flag), device=self.device)) > 0)
 
-    def barrier(self) -> None:
-        """Wait for the other processes."""
-        self.fabric.barrier()
-
 
 def _device(config: RuntimeConfig) -> str:
     if config.device == "cuda" and not torch.cuda.is_available():

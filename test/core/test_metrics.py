@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from hrda_core.errors import DataError, RecipeError
 from hrda_core.labels import CAMVID11, CITYSCAPES19, EVALUATION_GROUPS, SYNTHIA13, SYNTHIA16, ClassGroups
-from hrda_core.metrics import Confusion, boundary_f_score, score
+from hrda_core.metrics import BOUNDARY_TOLERANCE, Boundaries, Confusion, score
 
 load = golden_fixture()
 
@@ -111,15 +111,23 @@ def _square(left: int, size: tuple[int, int] = (60, 80)) -> np.ndarray:
     return labels
 
 
+def _boundary_f(
+    prediction: np.ndarray, label: np.ndarray, num_classes: int, tolerance: float = BOUNDARY_TOLERANCE
+) -> np.ndarray:
+    boundaries = Boundaries(num_classes, tolerance)
+    boundaries.add(prediction, label)
+    return boundaries.scores()
+
+
 def test_boundaries_of_equal_maps_agree_fully() -> None:
-    scores = boundary_f_score(_square(30), _square(30), 3)
+    scores = _boundary_f(_square(30), _square(30), 3)
     assert scores[:2].tolist() == [1, 1]
     assert np.isnan(scores[2])
 
 
 def test_boundary_f_falls_with_the_shift_and_reaches_what_is_counted_by_hand() -> None:
     # Tolerance of one pixel: diagonal 100, share 0.01.
-    shifted = [boundary_f_score(_square(30 + shift), _square(30), 2, 0.01)[1] for shift in (0, 1, 2, 5, 30)]
+    shifted = [_boundary_f(_square(30 + shift), _square(30), 2, 0.01)[1] for shift in (0, 1, 2, 5, 30)]
     assert shifted[:2] == [1, 1]
     assert shifted[1] > shifted[2] > shifted[3] > shifted[4]
     assert shifted[-1] == 0
@@ -171,36 +179,36 @@ def test_boundary_f_is_that_of_the_definition_pixel_by_pixel(
     for place in hidden:
         label[place] = 255
     expected = [_counted_one_by_one(prediction, label, index, max(1, 10 * tolerance)) for index in range(3)]
-    np.testing.assert_allclose(boundary_f_score(prediction, label, 3, tolerance), expected, rtol=1e-12)
+    np.testing.assert_allclose(_boundary_f(prediction, label, 3, tolerance), expected, rtol=1e-12)
 
 
 def test_a_wider_tolerance_accepts_a_larger_shift() -> None:
-    inside, outside = (boundary_f_score(_square(34), _square(30), 2, share)[1] for share in (0.04, 0.039))
+    inside, outside = (_boundary_f(_square(34), _square(30), 2, share)[1] for share in (0.04, 0.039))
     assert inside == 1
     assert outside < 1
 
 
 def test_a_class_that_only_one_map_has_scores_zero() -> None:
-    assert boundary_f_score(_square(30), np.zeros((60, 80), np.uint8), 2)[1] == 0
-    assert boundary_f_score(np.zeros((60, 80), np.uint8), _square(30), 2)[1] == 0
+    assert _boundary_f(_square(30), np.zeros((60, 80), np.uint8), 2)[1] == 0
+    assert _boundary_f(np.zeros((60, 80), np.uint8), _square(30), 2)[1] == 0
 
 
 def test_the_border_of_unlabelled_pixels_is_neither_boundary_nor_judged() -> None:
     label = _square(30)
     label[15:45, 25:55] = 255
-    assert np.isnan(boundary_f_score(_square(30), label, 2)).all()
+    assert np.isnan(_boundary_f(_square(30), label, 2)).all()
     # One label boundary left, two columns beside the unlabelled block: within reach of what is hidden there.
     label = np.zeros((60, 80), np.uint8)
     label[:, 40:] = 1
     label[:, 43:] = 255
     prediction = np.zeros((60, 80), np.uint8)
-    assert np.isnan(boundary_f_score(prediction, label, 2, 0.03)[1])
-    assert boundary_f_score(prediction, label, 2, 0.01)[1] == 0
+    assert np.isnan(_boundary_f(prediction, label, 2, 0.03)[1])
+    assert _boundary_f(prediction, label, 2, 0.01)[1] == 0
 
 
 def test_a_tolerance_of_nothing_is_refused() -> None:
     with pytest.raises(RecipeError, match="tolerance"):
-        boundary_f_score(_square(30), _square(30), 2, 0)
+        _boundary_f(_square(30), _square(30), 2, 0)
 
 
 class _Pairs:

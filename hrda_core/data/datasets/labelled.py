@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-import numpy.typing as npt
-
 from hrda_core.data.datasets.layouts import FOLDERS, find_layout, find_split
 from hrda_core.data.datasets.name_lists import select_names
 from hrda_core.data.frames import ImageFrames, UnlabelledFrames
@@ -21,12 +18,11 @@ from hrda_core.data.image_files import (
     read_names,
 )
 from hrda_core.errors import DataError
-from hrda_core.labels import IGNORE_LABEL, IdTable, read_label_space
+from hrda_core.labels import IdTable, read_label_space
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "ImageLabelPairs",
-    "count_classes",
     "open_labelled",
     "open_unlabelled_layout",
     "pair_folders",
@@ -142,25 +138,6 @@ def pair_folders(images: Path, labels: Path, *, names: Sequence[str] | None = No
         DataError: a folder is missing or empty, an image has no labels, or a listed name has no image.
     """
     return ImageLabelPairs(str(images), *_columns(_pair_folders(images, labels, names, "")))
-
-
-def count_classes(pairs: ImageLabelPairs, num_classes: int) -> npt.NDArray[np.int64]:
-    """Pixels of each class in each label map: int64 (N, num_classes); ids outside 0..num_classes-1 must be 255.
-
-    `class_statistics` does this in parallel, keeps the result and tells more.
-
-    Raises:
-        DataError: an id that is neither a class nor `IGNORE_LABEL`; the file is named.
-    """
-    counts = np.zeros((len(pairs), num_classes), np.int64)
-    for row, path in enumerate(pairs.labels):
-        labels = pairs.reader(path)
-        histogram = np.bincount((labels if pairs.ids is None else pairs.ids.table[labels]).reshape(-1), minlength=256)
-        outside = [int(label) for label in np.flatnonzero(histogram[:IGNORE_LABEL]) if label >= num_classes]
-        if outside:
-            raise DataError(f"'{path}' holds ids {outside[:5]}; expected 0..{num_classes - 1} or {IGNORE_LABEL}")
-        counts[row] = histogram[:num_classes]
-    return counts
 
 
 def _two_folders(root: Path | None, split: str, images: Path | None, labels: Path | None) -> tuple[Path, Path]:

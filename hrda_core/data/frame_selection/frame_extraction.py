@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 
-from hrda_core.data.frame_selection.selected_frames import NEIGHBOURS, REJECTED, Neighbour, Selection
+from hrda_core.data.frame_selection.selected_frames import NEIGHBOURS, Neighbour, Selection
 from hrda_core.data.image_files import UInt8Array
 from hrda_core.data.recordings.recordings import RecordedImage, Recordings
 from hrda_core.data.scan.camera_scan import AnalysedFrame, FrameKey
@@ -18,7 +18,7 @@ from hrda_core.data.scan.frame_quality import shrink
 from hrda_core.errors import DataError, ImageError
 from hrda_core.whole_files import write_json, write_whole
 
-__all__ = ["CSV_NAME", "JSON_NAME", "Extraction", "extract_frames"]
+__all__ = ["CSV_NAME", "JSON_NAME", "extract_frames"]
 
 JSON_NAME, CSV_NAME = "selection.json", "selection.csv"
 
@@ -26,29 +26,12 @@ Missing = dict[FrameKey, list[tuple[str, int]]]
 """Image -> files that it is to be written to, with its time stamp."""
 
 
-@dataclass(frozen=True)
-class Extraction:
-    """Files that were written, or were there.
-
-    Attributes:
-        adapt: frames to adapt on, in order of time.
-        held_out: frames to judge on, in order of time.
-        pairs: a held-out frame and the image right after it.
-        rejected: small pictures of a few rejected frames, with the reason.
-    """
-
-    adapt: tuple[Path, ...]
-    held_out: tuple[Path, ...]
-    pairs: tuple[tuple[Path, Path], ...]
-    rejected: tuple[tuple[Path, str], ...]
-
-
 def extract_frames(
     recordings: Recordings,
     selection: Selection,
     folder: Path,
     progress: Callable[[int, int], None] | None = None,
-) -> Extraction:
+) -> None:
     """Write `adapt/`, `held_out/` and `neighbours/` as PNG, `rejected/` as small JPEG, selection.json and .csv.
 
     Each file appears whole or not at all, those that are there are left alone: an interrupted call is gone on with by
@@ -72,7 +55,6 @@ def extract_frames(
     selection = replace(selection, neighbours=pairs)
     write_json(folder / JSON_NAME, selection.to_dict())
     write_whole(folder / CSV_NAME, selection.to_csv())
-    return _extraction(selection, folder)
 
 
 def _write(recordings: Recordings, missing: Missing, folder: Path, report: Callable[[int], None]) -> set[str]:
@@ -127,18 +109,3 @@ def _write_picture(path: Path, rgb: UInt8Array) -> None:
 def _report(progress: Callable[[int, int], None] | None, total: int, left: int) -> None:
     if progress is not None and total:
         progress(total - left, total)
-
-
-def _extraction(selection: Selection, folder: Path) -> Extraction:
-    def files(reason: str) -> tuple[Path, ...]:
-        rows = sorted(selection.of(reason), key=lambda row: (row.frame.stamp_ns, row.file))
-        return tuple(folder / row.file for row in rows)
-
-    return Extraction(
-        adapt=files("kept"),
-        held_out=files("held_out"),
-        pairs=tuple((folder / pair.after_file, folder / pair.file) for pair in selection.neighbours),
-        rejected=tuple(
-            (folder / row.file, row.reason) for row in selection.rows if row.file.startswith(f"{REJECTED}/")
-        ),
-    )

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from hrda_core.data.frame_selection.k_centre import k_centre
 from hrda_core.data.frame_selection.selected_frames import REASONS, Neighbour, SelectedFrame, Selection, name_files
@@ -22,7 +21,7 @@ from hrda_core.data.scan.frame_filters import FilterLimits, blurred, defects, de
 from hrda_core.data.scan.scan import Scan
 from hrda_core.errors import DataError, RecipeError
 
-__all__ = ["SelectionConfig", "coverage_candidates", "select_frames"]
+__all__ = ["SelectionConfig", "select_frames"]
 
 
 @dataclass(frozen=True)
@@ -62,29 +61,19 @@ class SelectionConfig:
                 raise RecipeError(f"'{name}' of frame selection is 0 or more, not {getattr(self, name)}")
 
 
-def coverage_candidates(scan: Scan, config: SelectionConfig) -> tuple[FrameKey, ...]:
-    """Frames that only the budget may drop: the ones whose encoder features `select_frames` can be given."""
-    reasons = _reasons(scan, config)
-    return tuple(frame.key for frame in scan.frames if reasons[frame.key] == "kept")
-
-
-def select_frames(
-    scan: Scan, config: SelectionConfig | None = None, features: Mapping[FrameKey, npt.ArrayLike] | None = None
-) -> Selection:
+def select_frames(scan: Scan, config: SelectionConfig | None = None) -> Selection:
     """Choose, deterministically.
 
     Args:
         scan: of the recordings.
         config: None = the defaults.
-        features: vector (D,) of each of the `coverage_candidates`; None = the colour layout of the frames.
 
     Raises:
         DataError: too few frames are left to adapt on, or to judge on; the sentence says what became of the others.
-        RecipeError: a candidate has no feature.
     """
     config = config or SelectionConfig()
     reasons = _reasons(scan, config)
-    _keep_to_budget(scan, config, reasons, features)
+    _keep_to_budget(scan, config, reasons)
     held_out = [frame for frame in _by_time(scan.frames) if reasons[frame.key] == "held_out"]
     for frame in _all_but(held_out, evenly_spaced(held_out, config.held_out_budget)):
         reasons[frame.key] = "budget"
@@ -140,26 +129,11 @@ def _thinned(
     return reasons
 
 
-def _keep_to_budget(
-    scan: Scan,
-    config: SelectionConfig,
-    reasons: dict[FrameKey, str],
-    features: Mapping[FrameKey, npt.ArrayLike] | None,
-) -> None:
+def _keep_to_budget(scan: Scan, config: SelectionConfig, reasons: dict[FrameKey, str]) -> None:
     candidates = [frame for frame in scan.frames if reasons[frame.key] == "kept"]
     if len(candidates) <= config.budget:
         return
-    if features is None:
-        points: npt.ArrayLike = descriptors(candidates)
-    else:
-        missing = [frame for frame in candidates if frame.key not in features]
-        if missing:
-            raise RecipeError(
-                f"{len(missing)} of {len(candidates)} frames have no feature, first {missing[0].number} of "
-                f"{missing[0].topic}; give those of coverage_candidates"
-            )
-        points = [np.asarray(features[frame.key], np.float32) for frame in candidates]
-    chosen = [candidates[index] for index in k_centre(points, config.budget)]
+    chosen = [candidates[index] for index in k_centre(descriptors(candidates), config.budget)]
     for frame in _all_but(candidates, chosen):
         reasons[frame.key] = "budget"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["coverage_radius", "k_centre"]
+__all__ = ["k_centre"]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -13,8 +13,8 @@ FloatArray = npt.NDArray[np.float32]
 def k_centre(points: npt.ArrayLike, budget: int) -> list[int]:
     """Choose points one by one: nearest to the mean first, then always the one farthest from those chosen.
 
-    The radius (`coverage_radius`) is at most twice the least that is possible with as many points. Deterministic; of
-    equally far points the first is taken. A point that equals a chosen one is chosen last.
+    The largest distance of a point to its nearest chosen one is at most twice the least that is possible. The choice is
+    deterministic: of equally far points the first is taken. A point that equals a chosen one is chosen last.
 
     Args:
         points: (N, D), finite.
@@ -36,12 +36,6 @@ def k_centre(points: npt.ArrayLike, budget: int) -> list[int]:
         nearest = np.minimum(nearest, _distances(values, values[farthest]))
         nearest[farthest] = -1
     return chosen
-
-
-def coverage_radius(points: npt.ArrayLike, chosen: list[int]) -> float:
-    """Largest distance of a point to the nearest chosen one."""
-    values = np.asarray(points, np.float32)
-    return float(np.min([_distances(values, values[index]) for index in chosen], axis=0).max())
 
 
 def _distances(values: FloatArray, point: FloatArray) -> FloatArray:

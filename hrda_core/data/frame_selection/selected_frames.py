@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from hrda_core.data.frames import evenly_spaced
 from hrda_core.data.scan.camera_scan import AnalysedFrame, FrameKey
 
 __all__ = [
@@ -189,8 +190,7 @@ def _examples(rows: Sequence[SelectedFrame]) -> set[FrameKey]:
     """A few frames of each reason that can be seen in a picture, from all over the recording."""
     keys: set[FrameKey] = set()
     for reason in _SHOWN_REASONS:
-        found = [row.frame.key for row in rows if row.reason == reason]
-        keys |= {found[place * len(found) // _SHOWN_EACH] for place in range(_SHOWN_EACH) if found}
+        keys.update(evenly_spaced([row.frame.key for row in rows if row.reason == reason], _SHOWN_EACH))
     return keys
 
 

@@ -14,7 +14,6 @@ from torch import nn
 from hrda_core.errors import RecipeError
 from hrda_core.models import HRDA, create_model
 from hrda_core.models.hrda import ContextOutput, merge_tiles, split_tiles
-from hrda_core.models.segmenter import Segmenter
 from hrda_core.window_plan import CropBox
 
 
@@ -229,25 +228,6 @@ def test_a_blurred_detail_image_is_halved_and_doubled_before_cropping() -> None:
     torch.testing.assert_close(sharp.detail_image(image), image)
 
 
-def test_features_come_at_one_scale_or_at_all() -> None:
-    network, image, box = _small(), _image(2, 64, 96), CropBox(16, 48, 32, 64)
-    with torch.inference_mode():
-        output = network.forward_train(image, box)
-        for found, expected in zip(network.features(image, 0.5), [output.context_features], strict=True):
-            torch.testing.assert_close(found, expected)
-        both = network.features(image, "all", box)
-        torch.testing.assert_close(both, [output.context_features, output.detail_features])
-        assert network.features(image, 1)[0][0].shape == (2, 4, 16, 24)
-
-
-@pytest.mark.parametrize(
-    ("scale", "message"), [("all", "needs the box"), ("both", 'a number above 0 or "all"'), (0.0, "above 0")]
-)
-def test_features_at_no_scale_are_refused(scale: float | str, message: str) -> None:
-    with pytest.raises(RecipeError, match=message):
-        _small().features(_image(), scale)
-
-
 @pytest.mark.parametrize(
     ("build", "message"),
     [
@@ -262,11 +242,3 @@ def test_features_at_no_scale_are_refused(scale: float | str, message: str) -> N
 def test_parts_that_do_not_fit_are_refused_with_the_reason(build: Callable[[], HRDA], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         build()
-
-
-def test_a_single_scale_network_gives_features_as_hrda_does() -> None:
-    torch.manual_seed(0)
-    network, image = Segmenter(_Encoder(), _Head()).eval(), _image(1)
-    assert [maps[0].shape[2:] for maps in network.features(image)] == [(16, 32)]
-    assert [maps[0].shape[2:] for maps in network.features(image, 0.5)] == [(8, 16)]
-    assert network(image).shape == (1, 5, 16, 32)

@@ -1,4 +1,4 @@
-"""Picture and page of a frame selection."""
+"""The picture of a frame selection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from made_scan import camera, quality, scan_of, street
 
 from hrda_core.data.frame_selection.frame_selection import SelectionConfig, select_frames
 from hrda_core.data.frame_selection.selected_frames import REASONS, Selection
-from hrda_core.report.selection_page import draw_selection, write_selection_page
+from hrda_core.report.selection_page import draw_selection
 from hrda_core.report.time_figures import REASON_COLOURS
 
 
@@ -41,13 +41,6 @@ def test_the_picture_has_a_timeline_and_frames_of_each_kind(tmp_path: Path) -> N
             (tmp_path / row.file).unlink()
 
     assert timeline < _height(draw_selection(selection, tmp_path)) < whole
-
-
-def test_the_page_explains_every_reason(tmp_path: Path) -> None:
-    page = write_selection_page(tmp_path / "page.html", _selection(), tmp_path).read_text()
-
-    assert all(text in page for text in REASONS.values())
-    assert "data:image/jpeg;base64," in page
 
 
 def test_every_reason_has_a_colour() -> None:

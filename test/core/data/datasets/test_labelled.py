@@ -12,7 +12,6 @@ from PIL import Image
 from street_images import write_street_images
 
 from hrda_core.data.datasets.labelled import (
-    count_classes,
     open_labelled,
     open_unlabelled_layout,
     pair_folders,
@@ -72,7 +71,6 @@ def test_an_own_label_space_translates_the_ids(tmp_path: Path) -> None:
     space.write_text("classes: [car, other]\npalette: [[0, 0, 0], [1, 1, 1]]\nids: {13: car, 0: other}\n")
     pairs = open_labelled("folders", tmp_path, "train", label_space=space)
     assert set(np.unique(pairs.load(0)[1])) == {0, 1, 255}
-    assert count_classes(pairs, 2).sum() == np.count_nonzero(pairs.load(0)[1] < 2)
 
 
 def test_the_lists_of_camvid_are_read_as_they_are(shared_dir: Path) -> None:
@@ -126,11 +124,3 @@ def test_colour_labels_and_other_sizes_are_refused(tmp_path: Path) -> None:
     cv2.imwrite(str(labels / "train" / "frame0.png"), np.zeros((90, 128), np.uint8))
     with pytest.raises(DataError, match=r"frame0\.jpg' is \(96, 128\).*frame0\.png' are \(90, 128\)"):
         pair_folders(images, labels).load(0)
-
-
-def test_classes_are_counted_and_foreign_ids_refused(tmp_path: Path) -> None:
-    images, labels = write_street_images(tmp_path, count=1)
-    cv2.imwrite(str(labels / "train" / "frame0.png"), np.array([[0, 1, 1, 255]], np.uint8))
-    assert count_classes(pair_folders(images, labels), 3).tolist() == [[1, 2, 0]]
-    with pytest.raises(DataError, match=r"holds ids \[1\]"):
-        count_classes(pair_folders(images, labels), 1)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from made_bag import write_made_bag
 from made_scan import street
 
-from hrda_core.data.frame_selection.frame_extraction import Extraction, extract_frames
+from hrda_core.data.frame_selection.frame_extraction import extract_frames
 from hrda_core.data.frame_selection.frame_selection import SelectionConfig, select_frames
 from hrda_core.data.frame_selection.selected_frames import Selection
 from hrda_core.data.image_files import read_image
@@ -34,57 +35,63 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recordings, Selectio
     return recordings, select_frames(scan(recordings), CONFIG)
 
 
-def _extract(made: tuple[Recordings, Selection], folder: Path) -> Extraction:
-    return extract_frames(*made, folder)
+def _extract(made: tuple[Recordings, Selection], folder: Path) -> dict[str, Any]:
+    """Write the frames; returns what selection.json then says."""
+    extract_frames(*made, folder)
+    values: dict[str, Any] = json.loads((folder / "selection.json").read_text())
+    return values
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*.png"))
 
 
 def test_files_are_the_chosen_frames_bit_by_bit(made: tuple[Recordings, Selection], tmp_path: Path) -> None:
-    result = _extract(made, tmp_path)
+    _extract(made, tmp_path)
 
-    assert len(result.adapt) == 6
-    assert len(result.held_out) == 3
-    assert sorted(tmp_path.glob("adapt/*")) == sorted(result.adapt)
-    assert sorted(tmp_path.glob("held_out/*")) == sorted(result.held_out)
+    assert len(list(tmp_path.glob("adapt/*"))) == 6
+    assert len(list(tmp_path.glob("held_out/*"))) == 3
+    assert {row.file for row in made[1].of("kept") + made[1].of("held_out")} <= set(_files(tmp_path))
     for row in made[1].of("kept"):
         np.testing.assert_array_equal(read_image(tmp_path / row.file), street(8 * row.frame.number))
 
 
 def test_pairs_are_a_held_out_frame_and_the_next_image(made: tuple[Recordings, Selection], tmp_path: Path) -> None:
-    pairs = _extract(made, tmp_path).pairs
+    pairs = _extract(made, tmp_path)["neighbours"]
 
     assert len(pairs) >= 2
-    for first, second in pairs:
+    for pair in pairs:
+        first, second = tmp_path / pair["after_file"], tmp_path / pair["file"]
         stamps = [int(path.stem.rsplit("_", 1)[1]) for path in (first, second)]
         assert stamps[1] - stamps[0] == 25 * 10**7
         assert read_image(second).shape == (120, 160, 3)
 
 
 def test_a_rejected_frame_is_shown_with_its_reason(made: tuple[Recordings, Selection], tmp_path: Path) -> None:
-    ((path, reason),) = _extract(made, tmp_path).rejected
+    (row,) = [row for row in _extract(made, tmp_path)["rows"] if row["file"].startswith("rejected/")]
 
-    assert reason == "dark"
-    assert read_image(path).shape == (240, 320, 3)
+    assert row["reason"] == "dark"
+    assert read_image(tmp_path / row["file"]).shape == (240, 320, 3)
 
 
 def test_what_is_there_is_left_alone_and_what_is_missing_made(
     made: tuple[Recordings, Selection], tmp_path: Path
 ) -> None:
-    first = _extract(made, tmp_path)
-    first.adapt[0].write_bytes(b"mine")
-    first.adapt[1].unlink()
+    first, files = _extract(made, tmp_path), _files(tmp_path)
+    (tmp_path / files[0]).write_bytes(b"mine")
+    (tmp_path / files[1]).unlink()
 
     second = _extract(made, tmp_path)
 
-    assert second == first
-    assert first.adapt[0].read_bytes() == b"mine"
-    assert read_image(first.adapt[1]).shape == (120, 160, 3)
+    assert (second, _files(tmp_path)) == (first, files)
+    assert (tmp_path / files[0]).read_bytes() == b"mine"
+    assert read_image(tmp_path / files[1]).shape == (120, 160, 3)
     assert not list(tmp_path.rglob("*.part"))
 
 
 def test_the_whole_story_is_in_json_and_csv(made: tuple[Recordings, Selection], tmp_path: Path) -> None:
-    _extract(made, tmp_path)
+    values = _extract(made, tmp_path)
 
-    values = json.loads((tmp_path / "selection.json").read_text())
     assert values["counts"] == made[1].counts
     assert values["frames"] == len(values["rows"]) == len(made[1].rows)
     assert {(tmp_path / row["file"]).is_file() for row in values["rows"] if row["file"]} == {True}
@@ -108,7 +115,7 @@ def test_an_undecodable_neighbour_takes_its_pair_along(
     monkeypatch.setattr(RecordedImage, "decode", decode)
     result = _extract(made, tmp_path)
 
-    assert len(result.pairs) == len(made[1].neighbours) - 1
+    assert len(result["neighbours"]) == len(made[1].neighbours) - 1
     assert not (tmp_path / pair.file).exists()
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_scan import camera, quality, scan_of
 
-from hrda_core.data.frame_selection.frame_selection import SelectionConfig, coverage_candidates, select_frames
+from hrda_core.data.frame_selection.frame_selection import SelectionConfig, select_frames
 from hrda_core.data.frame_selection.selected_frames import REASONS
 from hrda_core.errors import DataError, RecipeError
 
@@ -151,26 +151,6 @@ def test_the_budget_covers_scenes_instead_of_repeating_the_commonest() -> None:
     selection = select_frames(scan_of(camera(frames)), SelectionConfig(budget=4, held_out=0))
 
     assert set(rare) <= {row.frame.number for row in selection.of("kept")}
-
-
-def test_features_replace_the_descriptors() -> None:
-    made = scan_of(camera(_good(40)))
-    config = SelectionConfig(budget=5, held_out=0)
-    odd = (4, 8, 15, 16)
-    features = {key: [0.0, 0.1 * key[1]] for key in coverage_candidates(made, config)}
-    features |= {("/camera", number): [100.0 * number, 0.0] for number in odd}
-
-    kept = {row.frame.number for row in select_frames(made, config, features).of("kept")}
-
-    assert set(odd) < kept
-    assert len(kept) == 5
-
-
-def test_a_candidate_without_feature_is_named() -> None:
-    made = scan_of(camera(_good(40)))
-
-    with pytest.raises(RecipeError, match="first 0 of /camera"):
-        select_frames(made, SelectionConfig(budget=5), {})
 
 
 def test_held_out_frames_come_with_the_image_right_after_them() -> None:
