@@ -9,10 +9,8 @@ many minutes.
 from __future__ import annotations
 
 import io
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from hrda_core.errors import require
+from hrda_core.deploy.constant_folding import basic_optimisations
 
 __all__ = ["trace", "with_constants_folded", "with_weights_in_half"]
 
@@ -68,30 +66,9 @@ def trace(
 
 
 def with_constants_folded(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A static graph without what can be computed beforehand: shapes, paddings, norms behind convolutions.
-
-    ONNX Runtime's basic optimisations do it, which use standard operators only, so the graph runs everywhere.
-    """
-    ort = require("onnxruntime", "runtime")
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.log_severity_level = 3
-    with tempfile.TemporaryDirectory(prefix="hrda_export_") as folder:
-        path = Path(folder) / "folded.onnx"
-        options.optimized_model_filepath = str(path)
-        # Matrix products with a bias stay what they are: as Gemm they would be wrapped in reshapes.
-        ort.InferenceSession(
-            model.SerializeToString(),
-            options,
-            providers=["CPUExecutionProvider"],
-            disabled_optimizers=["MatMulAddFusion"],
-        )
-        tidy = onnx.load(path)
-    used = {node.domain for node in tidy.graph.node}
-    kept = [entry for entry in tidy.opset_import if entry.domain in used]
-    del tidy.opset_import[:]
-    tidy.opset_import.extend(kept)
-    tidy.ir_version, tidy.producer_name = model.ir_version, model.producer_name
+    """A static graph without what can be computed beforehand: shapes, paddings, norms behind convolutions."""
+    # Matrix products with a bias stay what they are: as Gemm they would be wrapped in reshapes.
+    tidy = basic_optimisations(model, without=["MatMulAddFusion"])
     _cast_to_bytes_from_float(onnx.shape_inference.infer_shapes(tidy, strict_mode=True).graph, tidy.graph)
     inferred: onnx.ModelProto = onnx.shape_inference.infer_shapes(tidy, strict_mode=True)
     onnx.checker.check_model(inferred, full_check=True)
