@@ -15,11 +15,13 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
 from street_demo.errors import DemoError
 from street_demo.paths import BAG, DEMO
-from street_demo.recording import IMAGE_TYPE, STRETCHES_KEY, Stretch, open_recording
+from street_demo.recording import STRETCHES_KEY, Stretch, open_recording
+
+from hrda_core.data.recordings.mask_recording import RecordingWriter
+from hrda_core.errors import HrdaError
+from hrda_core.whole_files import replaced_folder
 
 LICENCE = (
     "CC BY-NC 4.0. Video frames of CamVid: Brostow, Fauqueur, Cipolla, 'Semantic object classes in video: "
@@ -56,26 +58,22 @@ def write_bag(sources: dict[str, Path], out: Path) -> int:
     """Write the bag and return its number of frames.
 
     Raises:
-        DemoError: a source bag cannot be read, or is shorter than a cut.
+        HrdaError: a source bag cannot be read or is shorter than a cut, or the bag cannot be written.
     """
     recordings = {light: open_recording(path) for light, path in sources.items()}
-    messages = {light: list(recording.messages()) for light, recording in recordings.items()}
-    pieces = [(cut, messages[cut.light][cut.first : cut.last + 1]) for cut in CUTS]
+    images = {light: list(recording.images()) for light, recording in recordings.items()}
+    pieces = [(cut, images[cut.light][cut.first : cut.last + 1]) for cut in CUTS]
     for cut, piece in pieces:
         if len(piece) != cut.last + 1 - cut.first:
             raise DemoError(f"the {cut.light} bag has fewer than {cut.last + 1} frames; give the bag of {cut.source}")
-    stretches = [Stretch(cut.light, cut.source, piece[0][0], piece[-1][0]) for cut, piece in pieces]
-    # Version 8 is what rosbag2 of Humble, Jazzy and Kilted all read.
-    writer = Writer(out, version=8, storage_plugin=StoragePlugin.MCAP)
-    writer.set_custom_data("licence", LICENCE)
-    writer.set_custom_data(STRETCHES_KEY, json.dumps([asdict(stretch) for stretch in stretches]))
-    with writer:
-        connection = writer.add_connection(
-            recordings["day"].topic, IMAGE_TYPE, typestore=get_typestore(Stores.ROS2_KILTED)
-        )
-        for _, piece in pieces:
-            for stamp, raw in piece:
-                writer.write(connection, stamp, raw)
+    stretches = [Stretch(cut.light, cut.source, piece[0].stamp_ns, piece[-1].stamp_ns) for cut, piece in pieces]
+    about = {"licence": LICENCE, STRETCHES_KEY: json.dumps([asdict(stretch) for stretch in stretches])}
+    with replaced_folder(out, "metadata.yaml") as folder:
+        with RecordingWriter(folder, compress=False, about=about) as writer:
+            for _, piece in pieces:
+                for image in piece:
+                    writer.write(recordings["day"].topic, image.message_type, image.stamp_ns, image.raw)
+        shutil.copyfile(DEMO / "NOTICE.md", folder / "NOTICE.md")
     return sum(len(piece) for _, piece in pieces)
 
 
@@ -86,13 +84,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("dusk", type=Path, help="bag of the dusk drive")
     parser.add_argument("--out", type=Path, default=BAG, help="bag folder to write (default: %(default)s)")
     options = parser.parse_args(argv)
-    shutil.rmtree(options.out, ignore_errors=True)
     try:
         frames = write_bag({"day": options.day, "dusk": options.dusk}, options.out)
-    except DemoError as error:
+    except HrdaError as error:
         print(f"make_demo_bag: {error}", file=sys.stderr)
         return 2
-    shutil.copyfile(DEMO / "NOTICE.md", options.out / "NOTICE.md")
     print(f"{frames} frames, {sum(path.stat().st_size for path in options.out.iterdir()) / 1e6:.2f} MB: {options.out}")
     return 0
 

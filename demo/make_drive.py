@@ -12,11 +12,13 @@ import shutil
 import sys
 from pathlib import Path
 
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
 from street_demo.errors import DemoError
 from street_demo.paths import BAG, DEMO
-from street_demo.recording import IMAGE_TYPE, open_recording
+from street_demo.recording import open_recording
+
+from hrda_core.data.recordings.mask_recording import RecordingWriter
+from hrda_core.errors import HrdaError
+from hrda_core.whole_files import replaced_folder
 
 LIGHTS = ("day", "dusk")
 LICENCE = "CC BY-NC 4.0, video frames of CamVid; see NOTICE.md"
@@ -26,27 +28,19 @@ def write_drive(light: str, out: Path, bag: Path = BAG) -> int:
     """Write the drive and return its number of frames.
 
     Raises:
-        DemoError: `out` exists, or the recording cannot be read or has no such stretch.
+        HrdaError: `out` exists or cannot be written, or the recording cannot be read or has no such stretch.
     """
     if out.exists():
         raise DemoError(f"'{out}' exists; delete it, or give another folder with --out")
     recording = open_recording(bag)
-    frames = [(stamp, raw) for stamp, raw in recording.messages() if recording.light_at(stamp) == light]
+    frames = [image for image in recording.images() if recording.light_at(image.stamp_ns) == light]
     if not frames:
         raise DemoError(f"the recording '{bag}' has no stretch of light '{light}'; give the demo's with --bag")
-    # The storage file is named after its folder, so the folder has its name from the start, in another one.
-    part = out.with_name(out.name + ".part")
-    part.mkdir(parents=True, exist_ok=True)
-    # Version 8 is what rosbag2 of Humble, Jazzy and Kilted all read.
-    writer = Writer(part / out.name, version=8, storage_plugin=StoragePlugin.MCAP)
-    writer.set_custom_data("licence", LICENCE)
-    with writer:
-        connection = writer.add_connection(recording.topic, IMAGE_TYPE, typestore=get_typestore(Stores.ROS2_KILTED))
-        for stamp, raw in frames:
-            writer.write(connection, stamp, raw)
-    shutil.copyfile(DEMO / "NOTICE.md", part / out.name / "NOTICE.md")
-    (part / out.name).replace(out)
-    part.rmdir()
+    with replaced_folder(out, "metadata.yaml") as folder:
+        with RecordingWriter(folder, compress=False, about={"licence": LICENCE}) as writer:
+            for image in frames:
+                writer.write(image.topic, image.message_type, image.stamp_ns, image.raw)
+        shutil.copyfile(DEMO / "NOTICE.md", folder / "NOTICE.md")
     return len(frames)
 
 
@@ -59,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         frames = write_drive(options.light, options.out, options.bag)
-    except DemoError as error:
+    except HrdaError as error:
         print(f"make_drive: {error}", file=sys.stderr)
         return 2
     print(f"{frames} frames: {options.out}")

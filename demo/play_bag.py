@@ -20,9 +20,10 @@ from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage
-from street_demo.errors import DemoError
 from street_demo.events import emit
 from street_demo.recording import Recording, open_recording
+
+from hrda_core.errors import HrdaError
 
 MATCH_POLL_S = 0.02
 
@@ -30,7 +31,7 @@ MATCH_POLL_S = 0.02
 def play(node: Node, recording: Recording, stamps: frozenset[int], rate_hz: float, stop: threading.Event) -> None:
     """Publish the frames with these stamps; the first one is due one period after a subscriber has matched."""
     publisher = node.create_publisher(CompressedImage, recording.topic, qos_profile_sensor_data)
-    frames = [(stamp, raw) for stamp, raw in recording.messages() if stamp in stamps]
+    frames = [(image.stamp_ns, image.raw) for image in recording.images() if image.stamp_ns in stamps]
     while publisher.get_subscription_count() == 0 and not stop.wait(MATCH_POLL_S):
         pass
     start = time.monotonic()
@@ -56,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(number, lambda *_: stop.set())
     try:
         recording = open_recording(options.bag)
-    except DemoError as error:
+    except HrdaError as error:
         print(f"play_bag: {error}", file=sys.stderr)
         return 2
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)

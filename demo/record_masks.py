@@ -26,8 +26,9 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from street_demo.events import emit
-from street_demo.mask_bag import MaskBagWriter, OverlayBagWriter
-from street_demo.recording import header_stamp_ns
+
+from hrda_core.data.recordings.mask_recording import RecordingWriter
+from hrda_core.data.recordings.recorded_image import IMAGE, header_stamp
 
 QUEUE_DEPTH = 20
 """Masks that may wait while a chunk of the bag is compressed."""
@@ -37,8 +38,10 @@ class MaskRecorder:
     """Subscriptions of one segmentation node, and the bags that they fill."""
 
     def __init__(self, node: Node, source: str, masks: Path, overlay: Path) -> None:
-        self._masks = MaskBagWriter(masks, source)
-        self._overlay = OverlayBagWriter(overlay, source)
+        self._masks, self._overlay = RecordingWriter(masks), RecordingWriter(overlay, compress=False)
+        self._source = source
+        self._newest_ns = 0
+        self._waiting: list[tuple[str, str, bytes, bool]] = []
         reliable = QoSProfile(depth=QUEUE_DEPTH)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         node.create_subscription(Image, f"/{source}/labels", self._on_labels, reliable, raw=True)
@@ -55,22 +58,35 @@ class MaskRecorder:
 
     def _on_labels(self, raw: bytes) -> None:
         received_ns = time.monotonic_ns()
-        stamp = header_stamp_ns(raw)
-        self._masks.write_labels(stamp, raw)
+        stamp = header_stamp(raw, False)
+        self._newest_ns = stamp
+        self._write_waiting()
+        self._masks.write(f"/{self._source}/labels", IMAGE, stamp, raw)
         emit("mask", stamp=stamp, time_ns=received_ns)
 
     def _on_overlay(self, raw: bytes) -> None:
-        self._overlay.write(header_stamp_ns(raw), raw)
+        self._overlay.write(f"/{self._source}/overlay", IMAGE, header_stamp(raw, False), raw)
 
     def _on_diagnostics(self, raw: bytes) -> None:
-        self._masks.write_diagnostics(raw)
+        self._write_beside("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", raw)
         for status in deserialize_message(raw, DiagnosticArray).status:
             values = {item.key: item.value for item in status.values}
             emit("diagnostics", level=status.level[0], message=status.message, values=values)
 
     def _on_label_info(self, raw: bytes) -> None:
-        self._masks.write_label_info(raw)
+        self._write_beside(f"/{self._source}/label_info", "std_msgs/msg/String", raw, latched=True)
         emit("ready", label_info=deserialize_message(raw, String).data)
+
+    def _write_beside(self, topic: str, kind: str, raw: bytes, *, latched: bool = False) -> None:
+        """Log what has no camera stamp beside the newest mask; before the first one it waits."""
+        self._waiting.append((topic, kind, raw, latched))
+        if self._newest_ns:
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        for topic, kind, raw, latched in self._waiting:
+            self._masks.write(topic, kind, self._newest_ns, raw, latched=latched)
+        self._waiting.clear()
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Text, panels and the class legend: the few strokes that the contact sheet and the video share. RGB throughout."""
+"""Text and the class legend: the few strokes that the contact sheet and the video share. RGB throughout."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import numpy.typing as npt
 
 from hrda_core.labels import LabelSpace
 
-__all__ = ["INK", "PAPER", "SOFT_INK", "draw_legend", "draw_tag", "draw_text", "fit", "legend_height", "seen_classes"]
+__all__ = ["INK", "SOFT_INK", "draw_legend", "draw_tag", "draw_text", "legend_height", "seen_classes"]
 
 UInt8Array = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
-PAPER: Colour = (250, 250, 248)
 INK: Colour = (34, 36, 40)
 SOFT_INK: Colour = (110, 114, 120)
 
@@ -42,14 +41,6 @@ def draw_tag(canvas: UInt8Array, text: str, at: tuple[int, int]) -> None:
     strip = canvas[y : y + height + baseline + 6, x : x + width + 12]
     strip[:] = strip // 4
     draw_text(canvas, text, (x + 6, y + height + 4), _SMALL_TEXT, (255, 255, 255))
-
-
-def fit(picture: UInt8Array, width: int) -> UInt8Array:
-    """Resize uint8 (H, W, 3) or (H, W) to a width, keeping the aspect ratio; ids of masks are not mixed."""
-    height = max(1, round(picture.shape[0] * width / picture.shape[1]))
-    smooth = picture.ndim == 3
-    resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if smooth else cv2.INTER_NEAREST)
-    return np.asarray(resized, np.uint8)
 
 
 def seen_classes(masks: Iterable[UInt8Array], space: LabelSpace) -> list[int]:

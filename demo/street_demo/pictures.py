@@ -10,44 +10,62 @@ import numpy as np
 import numpy.typing as npt
 
 from hrda_core.data.frames import evenly_spaced
+from hrda_core.data.recordings.recordings import Recordings
+from hrda_core.inference.overlay import colorize
 from hrda_core.labels import LabelSpace
-from street_demo.contact_sheet import SheetFrame, contact_sheet
-from street_demo.drawing import PAPER, draw_legend, draw_tag, legend_height, seen_classes
+from hrda_core.report.contact_sheet import contact_sheet
+from hrda_core.whole_files import write_whole
+from street_demo.drawing import SOFT_INK, draw_legend, draw_tag, draw_text, legend_height, seen_classes
 from street_demo.errors import DemoError
-from street_demo.mask_bag import read_images
-from street_demo.recording import Recording, decode_frame
+from street_demo.recording import Recording
 from street_demo.video import write_video
 
 __all__ = ["write_pictures"]
 
 UInt8Array = npt.NDArray[np.uint8]
 
-SHEET_FRAMES = 10
+SHEET_FRAMES, SHEET_WIDTH = 10, 1960
 VIDEO_FPS = 8.0
-_LEGEND_MARGIN = 12
+_HEADER, _MARGIN, _LEGEND_MARGIN = 104, 32, 12
 
 
 def write_pictures(recording: Recording, work: Path, space: LabelSpace, model: str) -> tuple[Path, Path]:
-    """Write contact sheet and video into `work` from its bags `masks/` and `overlay/`; returns both files."""
-    masks = dict(read_images(work / "masks", "/labels"))
-    overlays = dict(read_images(work / "overlay", "/overlay"))
+    """Write contact sheet and video into `work` from its bags `masks/` and `overlay/`; returns both files.
+
+    Raises:
+        HrdaError: nothing was recorded, a frame does not decode, or a file cannot be written.
+    """
+    masks = {image.stamp_ns: image.decode()[..., 0] for image in Recordings.open([work / "masks"]).images()}
+    overlays = {image.stamp_ns: image.decode() for image in Recordings.open([work / "overlay"]).images()}
     stamps = [stamp for stamp in recording.stamps if stamp in masks and stamp in overlays]
     if not stamps:
         raise DemoError("no frame has both a mask and an overlay, so there is nothing to draw")
-    camera = {stamp: decode_frame(raw) for stamp, raw in recording.messages() if stamp in overlays}
+    camera = {image.stamp_ns: image.decode() for image in recording.images() if image.stamp_ns in overlays}
+    classes = seen_classes(masks.values(), space)
     chosen = evenly_spaced(stamps, SHEET_FRAMES)
-    frames = [SheetFrame(_caption(recording, stamp), camera[stamp], masks[stamp], overlays[stamp]) for stamp in chosen]
+    table = space.color_table()
+    strips = [np.hstack([camera[stamp], colorize(masks[stamp], table), overlays[stamp]]) for stamp in chosen]
+    captions = [f"{_caption(recording, stamp)}: camera, mask, overlay" for stamp in chosen]
     subtitle = (
-        f"{len(stamps)} masks, one segment_node over DDS. The {len(frames)} frames shown are evenly spaced in the "
+        f"{len(stamps)} masks, one segment_node over DDS. The {len(chosen)} frames shown are evenly spaced in the "
         f"recording, not picked. Footage: CamVid, CC BY-NC 4.0."
     )
-    sheet = contact_sheet(frames, space, f"hrda_ros demo, model {model}", subtitle)
+    page = _page(contact_sheet(strips, captions, columns=2, width=SHEET_WIDTH), space, classes, model, subtitle)
     sheet_path = work / "contact_sheet.png"
-    if not cv2.imwrite(str(sheet_path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
-        raise DemoError(f"the contact sheet cannot be written to '{sheet_path}'")
-    classes = seen_classes(masks.values(), space)
+    write_whole(sheet_path, cv2.imencode(".png", cv2.cvtColor(page, cv2.COLOR_RGB2BGR))[1].tobytes())
     pictures = _video_frames(recording, stamps, camera, overlays, space, classes)
     return sheet_path, write_video(pictures, work, VIDEO_FPS)
+
+
+def _page(sheet: UInt8Array, space: LabelSpace, classes: list[int], model: str, subtitle: str) -> UInt8Array:
+    """The sheet with a title above and the class legend below."""
+    height, width = sheet.shape[:2]
+    bottom = legend_height(len(classes), width) + _MARGIN
+    page = np.pad(sheet, ((_HEADER, bottom), (_MARGIN, _MARGIN), (0, 0)), constant_values=255)
+    draw_text(page, f"hrda_ros demo, model {model}", (_MARGIN, 50), 1.0)
+    draw_text(page, subtitle, (_MARGIN, 82), 0.55, SOFT_INK)
+    draw_legend(page, space, classes, (_MARGIN, _HEADER + height), width)
+    return page
 
 
 def _caption(recording: Recording, stamp: int) -> str:
@@ -67,7 +85,7 @@ def _video_frames(
     height, width = overlays[stamps[0]].shape[:2]
     width = 2 * width
     legend = legend_height(len(classes), width - 2 * _LEGEND_MARGIN)
-    canvas = np.full((height + legend + (height + legend) % 2, width, 3), PAPER, np.uint8)
+    canvas = np.full((height + legend + (height + legend) % 2, width, 3), 255, np.uint8)
     draw_legend(canvas, space, classes, (_LEGEND_MARGIN, height), width - 2 * _LEGEND_MARGIN)
     for stamp in stamps:
         # Frames of another size than the first are fitted to it: a video has one size.

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from hrda_core.inference import Bundle
+from hrda_core.whole_files import replaced_folder, write_json
 from street_demo.environment import child_environment
 from street_demo.errors import DemoError
 from street_demo.interruption import Interruption
 from street_demo.node_report import NodeReport
-from street_demo.output_folder import MARKER, replaced_folder
 from street_demo.pacing import choose_rate, measure_inference_s
 from street_demo.paths import FASTDDS_PROFILE
 from street_demo.pictures import write_pictures
 from street_demo.progress import Progress
-from street_demo.recording import Recording, decode_frame, open_recording
+from street_demo.recording import Recording, open_recording
 from street_demo.session import SessionPlan, SessionRecord, run_session
 from street_demo.summary import Summary, summarize, table
 
 __all__ = ["run_stages"]
 
 STAGES = 4
+MARKER = "summary.json"
+"""A folder with this file is an earlier result of the demo and may be replaced."""
 _ROS_IMPORTS = "import rclpy, rclpy.signals, sensor_msgs.msg, std_msgs.msg, diagnostic_msgs.msg"
 
 
@@ -37,7 +38,8 @@ def run_stages(options: argparse.Namespace, interruption: Interruption) -> bool:
         HrdaError, ChildFailedError, Interrupted: see street_demo/errors.py.
     """
     progress = Progress(STAGES)
-    with contextlib.closing(progress), replaced_folder(options.out) as work:
+    with contextlib.closing(progress), replaced_folder(options.out, MARKER) as work:
+        work.mkdir()
         progress.stage(f"checking the bag, the model {options.model.name} and ROS")
         recording = open_recording(options.bag)
         bundle = Bundle.open(options.model)
@@ -51,7 +53,7 @@ def run_stages(options: argparse.Namespace, interruption: Interruption) -> bool:
         sheet, video = write_pictures(recording, work, bundle.label_space, bundle.name)
         interruption.check()
         shutil.rmtree(work / "overlay")
-        (work / MARKER).write_text(json.dumps(summary.to_dict(), indent=2) + "\n", "utf-8")
+        write_json(work / MARKER, summary.to_dict())
     _show(summary, options.out, [sheet.name, video.name], progress)
     return summary.passed
 
@@ -85,8 +87,7 @@ def _plan(options: argparse.Namespace, recording: Recording, progress: Progress)
     frames = len(recording.evenly_spaced(options.max_frames))
     rate = options.rate
     if rate is None:
-        _, first = next(recording.messages())
-        inference_s = measure_inference_s(options.model, decode_frame(first))
+        inference_s = measure_inference_s(options.model, next(recording.images()).decode())
         rate = choose_rate(inference_s, frames)
         progress.say(f"      one inference takes {inference_s * 1e3:.0f} ms here: the camera will run at {rate:.1f} Hz")
     return SessionPlan(recording, options.model, rate, frames, options.max_frames)

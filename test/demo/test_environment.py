@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from street_demo.environment import child_environment
 from street_demo.pacing import MAX_PLAYING_S, MAX_RATE_HZ, choose_rate
+from street_demo.paths import DEMO
 
 SOURCED = {
     "PATH": "/usr/bin",
@@ -42,3 +45,26 @@ def test_domain_is_drawn_afresh_and_valid() -> None:
 @pytest.mark.parametrize(("inference_s", "rate_hz"), [(0.005, MAX_RATE_HZ), (0.12, 5.0), (30.0, 101 / MAX_PLAYING_S)])
 def test_rate_leaves_room_beside_the_inference_within_bounds(inference_s: float, rate_hz: float) -> None:
     assert choose_rate(inference_s, 101) == pytest.approx(rate_hz)
+
+
+# What `make demo` does not install: see the extras in setup.py.
+OF_TRAINING = (
+    "torch",
+    "torchvision",
+    "timm",
+    "safetensors",
+    "onnx",
+    "matplotlib",
+    "jinja2",
+    "tqdm",
+    "tensorboard",
+    "PIL",
+)
+
+
+def test_the_demo_imports_without_the_packages_of_training() -> None:
+    pytest.importorskip("rclpy")
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({OF_TRAINING}))"
+    scripts = "import run_demo, play_bag, record_masks, make_drive, street_demo.stages"
+    done = subprocess.run([sys.executable, "-c", f"{blocked}; {scripts}"], cwd=DEMO, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

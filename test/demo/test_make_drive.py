@@ -13,7 +13,7 @@ from street_demo.recording import open_recording
 
 def test_a_drive_has_the_frames_of_its_light_byte_for_byte(tmp_path: Path) -> None:
     whole = open_recording(BAG)
-    wanted = [raw for stamp, raw in whole.messages() if whole.light_at(stamp) == "dusk"]
+    wanted = [image.raw for image in whole.images() if whole.light_at(image.stamp_ns) == "dusk"]
     assert write_drive("dusk", tmp_path / "sub" / "drive") == len(wanted) == 30
     with Reader(tmp_path / "sub" / "drive") as reader:
         assert [bytes(raw) for _, _, raw in reader.messages()] == wanted

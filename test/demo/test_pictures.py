@@ -1,4 +1,4 @@
-"""Contact sheet and video, drawn from made-up frames."""
+"""Text, legend and video, drawn from made-up frames."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from street_demo import video
-from street_demo.contact_sheet import PANEL_WIDTH, SheetFrame, contact_sheet
-from street_demo.drawing import fit, legend_height, seen_classes
+from street_demo.drawing import draw_text, legend_height, seen_classes
 from street_demo.video import write_video
 
 from hrda_core.labels import CITYSCAPES19
@@ -17,30 +16,8 @@ from hrda_core.labels import CITYSCAPES19
 ROAD, SKY, CAR = 0, 10, 13
 
 
-def made_frame(caption: str = "day 1 s") -> SheetFrame:
-    labels = np.full((90, 120), ROAD, np.uint8)
-    labels[:30] = SKY
-    grey = np.full((90, 120, 3), 128, np.uint8)
-    return SheetFrame(caption, grey, labels, grey)
-
-
-def test_sheet_shows_the_mask_in_the_colours_of_its_classes() -> None:
-    sheet = contact_sheet([made_frame()] * 4, CITYSCAPES19, "title", "subtitle")
-    for class_id in (ROAD, SKY):
-        share = np.all(sheet == CITYSCAPES19.palette[class_id], axis=2).sum() / (4 * PANEL_WIDTH * PANEL_WIDTH * 3 / 4)
-        assert share > 0.3
-    assert not np.all(sheet == CITYSCAPES19.palette[CAR], axis=2).any()
-
-
-@pytest.mark.parametrize("count", [1, 2, 5, 10])
-def test_sheet_has_room_for_any_number_of_frames(count: int) -> None:
-    sheet = contact_sheet([made_frame()] * count, CITYSCAPES19, "title", "subtitle")
-    assert sheet.dtype == np.uint8
-    assert sheet.shape[1] > 6 * PANEL_WIDTH
-
-
 def test_text_outside_ascii_is_drawn_without_failing() -> None:
-    contact_sheet([made_frame("тест")], CITYSCAPES19, "título", "")
+    draw_text(np.zeros((30, 200, 3), np.uint8), "título, тест", (0, 20), 0.5)
 
 
 def test_legend_leaves_out_classes_that_hardly_occur() -> None:
@@ -57,11 +34,6 @@ def test_legend_leaves_out_unlabelled_pixels() -> None:
 def test_legend_grows_by_rows() -> None:
     assert legend_height(0, 1000) == 0
     assert legend_height(19, 1000) > legend_height(5, 1000) > 0
-
-
-def test_fitting_a_mask_makes_no_new_ids() -> None:
-    labels = np.tile(np.array([[ROAD, CAR]], np.uint8), (33, 17))
-    assert set(np.unique(fit(labels, 20))) <= {ROAD, CAR}
 
 
 def made_pictures() -> list[np.ndarray]:

@@ -16,11 +16,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from street_demo.mask_bag import read_images
 from street_demo.paths import BAG, DEMO
-from street_demo.recording import decode_frame, open_recording
+from street_demo.recording import open_recording
 from tiny_bundle import expected_labels
 
+from hrda_core.data.recordings.recordings import Recordings
 from hrda_core.inference.overlay import blend, colorize
 from hrda_core.labels import CITYSCAPES19
 
@@ -54,8 +54,8 @@ def result(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def test_every_frame_comes_back_as_its_mask(result: tuple[Path, str]) -> None:
     recording = open_recording(BAG)
     chosen = recording.evenly_spaced(FRAMES)
-    frames = {stamp: decode_frame(raw) for stamp, raw in recording.messages() if stamp in chosen}
-    masks = dict(read_images(result[0] / "masks", "/labels"))
+    frames = {image.stamp_ns: image.decode() for image in recording.images() if image.stamp_ns in chosen}
+    masks = {image.stamp_ns: image.decode()[..., 0] for image in Recordings.open([result[0] / "masks"]).images()}
     assert list(masks) == list(chosen)
     for stamp, labels in masks.items():
         np.testing.assert_array_equal(labels, expected_labels(frames[stamp]))
@@ -91,7 +91,7 @@ def test_pictures_read_back(result: tuple[Path, str]) -> None:
 def test_video_shows_camera_beside_the_overlay_of_the_node(result: tuple[Path, str]) -> None:
     recording = open_recording(BAG)
     stamp = recording.evenly_spaced(FRAMES)[0]
-    rgb = next(decode_frame(raw) for found, raw in recording.messages() if found == stamp)
+    rgb = next(image.decode() for image in recording.images() if image.stamp_ns == stamp)
     overlay = blend(rgb, colorize(expected_labels(rgb), CITYSCAPES19.color_table()), 0.5)
     _, frame = cv2.VideoCapture(str(result[0] / "overlay.mp4")).read()
     height, width = rgb.shape[:2]

@@ -11,16 +11,17 @@ import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from hrda_core.errors import DataError, require
 
-__all__ = ["CameraImage", "MaskBagWriter", "camera_names"]
+__all__ = ["CameraImage", "MaskBagWriter", "RecordingWriter", "camera_names"]
 
 UInt8Array = npt.NDArray[np.uint8]
+_Writer = TypeVar("_Writer", bound="RecordingWriter")
 
 _IMAGE, _TEXT = "sensor_msgs/msg/Image", "std_msgs/msg/String"
 _VERSION = 8  # of the recording; what rosbag2 of Humble, Jazzy and Kilted all read
@@ -70,10 +71,69 @@ def _camera(topic: str) -> str:
     return parent.rstrip("/") if last.startswith("image") else name
 
 
-class MaskBagWriter:
-    """A new recording with `CAMERA/segmentation/NAME` for every mask name and a latched `label_info`.
+class RecordingWriter:
+    """A new rosbag2 recording of serialised messages.
 
     A context manager: after an error the file is closed without an index.
+
+    Args:
+        path: folder of the recording; must not exist.
+        compress: chunks are compressed, which masks gain from, and camera pictures do not.
+        about: texts for the recording's metadata, by key.
+
+    Raises:
+        DataError: the folder exists.
+        MissingPackageError: rosbags is not installed.
+    """
+
+    def __init__(self, path: Path, *, compress: bool = True, about: Mapping[str, str] | None = None) -> None:
+        rosbag2, typesys = require("rosbags.rosbag2", "bag"), require("rosbags.typesys", "bag")
+        if path.exists():
+            raise DataError(f"the recording '{path}' exists already; give a path that is free")
+        self._store = typesys.get_typestore(typesys.Stores.ROS2_HUMBLE)
+        self._connections: dict[tuple[str, str], Any] = {}
+        self._writer = rosbag2.Writer(path, version=_VERSION, storage_plugin=rosbag2.StoragePlugin.MCAP)
+        if compress:
+            self._writer.set_compression(rosbag2.CompressionMode.STORAGE, rosbag2.CompressionFormat.ZSTD)
+        for key, text in (about or {}).items():
+            self._writer.set_custom_data(key, text)
+        self._writer.open()
+
+    def write(self, topic: str, kind: str, log_ns: int, data: bytes | memoryview, *, latched: bool = False) -> None:
+        """Add a message as serialised.
+
+        Args:
+            topic: where it was published.
+            kind: its type, for example `sensor_msgs/msg/Image`.
+            log_ns: its time in the recording, ns.
+            data: the message, CDR.
+            latched: a player offers the topic to late subscribers too.
+        """
+        key = topic, kind
+        if key not in self._connections:
+            self._connections[key] = self._writer.add_connection(
+                topic, kind, typestore=self._store, offered_qos_profiles=[_latched()] if latched else []
+            )
+        self._writer.write(self._connections[key], log_ns, data)
+
+    def close(self) -> None:
+        """Write the index and the metadata."""
+        self._writer.close()
+
+    def __enter__(self: _Writer) -> _Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._writer.abort()
+
+
+class MaskBagWriter(RecordingWriter):
+    """A new recording with `CAMERA/segmentation/NAME` for every mask name and a latched `label_info`.
 
     Args:
         path: folder of the recording; must not exist.
@@ -81,20 +141,12 @@ class MaskBagWriter:
         label_info: JSON text about the class ids, see `hrda_core.inference.label_info`.
 
     Raises:
-        DataError: the folder exists.
-        MissingPackageError: rosbags is not installed.
+        DataError, MissingPackageError: as `RecordingWriter`.
     """
 
     def __init__(self, path: Path, cameras: Mapping[str, str], label_info: str) -> None:
-        rosbag2, typesys = require("rosbags.rosbag2", "bag"), require("rosbags.typesys", "bag")
-        if path.exists():
-            raise DataError(f"the recording '{path}' exists already; give a path that is free")
-        self._store = typesys.get_typestore(typesys.Stores.ROS2_HUMBLE)
+        super().__init__(path)
         self._cameras, self._label_info = cameras, label_info
-        self._connections: dict[tuple[str, str], Any] = {}
-        self._writer = rosbag2.Writer(path, version=_VERSION, storage_plugin=rosbag2.StoragePlugin.MCAP)
-        self._writer.set_compression(rosbag2.CompressionMode.STORAGE, rosbag2.CompressionFormat.ZSTD)
-        self._writer.open()
 
     def write_masks(self, image: CameraImage, masks: Mapping[str, UInt8Array]) -> None:
         """Add the masks of an image.
@@ -117,7 +169,7 @@ class MaskBagWriter:
                 step=int(np.prod(pixels.shape[1:])),
                 data=np.ascontiguousarray(pixels).reshape(-1),
             )
-            self._write(f"{base}/{name}", _IMAGE, image.log_ns, self._store.serialize_cdr(message, _IMAGE))
+            self.write(f"{base}/{name}", _IMAGE, image.log_ns, self._store.serialize_cdr(message, _IMAGE))
 
     def copy_image(self, image: CameraImage) -> None:
         """Add the camera image itself, on its topic.
@@ -130,22 +182,7 @@ class MaskBagWriter:
                 raw = self._store.ros1_to_cdr(raw, image.message_type)
             except require("rosbags.serde", "bag").SerdeError:
                 return
-        self._write("/" + image.topic.strip("/"), image.message_type, image.log_ns, raw)
-
-    def close(self) -> None:
-        """Write the index and the metadata."""
-        self._writer.close()
-
-    def __enter__(self) -> MaskBagWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self._writer.abort()
+        self.write("/" + image.topic.strip("/"), image.message_type, image.log_ns, raw)
 
     def _header(self, image: CameraImage) -> Any:
         types = self._store.types
@@ -156,15 +193,7 @@ class MaskBagWriter:
 
     def _write_label_info(self, topic: str, log_ns: int) -> None:
         text = self._store.types[_TEXT](data=self._label_info)
-        self._write(topic, _TEXT, log_ns, self._store.serialize_cdr(text, _TEXT), qos=[_latched()])
-
-    def _write(self, topic: str, kind: str, log_ns: int, data: bytes | memoryview, qos: Sequence[Any] = ()) -> None:
-        key = topic, kind
-        if key not in self._connections:
-            self._connections[key] = self._writer.add_connection(
-                topic, kind, typestore=self._store, offered_qos_profiles=qos
-            )
-        self._writer.write(self._connections[key], log_ns, data)
+        self.write(topic, _TEXT, log_ns, self._store.serialize_cdr(text, _TEXT), latched=True)
 
 
 def _latched() -> Any:
