@@ -40,7 +40,6 @@ from hrda_core.labels import CITYSCAPES19, EVALUATION_GROUPS
 from hrda_core.machine import machine
 from hrda_core.metrics import score
 from hrda_core.models import create_model
-from hrda_core.models.presets import resolve_preset
 from hrda_core.trainer.checkpoint import load_checkpoint
 from hrda_core.trainer.distill import open_larger
 from hrda_core.trainer.guide import inherit, load_guide
@@ -253,19 +252,7 @@ def _widths(width: int, detail_crop: tuple[int, int] = (96, 128)) -> dict[str, A
 
 
 def _export(name: str, network: Any, overrides: Mapping[str, Any], runs: Path) -> None:
-    config = resolve_preset("hrda_lite", **overrides)
-    spec = ExportSpec(
-        name=name,
-        preset="hrda_lite",
-        label_space=CITYSCAPES19,
-        mean=config.mean,
-        std=config.std,
-        long_side=640,
-        overrides=dict(overrides),
-        grid=(2, 2),
-        default_plan="tiles",
-        provenance={"licence": "for measurements alone"},
-    )
+    spec = ExportSpec(name, "hrda_lite", overrides, 640, {"licence": "for measurements alone"})
     sample = read_image(next(iter(_sets()["day"].images)))
     export_bundle(network, spec, runs / "bundles" / name, sample)
 

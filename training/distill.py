@@ -237,8 +237,6 @@ def _finish(
 ) -> Comparison:
     """Compare the two networks and write the bundle."""
     from hrda_core.deploy.export import ExportSpec, export_bundle
-    from hrda_core.labels import CITYSCAPES19
-    from hrda_core.models import HRDA
     from hrda_core.models.presets import resolve_preset
     from hrda_core.trainer.distill_measures import measure
     from hrda_core.trainer.guide import load_guide
@@ -262,14 +260,10 @@ def _finish(
     spec = ExportSpec(
         name=options.out.name,
         preset=recipe.model.preset,
-        label_space=CITYSCAPES19,
-        mean=config.mean,
-        std=config.std,
-        long_side=larger.long_side,
         overrides=recipe.model.overrides,
-        grid=larger.grid,
-        default_plan="tiles" if isinstance(network, HRDA) else "whole",
+        long_side=larger.long_side,
         provenance=_provenance(larger, recipe, comparison, command),
+        grid=larger.grid,
     )
     with work.stage("export", f"to '{options.out}'"):
         export_bundle(network, spec, options.out, data.held_out.load(0))
@@ -279,25 +273,17 @@ def _finish(
 def _provenance(larger: Larger, recipe: Recipe, comparison: Comparison, command: str) -> dict[str, Any]:
     """The larger model's, without its scores, and how the slim one came of it."""
     before = {key: value for key, value in larger.provenance.items() if key not in ("scores", "adaptation", "settings")}
-    target = recipe.target
-    assert target is not None
-    return before | {
-        "recipe": recipe.name,
-        "method": f"distillation from {larger.guide.name}",
-        "started_from": larger.guide.name,
-        "source_data": recipe.source.name,
-        "source_licence": recipe.source.licence,
-        "target_data": f"{target.name}: images alone, no labels",
-        "target_licence": target.licence,
-        "exported_network": "moving average of the slim network",
-        "iterations": recipe.iterations,
-        "seed": recipe.seed,
-        "deviations": "; ".join(recipe.paper),
-        "distillation": {
-            "larger": larger.guide.name,
-            "larger_sha256": larger.guide.sha256,
-            "measured": comparison.to_dict(),
-            "command": command,
-        },
-        "settings": recipe.to_dict(),
-    }
+    return (
+        before
+        | recipe.provenance("moving average of the slim network")
+        | {
+            "method": f"distillation from {larger.guide.name}",
+            "started_from": larger.guide.name,
+            "distillation": {
+                "larger": larger.guide.name,
+                "larger_sha256": larger.guide.sha256,
+                "measured": comparison.to_dict(),
+                "command": command,
+            },
+        }
+    )

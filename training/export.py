@@ -94,9 +94,6 @@ def _check_together(options: Any) -> None:
 
 def _export_run(options: Any) -> None:
     from hrda_core.deploy.export import ExportSpec, export_bundle
-    from hrda_core.labels import CITYSCAPES19
-    from hrda_core.models import HRDA
-    from hrda_core.models.presets import resolve_preset
     from hrda_core.trainer.loading import load_network, load_recipe
     from hrda_core.trainer.state import WEIGHTS_NAME
 
@@ -107,20 +104,15 @@ def _export_run(options: Any) -> None:
     if not (run / WEIGHTS_NAME).is_file():
         raise DataError(f"run '{run}' has no {WEIGHTS_NAME}: it is not finished; resume it")
     model = load_network(run, network)
-    config = resolve_preset(recipe.model.preset, **recipe.model.overrides)
     # With --size the plan is that of the further graph.
     plan = "" if options.size else options.plan
     spec = ExportSpec(
         name=recipe.name,
         preset=recipe.model.preset,
-        label_space=CITYSCAPES19,
-        mean=config.mean,
-        std=config.std,
-        long_side=640 if options.long_side is None else options.long_side,
         overrides=recipe.model.overrides,
-        grid=(2, 2),
-        default_plan=plan or ("tiles" if isinstance(model, HRDA) else "whole"),
+        long_side=640 if options.long_side is None else options.long_side,
         provenance=_provenance(recipe, network),
+        default_plan=plan,
     )
     sample = read_image(options.sample) if options.sample else _sample(recipe)
     for name, report in export_bundle(model, spec, options.out, sample, say=print).items():
@@ -131,23 +123,11 @@ def _export_run(options: Any) -> None:
 
 def _provenance(recipe: Recipe, network: str) -> dict[str, Any]:
     """What the model card says; empty entries are left out of it."""
-    target = recipe.target
-    return {
-        "recipe": recipe.name,
-        "method": recipe.method,
-        "source_data": recipe.source.name,
-        "source_licence": recipe.source.licence,
-        "target_data": "" if target is None else f"{target.name}: images alone, no labels",
-        "target_licence": "" if target is None else target.licence,
+    return recipe.provenance(network) | {
         "encoder_weights": "ImageNet" if recipe.model.imagenet or recipe.model.backbone else "random",
         "started_from": str(recipe.model.weights or ""),
-        "exported_network": network,
-        "iterations": recipe.iterations,
-        "seed": recipe.seed,
-        "deviations": "; ".join(recipe.paper),
         "licence": "Apache-2.0, as far as the licences of the data leave it to us",
         "limits": recipe.limits or "Not stated.",
-        "settings": recipe.to_dict(),
     }
 
 

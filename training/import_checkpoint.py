@@ -153,22 +153,17 @@ def _write_weights(imported: _Imported, file: Path, source: str) -> None:
 
 def _write_bundle(imported: _Imported, options: Any) -> None:
     from hrda_core.data.datasets.labelled import read_image
-    from hrda_core.deploy.export import ExportSpec, export_bundle, graph_plans
-    from hrda_core.models import resolve_preset
+    from hrda_core.deploy.export import ExportSpec, export_bundle
 
     network, model = imported.network, imported.model
-    config = resolve_preset(network.preset, **network.overrides)
     spec = ExportSpec(
         name=options.out.name,
         preset=network.preset,
-        label_space=_label_space(imported.classes, network.num_classes),
-        mean=config.mean,
-        std=config.std,
-        long_side=options.long_side,
         overrides=dict(network.overrides),
-        grid=(2, 2),
-        default_plan=options.plan or ("whole" if "whole" in graph_plans(model) else "tiles"),
+        long_side=options.long_side,
         provenance=_provenance(imported, options.checkpoint.name),
+        label_space=_label_space(imported.classes, network.num_classes),
+        default_plan=options.plan,
     )
     sample = _made_up_image() if options.sample is None else read_image(options.sample)
     for name, agreement in export_bundle(model, spec, options.out, sample, say=print).items():

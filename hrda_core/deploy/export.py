@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,11 @@ from hrda_core.deploy.folding import folded
 from hrda_core.deploy.onnx_writing import trace, with_weights_in_half
 from hrda_core.errors import BackendError, BundleError
 from hrda_core.inference.backends.onnx_backend import OnnxBackend
-from hrda_core.inference.bundle import MANIFEST_NAME, write_manifest
+from hrda_core.inference.bundle import MANIFEST_NAME, Bundle, write_manifest
 from hrda_core.inference.model_card import CARD_NAME, model_card
-from hrda_core.labels import LabelSpace
+from hrda_core.labels import CITYSCAPES19, LabelSpace
 from hrda_core.models.hrda import HRDA
+from hrda_core.models.presets import NetworkConfig, resolve_preset
 from hrda_core.models.segmenter import Segmenter
 from hrda_core.whole_files import replaced_folder
 from hrda_core.window_plan import PLAN_NAMES
@@ -52,23 +53,37 @@ class ExportSpec:
     """What a bundle says about itself; see docs/robot/bundle.md.
 
     Attributes:
-        name, preset, label_space, mean, std, long_side: as in `Bundle`.
+        name, preset, long_side, label_space: as in `Bundle`.
         overrides: fields of the preset that were replaced, so that the network can be built again.
-        grid: rows and columns of detail tiles.
-        default_plan: window plan used when none is asked for.
         provenance: recipe, data, licence, scores; plain values.
+        grid: rows and columns of detail tiles.
+        default_plan: window plan used when none is asked for; empty = `tiles` of HRDA, `whole` of other networks.
     """
 
     name: str
     preset: str
-    label_space: LabelSpace
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    long_side: int
     overrides: Mapping[str, Any]
-    grid: tuple[int, int]
-    default_plan: str
+    long_side: int
     provenance: Mapping[str, Any]
+    label_space: LabelSpace = CITYSCAPES19
+    grid: tuple[int, int] = (2, 2)
+    default_plan: str = ""
+
+    @property
+    def network(self) -> NetworkConfig:
+        """Everything that shapes the network; its normalisation is the bundle's.
+
+        Raises:
+            RecipeError: an unknown preset or override.
+        """
+        return resolve_preset(self.preset, **self.overrides)
+
+    @staticmethod
+    def like(given: Bundle, name: str, overrides: Mapping[str, Any], provenance: Mapping[str, Any]) -> ExportSpec:
+        """Another network in the place of a given one: same classes, input size, tiles and default plan."""
+        grid = given.graphs["tiles"].grid if "tiles" in given.graphs else (1, 1)
+        long_side, space, plan = given.long_side, given.label_space, given.default_plan
+        return ExportSpec(name, given.preset, overrides, long_side, provenance, space, grid, plan)
 
 
 @dataclass(frozen=True)
@@ -105,9 +120,11 @@ def export_bundle(
 
     Raises:
         BackendError: a bundle of this network has no such default plan.
+        RecipeError: an unknown preset or override.
         BundleError: `folder` holds something else, or a graph does not agree with PyTorch.
     """
-    plans = graph_plans(model)
+    plans, normalisation = graph_plans(model), (spec.network.mean, spec.network.std)
+    spec = replace(spec, default_plan=spec.default_plan or plans[-1])
     if spec.default_plan not in plans:
         raise BackendError(f"window plan '{spec.default_plan}' has no ONNX graph for '{spec.name}': {', '.join(plans)}")
     model.eval()
@@ -119,7 +136,7 @@ def export_bundle(
             file = "model.onnx" if plan == spec.default_plan else f"{plan}.onnx"
             say(f"exporting window plan '{plan}' to {file}")
             written, reference = (
-                DeployGraph.for_any_size(network, plan, grid, spec.mean, spec.std).eval() for network in (light, model)
+                DeployGraph.for_any_size(network, plan, grid, *normalisation).eval() for network in (light, model)
             )
             reports[plan] = _write_graph(written, reference, part / file, sample, _multiple_of(model, spec.grid), say)
             graphs[plan] = {"file": file, "grid": list(grid)}
@@ -190,7 +207,7 @@ def _manifest(
         "preset": spec.preset,
         "overrides": dict(spec.overrides),
         "label_space": spec.label_space.to_dict(),
-        "normalisation": {"mean": list(spec.mean), "std": list(spec.std)},
+        "normalisation": {"mean": list(spec.network.mean), "std": list(spec.network.std)},
         "input": {"multiple_of": _multiple_of(model, spec.grid), "long_side": spec.long_side},
         "context_scale": 1.0 if isinstance(model, Segmenter) else model.context_scale,
         "default_plan": spec.default_plan,

@@ -281,6 +281,23 @@ class Recipe:
         """Whether the exported weights are a moving average of the student's."""
         return self.method in ("supervised", "distillation") and self.average > 0
 
+    def provenance(self, exported_network: str) -> dict[str, Any]:
+        """What the manifest and the model card of a bundle say of this run: plain values, empty where there is none."""
+        target = self.target
+        return {
+            "recipe": self.name,
+            "method": self.method,
+            "source_data": self.source.name,
+            "source_licence": self.source.licence,
+            "target_data": "" if target is None else f"{target.name}: images alone, no labels",
+            "target_licence": "" if target is None else target.licence,
+            "exported_network": exported_network,
+            "iterations": self.iterations,
+            "seed": self.seed,
+            "deviations": "; ".join(self.paper),
+            "settings": self.to_dict(),
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for YAML and checkpoints."""
         values: dict[str, Any] = _plain(asdict(self))

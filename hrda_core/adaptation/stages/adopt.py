@@ -41,19 +41,7 @@ def export_candidate(
     Raises:
         BundleError: an exported graph does not agree with PyTorch.
     """
-    spec = ExportSpec(
-        name=name,
-        preset=given.preset,
-        label_space=given.label_space,
-        mean=given.mean,
-        std=given.std,
-        long_side=given.long_side,
-        overrides=dict(overrides),
-        grid=given.graphs["tiles"].grid if "tiles" in given.graphs else (1, 1),
-        default_plan=given.default_plan,
-        provenance=provenance,
-    )
-    export_bundle(network, spec, folder, sample, say=say)
+    export_bundle(network, ExportSpec.like(given, name, overrides, provenance), folder, sample, say=say)
     return Bundle.open(folder)
 
 
@@ -81,12 +69,14 @@ def adopt_bundle(chosen: Bundle, out: Path, adaptation: Mapping[str, Any], repor
     return Bundle.open(out)
 
 
-def provenance(request: Request, given: Bundle, frames: Frames) -> dict[str, Any]:
-    """The given model's, without its scores, and what it is adapted to."""
-    before = dict(given.manifest.get("provenance", {}))
-    for key in ("scores", "adaptation"):
-        before.pop(key, None)
-    return before | {
+def provenance(request: Request, given: Bundle, frames: Frames, trained: Mapping[str, Any]) -> dict[str, Any]:
+    """The given model's, without its scores, how it was trained on, and what it is adapted to."""
+    before = {
+        key: value for key, value in given.manifest.get("provenance", {}).items() if key not in ("scores", "adaptation")
+    }
+    return {
+        **before,
+        **trained,
         "started_from": given.name,
         "target_data": f"{len(frames.adapt)} frames of {', '.join(bag.name for bag in request.bags)}: no labels",
         "target_licence": "as the recording",

@@ -109,6 +109,6 @@ def instant_bundle(request: Request, given: Bundle, frames: Frames, folder: Path
         frames.adapt.load(0),
         name=f"{given.name}_instant",
         overrides=given.manifest.get("overrides", {}),
-        provenance=provenance(request, given, frames) | {"method": f"BatchNorm statistics of {layers} layers"},
+        provenance=provenance(request, given, frames, {"method": f"BatchNorm statistics of {layers} layers"}),
         say=silent,
     )

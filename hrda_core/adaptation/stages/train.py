@@ -57,15 +57,6 @@ def adapted_bundle(request: Request, given: Bundle, run: Path, frames: Frames, f
     if folder.is_dir():
         return Bundle.open(folder)
     recipe = load_recipe(run)
-    trained = {
-        "method": recipe.method,
-        "source_data": recipe.source.name,
-        "source_licence": recipe.source.licence,
-        "exported_network": "teacher",
-        "iterations": recipe.iterations,
-        "deviations": "; ".join(recipe.paper),
-        "settings": recipe.to_dict(),
-    }
     return export_candidate(
         load_network(run, "teacher"),
         given,
@@ -73,6 +64,6 @@ def adapted_bundle(request: Request, given: Bundle, run: Path, frames: Frames, f
         frames.adapt.load(0),
         name=f"{given.name}_adapted",
         overrides=recipe.model.overrides,
-        provenance=provenance(request, given, frames) | trained,
+        provenance=provenance(request, given, frames, recipe.provenance("teacher")),
         say=silent,
     )

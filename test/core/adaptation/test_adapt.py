@@ -30,7 +30,6 @@ from hrda_core.deploy.export import ExportSpec, export_bundle
 from hrda_core.deploy.network import load_network as load_bundle_network
 from hrda_core.errors import BundleError, DataError, RecipeError
 from hrda_core.inference import Bundle, Predictor
-from hrda_core.labels import CITYSCAPES19
 from hrda_core.trainer.loading import load_network
 from hrda_core.trainer.loop import Watch, fit
 from hrda_core.trainer.optim import OptimConfig
@@ -68,13 +67,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = ExportSpec(
         name="given",
         preset="hrda_lite",
-        label_space=CITYSCAPES19,
-        mean=(127.5,) * 3,
-        std=(127.5,) * 3,
-        long_side=640,
         overrides=overrides,
-        grid=(2, 2),
-        default_plan="tiles",
+        long_side=640,
         provenance={"licence": "made up", "settings": recipe.to_dict()},
     )
     export_bundle(load_network(folder / "run"), spec, folder / "given", draw_street(rng, (192, 256), target=False)[0])

@@ -18,19 +18,13 @@ from hrda_core.deploy.export import ExportSpec, export_bundle
 from hrda_core.deploy.network import load_network
 from hrda_core.errors import BackendError, BundleError
 from hrda_core.inference import Bundle, Predictor, predict_logits
-from hrda_core.labels import CITYSCAPES19
 from hrda_core.models import HRDA, create_model
 
 SPEC = ExportSpec(
     name="tiny",
     preset="hrda_lite",
-    label_space=CITYSCAPES19,
-    mean=(127.5, 127.5, 127.5),
-    std=(127.5, 127.5, 127.5),
-    long_side=0,
     overrides=TINY,
-    grid=(2, 2),
-    default_plan="tiles",
+    long_side=0,
     provenance={"licence": "Apache-2.0", "iterations": 0},
 )
 

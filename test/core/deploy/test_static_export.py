@@ -19,7 +19,6 @@ from hrda_core.deploy.network import load_network
 from hrda_core.deploy.static_export import StaticRequest, export_static
 from hrda_core.errors import BackendError, BundleError, HrdaError, RecipeError
 from hrda_core.inference import Bundle, Predictor, predict_logits
-from hrda_core.labels import CITYSCAPES19
 from hrda_core.models import HRDA, create_model
 
 SIZE = (100, 180)  # of the camera; padded to 128 x 192
@@ -30,6 +29,9 @@ def _image(seed: int = 0, size: tuple[int, int] = SIZE) -> np.ndarray:
     return np.ascontiguousarray(np.kron(coarse, np.ones((10, 10, 1), np.uint8))[: size[0], : size[1]])
 
 
+SCALED = {"mean": [127.5] * 3, "std": [60.0] * 3}
+
+
 def _write_bundle(folder: Path, preset: str, overrides: dict[str, object]) -> Path:
     torch.manual_seed(0)
     model = create_model(preset, 19, **overrides)
@@ -37,8 +39,7 @@ def _write_bundle(folder: Path, preset: str, overrides: dict[str, object]) -> Pa
     with torch.no_grad():  # spread logits and attention, so that neither class nor tile hangs on the last digit
         model.decode_head.head.conv_seg.weight.mul_(100)  # type: ignore[union-attr,operator]
         model.decode_head.scale_attention.conv_seg.weight.mul_(100)  # type: ignore[union-attr,operator]
-    mean, std = (127.5,) * 3, (60.0,) * 3
-    spec = ExportSpec("tiny", preset, CITYSCAPES19, mean, std, 0, overrides, (2, 2), "tiles", {"licence": "Apache-2.0"})
+    spec = ExportSpec("tiny", preset, {**overrides, **SCALED}, 0, {"licence": "Apache-2.0"})
     export_bundle(model, spec, folder, _image(0, (128, 192)))
     return folder
 
@@ -245,8 +246,7 @@ def test_a_decoder_of_stride_8_becomes_a_graph_too(tmp_path: Path) -> None:
     torch.manual_seed(0)
     overrides = {"encoder": "test_resnet", "output_stride": 32, "detail_crop": [128, 128]}
     model = create_model("hrda_dlv2_r101", 19, **overrides).eval()
-    mean, std = (127.5,) * 3, (60.0,) * 3
-    spec = ExportSpec("t", "hrda_dlv2_r101", CITYSCAPES19, mean, std, 0, overrides, (2, 2), "tiles", {})
+    spec = ExportSpec("t", "hrda_dlv2_r101", {**overrides, **SCALED}, 0, {})
     export_bundle(model, spec, tmp_path / "b", _image(0, (128, 192)))
     images = [_image(1, (128, 128))]
     assert export_static(Bundle.open(tmp_path / "b"), StaticRequest("tiles", (128, 128)), images).agreement > 0.999
@@ -256,8 +256,7 @@ def test_a_single_scale_network_becomes_a_graph_of_plan_whole(tmp_path: Path) ->
     torch.manual_seed(0)
     overrides = {**TINY, "hrda": False}
     network = create_model("hrda_lite", **overrides).eval()
-    mean, std = (127.5,) * 3, (60.0,) * 3
-    spec = ExportSpec("single", "hrda_lite", CITYSCAPES19, mean, std, 0, overrides, (1, 1), "whole", {})
+    spec = ExportSpec("single", "hrda_lite", {**overrides, **SCALED}, 0, {}, grid=(1, 1))
     export_bundle(network, spec, tmp_path / "single", _image(0, (96, 128)))
     graph = export_static(
         Bundle.open(tmp_path / "single"), StaticRequest("whole", (90, 120)), [_image(1, (90, 120))]
