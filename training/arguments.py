@@ -1,14 +1,107 @@
-"""Parse a command line so that a mistake is one sentence, with the nearest option, and not a page of usage."""
+"""A verb's options from the fields of its request, and mistakes in one sentence with the nearest option."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from typing import Any
+import shlex
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from hrda_core.errors import RecipeError, require
 
-__all__ = ["parse"]
+__all__ = ["parse", "parse_request"]
+
+Request = TypeVar("Request")
+
+
+def parse_request(
+    kind: type[Request],
+    argv: list[str],
+    *,
+    verb: str,
+    about: str,
+    positional: str = "",
+    read: Mapping[str, Callable[[str], Any]] | None = None,
+) -> tuple[Request, Path | None]:
+    """The request of a verb, and the file of its option `--json`.
+
+    Each field of the dataclass `kind` is an option of the same name: its type checks the value, and its line in the
+    docstring is the help. A field `command` is no option: it becomes the command line.
+
+    Args:
+        kind: the request.
+        argv: words after the verb.
+        verb: its name, for the usage.
+        about: what it does; the first line is shown.
+        positional: the field that is given without its name.
+        read: for fields that are one word of another form, what makes the field's value of the word.
+
+    Raises:
+        RecipeError: the first mistake; also what `kind` and `read` raise.
+    """
+    read = read or {}
+    parser = require("jsonargparse", "train").ArgumentParser(prog=f"hrda {verb}", description=about.splitlines()[0])
+    _add_fields(parser, kind, positional, read)
+    parser.add_argument("--json", type=Path, default=None, help="write the result to this file")
+    given = vars(parse(parser, argv))
+    json = given.pop("json")
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    for name, value_of in read.items():
+        if (word := values.pop(name)) is not None:
+            values[name] = value_of(word)
+    if "command" in get_type_hints(kind):
+        values["command"] = shlex.join(["hrda", *verb.split(), *argv])
+    return kind(**values), json
+
+
+def _add_fields(parser: Any, kind: Any, positional: str, read: Collection[str]) -> None:
+    """An option for each field, in their order.
+
+    `parser.add_class_arguments(kind)` is not enough. For it a flag has a value (`--resume true`) and several values are
+    one word (`--bag [a,b]`), and it runs what stands behind TYPE_CHECKING beside the class, which imports torch.
+    """
+    hints, texts = get_type_hints(kind), _texts(kind)
+    for field in fields(kind):
+        name, hint = field.name, hints[field.name]
+        if name == "command":
+            continue
+        form: dict[str, Any] = {"help": texts.get(name), "type": str if name in read else hint}
+        required = field.default is MISSING and field.default_factory is MISSING
+        if not required:
+            form["default"] = field.default if field.default_factory is MISSING else field.default_factory()
+        if name in read:
+            form["default"] = None
+        elif hint is bool:
+            form |= {"action": "store_true"}
+            del form["type"]
+        elif words := _words(hint, required):
+            form["type"], form["nargs"] = words
+        elif name == positional and not required:
+            form["nargs"] = "?"
+        if name != positional:
+            form["required"] = required
+        parser.add_argument(name if name == positional else f"--{name}", **form)
+
+
+def _texts(kind: type) -> dict[str, str | None]:
+    """What the docstring says of each field; nothing where the package docstring-parser is missing."""
+    try:
+        from docstring_parser import parse as parse_docstring
+    except ImportError:
+        return {}
+    return {field.arg_name: field.description for field in parse_docstring(kind.__doc__ or "").params}
+
+
+def _words(hint: Any, required: bool) -> tuple[type, str | int] | None:
+    """Type and number of the words that make a tuple; None where the type is another."""
+    for part in (hint, *get_args(hint)):
+        if get_origin(part) is tuple:
+            first, *others = get_args(part)
+            return first, ("+" if required else "*") if others == [...] else 1 + len(others)
+    return None
 
 
 def parse(parser: Any, argv: list[str]) -> Any:
@@ -22,8 +115,24 @@ def parse(parser: Any, argv: list[str]) -> Any:
     try:
         return parser.parse_args([_as_known(parser, argument) for argument in argv])
     except jsonargparse.ArgumentError as error:
-        text = " ".join(str(error).split())
+        text = _sentence(" ".join(str(error).split()))
         raise RecipeError(f"{text}{_proposal(parser, text)}") from None
+
+
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "NoneType": "null"}
+
+
+def _sentence(text: str) -> str:
+    """What jsonargparse says of a value of the wrong type, without the names of Python's types."""
+    found = re.fullmatch(
+        r'Parser key "([\w.]+)"(?: element \d+)?: (.*?)(?:Given value type.*?)?(?:Got|Given) value: (.*)', text
+    )
+    if found is None:
+        return text
+    name, expected, value = found.groups()
+    words = re.findall(r"Literal\[(.*?)\]|<class '(?:\w+\.)*(\w+)'>", expected)
+    kinds = [choices.replace("'", "").replace(",", " or") or _KINDS.get(kind, kind) for choices, kind in words]
+    return f"{name}: expected {' or '.join(dict.fromkeys(kinds))}, not '{value}'"
 
 
 def _as_known(parser: Any, argument: str) -> str:

@@ -7,23 +7,41 @@ hrda bag info drives/ --json drives.json                  # all recordings below
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hrda_core.errors import RecipeError, require
+from hrda_core.errors import RecipeError
 from hrda_core.memory import keep_big_buffers
 from hrda_core.whole_files import write_json
 
-from .arguments import parse
+from .arguments import parse_request
 from .progress import ProgressPrinter
 
-__all__ = ["main"]
+__all__ = ["InfoRequest", "main"]
 
 _USAGE = """usage: hrda bag info PATH... [options]
 
   info  topics, rates, gaps, light and sharpness over time, a contact sheet
 
-'hrda bag info --help' lists the options."""
+'hrda bag info --help' lists the request."""
+
+
+@dataclass(frozen=True)
+class InfoRequest:
+    """What is looked into, and how closely.
+
+    Attributes:
+        paths: rosbag2 folders, .mcap, .db3, either with .zstd, ROS 1 .bag, or folders that hold several
+        topic: image topics; default: all
+        analyse_hz: frames a second that are looked at
+        out: write a page with contact sheet and curves, HTML
+    """
+
+    paths: tuple[Path, ...]
+    topic: tuple[str, ...] = ()
+    analyse_hz: float = 2.0
+    out: Path | None = None
 
 
 def main(argv: list[str]) -> int:
@@ -33,27 +51,18 @@ def main(argv: list[str]) -> int:
         return 0
     if argv[0] != "info":
         raise RecipeError(f"'{argv[0]}' is no subcommand of bag; write: hrda bag info PATH...")
-    keep_big_buffers()
-    return _info(parse(_info_parser(), argv[1:]))
-
-
-def _info_parser() -> Any:
-    jsonargparse = require("jsonargparse", "train")
-    parser = jsonargparse.ArgumentParser(prog="hrda bag info", description="Tell what recordings hold.")
-    parser.add_argument(
-        "paths",
-        type=Path,
-        nargs="+",
-        help="rosbag2 folders, .mcap, .db3, either with .zstd, ROS 1 .bag, or folders that hold several",
+    request, json = parse_request(
+        InfoRequest, argv[1:], verb="bag info", about="Tell what recordings hold.", positional="paths"
     )
-    parser.add_argument("--topic", type=str, nargs="+", default=[], help="image topics; default: all")
-    parser.add_argument("--analyse_hz", type=float, default=2.0, help="frames a second that are looked at")
-    parser.add_argument("--out", type=Path, default=None, help="write a page with contact sheet and curves, HTML")
-    parser.add_argument("--json", type=Path, default=None, help="write the result here")
-    return parser
+    keep_big_buffers()
+    summary = _info(request)
+    if json:
+        write_json(json, summary)
+    return 0
 
 
-def _info(options: Any) -> int:
+def _info(request: InfoRequest) -> dict[str, Any]:
+    """Look into the recordings, print and draw; what was found, as plain values."""
     from hrda_core.data.recordings.recording_files import find_recordings
     from hrda_core.data.recordings.recordings import Recordings
     from hrda_core.data.scan.scan import scan
@@ -61,14 +70,12 @@ def _info(options: Any) -> int:
     from hrda_core.report.bag_page import SHEET_PICTURES, write_bag_page
     from hrda_core.report.bag_text import bag_text
 
-    recordings = Recordings.open(options.paths, options.topic, several=True)
-    pictures = SHEET_PICTURES if options.out else 0
+    recordings = Recordings.open(request.paths, request.topic, several=True)
+    pictures = SHEET_PICTURES if request.out else 0
     with ProgressPrinter() as printer:
-        found = scan(recordings, analyse_hz=options.analyse_hz, pictures=pictures, progress=printer.counter("images"))
-    summary = summarise(found, find_recordings(options.paths))
+        found = scan(recordings, analyse_hz=request.analyse_hz, pictures=pictures, progress=printer.counter("images"))
+    summary = summarise(found, find_recordings(request.paths))
     print(bag_text(summary))
-    if options.out:
-        print(f"\npage: {write_bag_page(options.out, summary, found)}")
-    if options.json:
-        write_json(options.json, summary)
-    return 0
+    if request.out:
+        print(f"\npage: {write_bag_page(request.out, summary, found)}")
+    return summary

@@ -101,7 +101,7 @@ def adapt(request: Request, watch: Watch | None = None, count: Count | None = No
     check_place(request.out, MANIFEST_NAME, error=BundleError)
     labelled = _labelled(request)
     check_source(request.source)
-    work = Workspace.open(request.work, request.identity(given), watch.say)
+    work = Workspace.open(request.work_folder, request.identity(given), watch.say)
     frames = _frames(request, work, count)
     pack = _source(request, given, frames, work, count)
     bundles, run = {"given": given}, None
@@ -138,8 +138,8 @@ def _labelled(request: Request) -> ImageLabelPairs | None:
 
 def _frames(request: Request, work: Workspace, count: Count) -> Frames:
     try:
-        with work.stage("frames", f"choosing from {', '.join(bag.name for bag in request.bags)}"):
-            return choose_frames(request.bags, request.topics, work.path("frames"), request.selection, work.say, count)
+        with work.stage("frames", f"choosing from {', '.join(bag.name for bag in request.bag)}"):
+            return choose_frames(request.bag, request.topic, work.path("frames"), request.selection, work.say, count)
     except HrdaError:
         work.discard_if_empty()
         raise
@@ -174,7 +174,7 @@ def _train(request: Request, given: Bundle, pack: SourcePack, frames: Frames, wo
         smallest_size(frames.adapt, given.long_side),
         effort,
         name=request.out.name,
-        mic=request.mic,
+        mic=request.with_mic,
         imagenet=request.imagenet,
         runtime=request.runtime,
         seed=request.seed,
@@ -193,7 +193,7 @@ def _facts(request: Request, choice: str, judged: Judged, pack: SourcePack | Non
         "verdict": judged.verdict.choice,
         "reasons": list(judged.verdict.reasons),
         "given": given.name,
-        "recordings": [bag.name for bag in request.bags],
+        "recordings": [bag.name for bag in request.bag],
         "source": "none" if pack is None else pack.describe(),
         "effort": request.effort.name,
         "seed": request.seed,

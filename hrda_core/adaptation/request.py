@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from hrda_core.adaptation.efforts import Effort
-from hrda_core.data.frame_selection.frame_selection import SelectionConfig
+from hrda_core.adaptation.efforts import EFFORTS, Effort
 from hrda_core.errors import RecipeError
-from hrda_core.inference.bundle import Bundle
-from hrda_core.trainer.recipe import RuntimeConfig
+
+if TYPE_CHECKING:
+    from hrda_core.data.frame_selection.frame_selection import SelectionConfig
+    from hrda_core.inference.bundle import Bundle
+    from hrda_core.trainer.recipe import RuntimeConfig
 
 __all__ = ["CHOICES", "Request"]
 
@@ -20,42 +22,48 @@ CHOICES = ("verdict", "given", "instant", "adapted")
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be done.
+    """What is to be done. These are the options of `hrda adapt`, and their help.
 
     Attributes:
-        bags: recordings of the target, without labels.
-        topics: camera topics; empty = the only one.
-        model: bundle to start from.
-        source: pack or data set, see `open_or_make_pack`; empty = source-free.
-        out: where the chosen bundle goes.
-        work: working folder.
-        effort: how much is done.
-        mic: masked image consistency.
-        frames: most frames to adapt on; 0 = the effort's.
-        held_out: share of the recording's end that is judged on, 0 to 0.5.
-        choose: one of `CHOICES`.
-        eval_images, eval_labels: labelled images of the target, for the report alone; None = none.
-        imagenet: ImageNet weights of the encoder, for the feature distance.
-        runtime: device, threads, precision.
-        seed: of all randomness.
-        command: as it was called.
+        bag: recordings: rosbag2 folders, .mcap, .db3, ROS 1 .bag
+        model: bundle to start from; it is never changed
+        out: bundle folder for the chosen model; a bundle there is replaced
+        topic: camera topics; default: the only one
+        source: pack of hrda pack-source, or LAYOUT:ROOT, or a folder of images/ and labels/; default: none, the model's
+            own sure predictions stand in
+        work: working folder; default: OUT.work
+        effort: instant, quick, normal or full; default: quick
+        mic: masked image consistency; default: as the effort says
+        frames: most frames to adapt on; 0 = as the effort says
+        held_out: share of the recording's end that is judged on
+        choose: verdict, or by hand: given, instant, adapted
+        eval_images: labelled images of the target, for the report alone
+        eval_labels: their label PNGs
+        imagenet: ImageNet weights of the encoder, for the feature distance
+        device: where the network is trained
+        precision: of the training's computation
+        threads: CPU threads; 0 = PyTorch's choice
+        seed: of all randomness
+        command: as it was called
     """
 
-    bags: tuple[Path, ...]
+    bag: tuple[Path, ...]
     model: Path
     out: Path
-    work: Path
-    effort: Effort
-    topics: tuple[str, ...] = ()
+    topic: tuple[str, ...] = ()
     source: str = ""
-    mic: bool = False
+    work: Path | None = None
+    effort: Effort = EFFORTS["quick"]
+    mic: bool | None = None
     frames: int = 0
     held_out: float = 0.25
     choose: str = "verdict"
     eval_images: Path | None = None
     eval_labels: Path | None = None
     imagenet: Path | None = None
-    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    threads: int = 0
     seed: int = 0
     command: str = ""
 
@@ -66,6 +74,8 @@ class Request:
             raise RecipeError(f"--held_out is a share above 0 and up to 0.5, not {self.held_out}")
         if self.frames < 0:
             raise RecipeError(f"--frames is 0 (as the effort says) or more, not {self.frames}")
+        if (self.eval_labels is None) != (self.eval_images is None):
+            raise RecipeError("give both --eval_images and --eval_labels, or neither")
         if self.choose == "adapted" and not self.effort.iterations:
             raise RecipeError("--choose adapted needs an effort that trains; effort instant does not")
         if self.out.resolve() == self.model.resolve():
@@ -74,20 +84,39 @@ class Request:
             )
 
     @property
+    def work_folder(self) -> Path:
+        """The working folder, also where none is given."""
+        return self.work or self.out.with_name(self.out.name + ".work")
+
+    @property
+    def with_mic(self) -> bool:
+        """Whether masked image consistency is on."""
+        return self.effort.mic if self.mic is None else self.mic
+
+    @property
+    def runtime(self) -> RuntimeConfig:
+        """How the training is carried out."""
+        from hrda_core.trainer.recipe import RuntimeConfig  # here and not above: it needs torch, and --help does not
+
+        return RuntimeConfig(device=self.device, precision=self.precision, threads=self.threads)
+
+    @property
     def selection(self) -> SelectionConfig:
         """How frames are chosen."""
+        from hrda_core.data.frame_selection.frame_selection import SelectionConfig
+
         return SelectionConfig(budget=self.frames or self.effort.frames, held_out=self.held_out)
 
     def identity(self, given: Bundle) -> dict[str, Any]:
         """What the results depend on."""
         return {
-            "bags": [str(bag.resolve()) for bag in self.bags],
-            "topics": list(self.topics),
+            "bags": [str(bag.resolve()) for bag in self.bag],
+            "topics": list(self.topic),
             "model": str(self.model.resolve()),
             "model_files": {name: record["sha256"] for name, record in given.manifest["files"].items()},
             "source": self.source and str(Path(self.source).resolve() if Path(self.source).exists() else self.source),
             "effort": self.effort.name,
-            "mic": self.mic,
+            "mic": self.with_mic,
             "frames": self.frames or self.effort.frames,
             "held_out": self.held_out,
             "imagenet": str(self.imagenet or ""),

@@ -78,7 +78,7 @@ def provenance(request: Request, given: Bundle, frames: Frames, trained: Mapping
         **before,
         **trained,
         "started_from": given.name,
-        "target_data": f"{len(frames.adapt)} frames of {', '.join(bag.name for bag in request.bags)}: no labels",
+        "target_data": f"{len(frames.adapt)} frames of {', '.join(bag.name for bag in request.bag)}: no labels",
         "target_licence": "as the recording",
         "seed": request.seed,
     }

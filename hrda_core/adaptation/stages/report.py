@@ -47,7 +47,7 @@ def write_adaptation(
     given = bundles[GIVEN]
     verdict = judged.verdict
     report = AdaptationReport(
-        title=f"Adaptation of {given.name} to {', '.join(bag.name for bag in request.bags)}",
+        title=f"Adaptation of {given.name} to {', '.join(bag.name for bag in request.bag)}",
         command=request.command,
         model=f"{given.name}, manifest {file_record(given.file(MANIFEST_NAME))['sha256'][:12]}",
         out=str(request.out.resolve()),

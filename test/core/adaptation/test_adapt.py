@@ -77,13 +77,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _request(made: Path, folder: Path, **changes: Any) -> Request:
     values: dict[str, Any] = {
-        "bags": (made / "drive",),
+        "bag": (made / "drive",),
         "model": made / "given",
         "source": str(made / "source"),
         "out": folder / "out",
         "work": folder / "work",
         "effort": SMALL,
-        "runtime": RuntimeConfig(threads=1),
+        "threads": 1,
     }
     return Request(**values | changes)
 
@@ -164,7 +164,7 @@ def test_a_drive_of_noise_is_refused_with_what_was_found(made: Path, tmp_path: P
     rng = np.random.default_rng(0)
     write_made_bag(tmp_path / "noise", (rng.integers(0, 256, (*SIZE, 3), np.uint8) for _ in range(30)), hz=1.0)
     with pytest.raises(DataError, match=r"0 are left to adapt on \(.*noise"):
-        adapt(_request(made, tmp_path, bags=(tmp_path / "noise",)))
+        adapt(_request(made, tmp_path, bag=(tmp_path / "noise",)))
     assert not (tmp_path / "out").exists()
 
 
@@ -223,7 +223,7 @@ def test_labels_are_reported_and_never_decide(made: Path, tmp_path: Path) -> Non
 
 
 def test_a_mistyped_path_leaves_nothing_that_stands_in_the_way(made: Path, tmp_path: Path) -> None:
-    for wrong in ({"bags": (made / "drvie",)}, {"source": str(made / "surce")}, {"topics": ("/rear",)}):
+    for wrong in ({"bag": (made / "drvie",)}, {"source": str(made / "surce")}, {"topic": ("/rear",)}):
         with pytest.raises(DataError):
             adapt(_request(made, tmp_path, **wrong))
         assert not (tmp_path / "work").exists()
