@@ -1,7 +1,8 @@
 """Window plans: how an image is cut for a network. One geometry for torch, ONNX and training; pure Python.
 
 A plan says how far the image is padded, which windows the network sees, and where the full-resolution detail crops of
-HRDA lie (paper section 3.4, "HRDA"; names, costs and the choice between them: docs/robot/window_plans.md).
+HRDA lie (paper section 3.4, "HRDA"; names, costs and the choice between them: docs/robot/window_plans.md). What a user
+chooses is a `PlanChoice`, what a network asks of sizes are `SizeRules`, and both together cut an image of a given size.
 
     nested    outer windows on a sliding grid, each a context with overlapping detail crops: the paper's test mode
     overlap   one context of the whole image, overlapping detail crops
@@ -19,10 +20,12 @@ coordinates and results are cropped by `[:height, :width]`.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from types import EllipsisType
+from typing import Any
 
 from hrda_core.errors import BackendError, ImageError, RecipeError
 
@@ -32,8 +35,10 @@ __all__ = [
     "PLAN_NAMES",
     "SINGLE_SCALE_PLANS",
     "CropBox",
+    "PlanChoice",
+    "SizeRules",
     "WindowPlan",
-    "check_plan_name",
+    "parse_pair",
     "plan_windows",
     "sliding_windows",
 ]
@@ -51,6 +56,128 @@ GRAPH_PLANS = ("tiles", "overlap", "topk", "context", "whole")
 
 Size = tuple[int, int]
 """Height and width, pixels."""
+
+
+_TILED = ("tiles", "topk")
+_WINDOWED = ("nested", "slide")
+_OPTIONS = {"grid": _TILED, "overlap": _TILED, "keep": ("topk",), "crop": _WINDOWED, "stride": _WINDOWED}
+"""Which plans have which options of a `PlanChoice`."""
+
+_REMOVED = "rotate"
+_ALL_PLANS = (*HRDA_PLANS, *SINGLE_SCALE_PLANS)
+
+
+@dataclass(frozen=True)
+class PlanChoice:
+    """A window plan and its options: the same in commands, recipes, bundles and PyTorch. Checked when it is made.
+
+    Attributes:
+        name: one of `HRDA_PLANS` or `SINGLE_SCALE_PLANS`.
+        grid: `tiles`, `topk`: rows and columns of detail tiles; None = as many tiles, of at least the size of the
+            network's detail crop, as fit.
+        overlap: `tiles`, `topk`: pixels that neighbouring tiles share at least, up to a quarter of the tile; they fade
+            into each other there. The image is then padded to `SizeRules.multiple_of` alone.
+        keep: `topk`: detail tiles that run, 1 to their number; None = half of them, rounded up.
+        crop: `nested`, `slide`: height and width of the outer windows, pixels; None = twice the network's detail crop
+            for `nested`, 512 x 512 for `slide`. An axis as long as the crop or longer is not padded.
+        stride: `nested`, `slide`: steps between outer windows, pixels; None = half of the crop.
+
+    Raises:
+        BackendError: the name is not known, or the plan does not have an option that is given.
+        RecipeError: a grid, `keep` or stride below 1, a negative overlap, or a stride beyond the crop.
+    """
+
+    name: str
+    grid: Size | None = None
+    overlap: int = 0
+    keep: int | None = None
+    crop: Size | None = None
+    stride: Size | None = None
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        for option, plans in _OPTIONS.items():
+            if getattr(self, option) != getattr(PlanChoice, option) and self.name not in plans:
+                raise BackendError(
+                    f"{option} is for window plan {' or '.join(plans)}, not for '{self.name}'; leave it out"
+                )
+        if self.grid is not None and min(self.grid) < 1:
+            raise RecipeError(f"a grid of detail tiles has at least 1 row and 1 column, not {self.grid}")
+        if self.overlap < 0:
+            raise RecipeError(f"neighbouring tiles share 0 pixels or more, not {self.overlap}")
+        if self.keep is not None and self.keep < 1:
+            raise RecipeError(f"plan '{self.name}' runs 1 or more of its detail tiles, not {self.keep}")
+        if self.stride is not None:
+            _check_stride(self.crop or self.stride, self.stride)
+
+    @classmethod
+    def of(cls, plan: str | PlanChoice, **options: Any) -> PlanChoice:
+        """The choice itself, or the one of a name and options, which are the attributes of this class."""
+        if not isinstance(plan, PlanChoice):
+            return cls(plan, **options)
+        if options:
+            raise TypeError(f"a PlanChoice has its options already; found {', '.join(options)} beside it")
+        return plan
+
+    @classmethod
+    def parse(
+        cls, name: str, grid: str = "", overlap: int = 0, keep: int | None = None, crop: str = "", stride: str = ""
+    ) -> PlanChoice:
+        """From options of a command: pairs are text such as `2x3`, and empty text stands for None.
+
+        Raises:
+            BackendError, RecipeError: see the class; RecipeError also for text that is no pair.
+        """
+        pairs = {
+            option: parse_pair(f"--{option}", text, example) if text else None
+            for option, text, example in (
+                ("grid", grid, "2x3"),
+                ("crop", crop, "1024x1024"),
+                ("stride", stride, "512x512"),
+            )
+        }
+        return cls(name, pairs["grid"], overlap, keep, pairs["crop"], pairs["stride"])
+
+
+def parse_pair(option: str, text: str, example: str = "480x640") -> Size:
+    """Two numbers of a command line, such as `480x640`: height and width, or rows and columns.
+
+    Args:
+        option: name of the option, for the error.
+        example: for the error.
+
+    Raises:
+        RecipeError: the text is something else, or a number is 0.
+    """
+    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text.strip().lower())
+    if found is None or min(int(found[1]), int(found[2])) < 1:
+        raise RecipeError(f"{option} must be two numbers above 0 like {example}, not '{text}'")
+    return int(found[1]), int(found[2])
+
+
+@dataclass(frozen=True)
+class SizeRules:
+    """What a network asks of the sizes that it is given.
+
+    Attributes:
+        multiple_of: sides of the padded image are multiples of this, pixels. None = 64 for `tiles`, `topk` and
+            `context` (half-size context and 2 x 2 tiles are then on the stride-32 grid that encoders train on), 8 for
+            `nested` and `overlap` (where the reference would raise), 1 for `whole` and `slide`.
+        tile_multiple: sides of detail tiles are multiples of this, pixels.
+        tile_step: tiles that overlap begin at multiples of this, pixels.
+        smallest: sides are padded up to this at least, pixels.
+        context_scale: factor of the context image, 0 to 1.
+        detail_crop: size of the detail crops of `nested` and `overlap`, pixels.
+        detail_stride: steps between them, pixels; None = half.
+    """
+
+    multiple_of: int | None = None
+    tile_multiple: int = 1
+    tile_step: int = 8
+    smallest: int = 1
+    context_scale: float = 0.5
+    detail_crop: Size = (512, 512)
+    detail_stride: Size | None = None
 
 
 @dataclass(frozen=True)
@@ -128,86 +255,50 @@ def sliding_windows(size: Size, crop: Size, stride: Size) -> tuple[CropBox, ...]
     Raises:
         RecipeError: a crop below 1 pixel, or a stride below 1 or beyond the crop, which would leave gaps.
     """
-    for side, step in zip(crop, stride, strict=True):
-        if not 1 <= step <= side:
-            raise RecipeError(f"windows of {crop} pixels with stride {stride}: each stride must lie in 1..window side")
+    _check_stride(crop, stride)
     rows, columns = (_positions(*axis) for axis in zip(size, crop, stride, strict=True))
     return tuple(CropBox(y1, y2, x1, x2) for y1, y2 in rows for x1, x2 in columns)
 
 
 def plan_windows(
-    name: str,
-    height: int,
-    width: int,
-    *,
-    grid: tuple[int, int] | None = (2, 2),
-    multiple_of: int | None = None,
-    tile_multiple: int = 1,
-    context_scale: float = 0.5,
-    smallest: int = 1,
-    detail_crop: Size = (512, 512),
-    detail_stride: Size | None = None,
-    crop: Size | None = None,
-    stride: Size | None = None,
-    share_detail: bool = True,
-    overlap: int = 0,
-    keep: int | None = None,
-    step: int = 8,
+    plan: str | PlanChoice, height: int, width: int, rules: SizeRules | None = None, *, share_detail: bool = True
 ) -> WindowPlan:
     """Cut an image of `height` x `width` pixels.
 
     Args:
-        name: one of `HRDA_PLANS` or `SINGLE_SCALE_PLANS`. What is said of `tiles` holds for `topk` too.
+        plan: a choice, or the name of a plan without options.
         height, width: image size, at least 1 x 1.
-        grid: `tiles`: rows and columns of detail tiles; each side of the padded image divides evenly by it. None = as
-            many tiles, of at least the size of `detail_crop`, as fit.
-        multiple_of: sides are padded up to a multiple of this. None = 64 for `tiles` and `context` (half-size context
-            and 2 x 2 tiles are then on the stride-32 grid that encoders train on), 8 for `nested` and `overlap`
-            (where the reference would raise), 1 for `whole` and `slide`.
-        tile_multiple: `tiles`: sides of a tile are multiples of this.
-        context_scale: factor of the context image.
-        smallest: sides are padded up to this at least.
-        detail_crop, detail_stride: `nested`, `overlap`: size of detail crops and step between them (None = half).
-        crop, stride: `nested`, `slide`: size of outer windows (None = twice the detail crop for `nested`, 512 x 512
-            for `slide`) and step between them (None = half). An axis as long as the crop or longer is not padded.
+        rules: what the network asks; None = the defaults of `SizeRules`.
         share_detail: `nested`: list detail crops that several windows have in common once.
-        overlap: `tiles`: pixels that neighbouring tiles share at least, 0 to a quarter of the tile. The image is then
-            padded to `multiple_of` alone, and tiles may share more, so that equal ones of the right size fit.
-        keep: `topk`: detail tiles that run, 1 to their number; None = half of them, rounded up.
-        step: `tiles` that overlap begin at multiples of this, pixels.
 
     Raises:
         BackendError: unknown plan name.
         ImageError: a side below 1.
-        RecipeError: windows or strides that cannot cover an image.
+        RecipeError: windows, strides or tiles that cannot cover an image.
     """
-    check_plan_name(name)
+    choice, rules = PlanChoice.of(plan), rules or SizeRules()
+    name = choice.name
     if height < 1 or width < 1:
         raise ImageError(f"an image of {height} x {width} pixels is empty; both sides must be at least 1", "size")
-    multiple = multiple_of or _MULTIPLE_OF[name]
-    least = max(height, smallest), max(width, smallest)
+    multiple = rules.multiple_of or _MULTIPLE_OF[name]
+    least = max(height, rules.smallest), max(width, rules.smallest)
     if name in _TILED:
-        size, detail = _tiles(least, grid, detail_crop, multiple, tile_multiple, overlap, step)
-        plan = _plan(name, (height, width), size, context_scale, _whole(size), [detail])
-        return plan if name == "tiles" else replace(plan, keep=_kept(name, keep, len(detail)))
-    if name in ("nested", "slide"):
-        crop = crop or _default_window(name, detail_crop, multiple, smallest)
-        _check_window(name, crop, multiple, smallest)
+        size, detail = _tiles(least, choice, rules, multiple)
+        cut = _plan(name, (height, width), size, rules.context_scale, _whole(size), [detail])
+        return cut if name == "tiles" else replace(cut, keep=_kept(choice, len(detail)))
+    if name in _WINDOWED:
+        crop = choice.crop or _default_window(name, rules, multiple)
+        _check_window(name, crop, multiple, rules.smallest)
         size = _padded(least, multiple, crop)
-        windows = sliding_windows(size, crop, stride or _half(crop))
+        windows = sliding_windows(size, crop, choice.stride or _half(crop))
     else:
         size = _padded(least, multiple)
         windows = _whole(size)
-    details = [_detail_of(window, detail_crop, detail_stride) for window in windows] if name in _OVERLAPPING else []
-    return _plan(name, (height, width), size, context_scale, windows, details, share_detail)
+    details = [_detail_of(window, rules) for window in windows] if name in _OVERLAPPING else []
+    return _plan(name, (height, width), size, rules.context_scale, windows, details, share_detail)
 
 
-def check_plan_name(name: str) -> None:
-    """Refuse what is no window plan.
-
-    Raises:
-        BackendError: `name` is neither in `HRDA_PLANS` nor in `SINGLE_SCALE_PLANS`.
-    """
+def _check_name(name: str) -> None:
     if name == _REMOVED:
         raise BackendError(
             f"window plan '{name}' of earlier releases is gone, since old detail made masks worse; use 'topk', which "
@@ -217,10 +308,12 @@ def check_plan_name(name: str) -> None:
         raise BackendError(f"window plan '{name}' is not known; choose one of {', '.join(_ALL_PLANS)}")
 
 
-_REMOVED = "rotate"
-_ALL_PLANS = (*HRDA_PLANS, *SINGLE_SCALE_PLANS)
+def _check_stride(crop: Size, stride: Size) -> None:
+    if any(not 1 <= step <= side for side, step in zip(crop, stride, strict=True)):
+        raise RecipeError(f"windows of {crop} pixels with stride {stride}: each stride must lie in 1..window side")
+
+
 _OVERLAPPING = ("nested", "overlap")
-_TILED = ("tiles", "topk")
 _MULTIPLE_OF = {"nested": 8, "overlap": 8, "context": 64, "whole": 1, "slide": 1, **dict.fromkeys(_TILED, 64)}
 
 _Boxes = tuple[CropBox, ...]
@@ -247,9 +340,9 @@ def _plan(
     return WindowPlan(name, *size, *padded, context_scale, windows, tuple(listed), detail_of)
 
 
-def _default_window(name: str, detail_crop: Size, multiple: int, smallest: int) -> Size:
-    height, width = (512, 512) if name == "slide" else (2 * detail_crop[0], 2 * detail_crop[1])
-    return max(height, _round_up(smallest, multiple)), max(width, _round_up(smallest, multiple))
+def _default_window(name: str, rules: SizeRules, multiple: int) -> Size:
+    height, width = (512, 512) if name == "slide" else (2 * rules.detail_crop[0], 2 * rules.detail_crop[1])
+    return max(height, _round_up(rules.smallest, multiple)), max(width, _round_up(rules.smallest, multiple))
 
 
 def _check_window(name: str, crop: Size, multiple: int, smallest: int) -> None:
@@ -258,60 +351,51 @@ def _check_window(name: str, crop: Size, multiple: int, smallest: int) -> None:
         raise RecipeError(f"plan '{name}' takes windows with sides {rule}, not {crop[0]} x {crop[1]}")
 
 
-def _tiles(
-    size: Size,
-    grid: tuple[int, int] | None,
-    detail_crop: Size,
-    multiple: int,
-    tile_multiple: int,
-    overlap: int,
-    step: int,
-) -> tuple[Size, _Boxes]:
+def _tiles(size: Size, choice: PlanChoice, rules: SizeRules, multiple: int) -> tuple[Size, _Boxes]:
     """Padded size and tiles of equal size that cover it."""
-    if grid is None:
-        # Counted on the padded size: 1000 rows hold two tiles of 512, not one of 1024.
-        high, wide = (max(1, _round_up(side, multiple) // tile) for side, tile in zip(size, detail_crop, strict=True))
-        grid = high, wide
-    if min(grid) < 1:
-        raise RecipeError(f"a grid of detail tiles has at least 1 row and 1 column, not {grid}")
-    if overlap:
+    # As many as fit are counted on the padded size: 1000 rows hold two tiles of 512, not one of 1024.
+    high, wide = (max(1, _round_up(side, multiple) // tile) for side, tile in zip(size, rules.detail_crop, strict=True))
+    grid = choice.grid or (high, wide)
+    if choice.overlap:
         padded = _round_up(size[0], multiple), _round_up(size[1], multiple)
         rows, columns = (
-            _overlapping(side, count, overlap, tile_multiple, step) for side, count in zip(padded, grid, strict=True)
+            _overlapping(side, count, choice.overlap, rules) for side, count in zip(padded, grid, strict=True)
         )
         return padded, tuple(CropBox(y1, y2, x1, x2) for y1, y2 in rows for x1, x2 in columns)
     height, width = (
-        _round_up(side, math.lcm(multiple, count * tile_multiple)) for side, count in zip(size, grid, strict=True)
+        _round_up(side, math.lcm(multiple, count * rules.tile_multiple)) for side, count in zip(size, grid, strict=True)
     )
     tile = height // grid[0], width // grid[1]
     return (height, width), sliding_windows((height, width), tile, tile)
 
 
-def _overlapping(size: int, count: int, overlap: int, tile_multiple: int, step: int) -> list[tuple[int, int]]:
+def _overlapping(size: int, count: int, overlap: int, rules: SizeRules) -> list[tuple[int, int]]:
     """Start and end of `count` equal tiles along an axis, neighbours sharing `overlap` pixels or a little more."""
-    if count == 1 and overlap >= 0:
+    if count == 1:
         return [(0, size)]
-    tile = _round_up(-(-(size + (count - 1) * overlap) // count), tile_multiple)
-    if overlap < 0 or 4 * overlap > tile or tile >= size:
+    tile = _round_up(-(-(size + (count - 1) * overlap) // count), rules.tile_multiple)
+    if 4 * overlap > tile or tile >= size:
         raise RecipeError(
             f"tiles that share {overlap} pixels do not fit into {size} pixels, {count} of them and each a multiple of "
-            f"{tile_multiple}; ask for 0 to {size // count // 4} pixels or another grid"
+            f"{rules.tile_multiple}; ask for 0 to {size // count // 4} pixels or another grid"
         )
+    step = rules.tile_step
     starts = [index * (size - tile) // (count - 1) // step * step for index in range(count - 1)]
     return [(start, start + tile) for start in [*starts, size - tile]]
 
 
-def _kept(name: str, keep: int | None, tiles: int) -> int:
-    if keep is None:
+def _kept(choice: PlanChoice, tiles: int) -> int:
+    if choice.keep is None:
         return -(-tiles // 2)
-    if not 1 <= keep <= tiles:
-        raise RecipeError(f"plan '{name}' runs 1 to {tiles} of its {tiles} detail tiles, not {keep}")
-    return keep
+    if choice.keep > tiles:
+        raise RecipeError(f"plan '{choice.name}' runs 1 to {tiles} of its {tiles} detail tiles, not {choice.keep}")
+    return choice.keep
 
 
-def _detail_of(window: CropBox, crop: Size, stride: Size | None) -> _Boxes:
+def _detail_of(window: CropBox, rules: SizeRules) -> _Boxes:
     """Overlapping detail crops of one window, in coordinates of the image."""
-    boxes = sliding_windows((window.height, window.width), crop, stride or _half(crop))
+    crop = rules.detail_crop
+    boxes = sliding_windows((window.height, window.width), crop, rules.detail_stride or _half(crop))
     return tuple(box.shifted(window.y1, window.x1) for box in boxes)
 
 

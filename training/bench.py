@@ -10,7 +10,6 @@ Sizes are HEIGHTxWIDTH. What the figures mean: docs/robot/benchmarking.md.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from hrda_core.inference.bundle import Bundle
 from hrda_core.inference.thread_choice import keep_choice
 from hrda_core.machine import machine
 from hrda_core.whole_files import write_json
+from hrda_core.window_plan import parse_pair
 
 from .arguments import parse
 from .progress import ProgressPrinter
@@ -82,7 +82,7 @@ def _parser() -> Any:
 def _request(options: Any) -> BenchRequest:
     return BenchRequest(
         plan=options.plan,
-        size=_size(options.size),
+        size=parse_pair("--size", options.size),
         backend="onnx" if options.sweep_threads else options.backend,
         precision=options.precision,
         frames=options.frames,
@@ -93,13 +93,6 @@ def _request(options: Any) -> BenchRequest:
         layers=options.layers > 0,
         device=_device(options),
     )
-
-
-def _size(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)x(\d+)", text)
-    if found is None:
-        raise RecipeError(f"--size is HEIGHTxWIDTH in pixels, for example 480x640, not '{text}'")
-    return int(found[1]), int(found[2])
 
 
 def _device(options: Any) -> Device | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from hrda_core.errors import BackendError, BundleError, DataError, RecipeError
 from hrda_core.inference import Bundle
 from hrda_core.inference.bundle import MANIFEST_NAME, GraphSpec
 from hrda_core.whole_files import replaced_folder, write_json
+from hrda_core.window_plan import PlanChoice, parse_pair
 
 from .progress import ProgressPrinter
 
@@ -69,12 +69,9 @@ def _write(bundle: Bundle, options: Any) -> GraphSpec:
     from hrda_core.deploy.static_export import StaticRequest, export_static
 
     request = StaticRequest(
-        options.plan or bundle.default_plan,
-        _pair("--size", options.size, "480x640"),
+        PlanChoice.parse(options.plan or bundle.default_plan, options.grid, options.overlap, options.keep),
+        parse_pair("--size", options.size),
         options.precision,
-        _pair("--grid", options.grid, "2x3") if options.grid else None,
-        options.overlap,
-        options.keep,
         options.opset,
         options.long_side,
     )
@@ -160,19 +157,13 @@ def _build_engine(bundle: Bundle, graph: GraphSpec, options: Any) -> None:
     print(f"engine: {path}")
 
 
-def _pair(option: str, text: str, example: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text.strip().lower())
-    if found is None or min(int(found[1]), int(found[2])) < 1:
-        raise RecipeError(f"{option} must be two numbers above 0 like {example}, not '{text}'")
-    return int(found[1]), int(found[2])
-
-
 def _tell(report: StaticReport) -> None:
     graph = report.graph
     assert graph.size is not None
-    tiles = f", {graph.grid[0]} x {graph.grid[1]} tiles" if graph.grid != (1, 1) else ""
-    tiles += f", {graph.keep} of them run" if graph.keep else ""
-    tiles += f", sharing {graph.overlap} pixels" if graph.overlap else ""
+    grid, choice = graph.choice.grid or (1, 1), graph.choice
+    tiles = f", {grid[0]} x {grid[1]} tiles" if grid != (1, 1) else ""
+    tiles += f", {choice.keep} of them run" if choice.keep else ""
+    tiles += f", sharing {choice.overlap} pixels" if choice.overlap else ""
     print(f"{graph.file}: images padded to {graph.size[0]}x{graph.size[1]}{tiles}, {report.nodes} operations")
     images = f"{report.images} image{'s' if report.images > 1 else ''}"
     print(

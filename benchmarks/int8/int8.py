@@ -43,7 +43,7 @@ from hrda_core.inference import Bundle
 from hrda_core.labels import EVALUATION_GROUPS
 from hrda_core.machine import machine
 from hrda_core.metrics import score
-from hrda_core.window_plan import plan_windows
+from hrda_core.window_plan import PlanChoice, SizeRules, plan_windows
 
 Size = tuple[int, int]
 UInt8Array = npt.NDArray[np.uint8]
@@ -134,7 +134,8 @@ def _padded(rgb: UInt8Array, size: Size) -> UInt8Array:
 def _static(bundle: Bundle, plan: str, size: Size) -> onnx.ModelProto:
     """The graph that `hrda export --size` writes in fp32."""
     network: Any = load_network(bundle).eval()
-    windows = plan_windows(plan, *size, multiple_of=64)
+    choice = PlanChoice(plan, (2, 2) if plan == "tiles" else None)
+    windows = plan_windows(choice, *size, SizeRules(multiple_of=64))
     module = static_graph(folded(network), windows, bundle.mean, bundle.std)
     image = torch.zeros((1, *size, 3), dtype=torch.uint8)
     return with_constants_folded(trace(module, {"image": image}, ("labels", "confidence"), opset=20))

@@ -35,6 +35,7 @@ from hrda_core.inference.bundle import GraphSpec
 from hrda_core.labels import CITYSCAPES19
 from hrda_core.machine import machine
 from hrda_core.memory import keep_big_buffers
+from hrda_core.window_plan import PlanChoice
 from hrda_ros.codec import fill_image
 from hrda_ros.segment_node import SegmentNode
 
@@ -49,7 +50,7 @@ class Slow:
     """A back end that takes `BACKEND_S` and leaves the processor to others meanwhile."""
 
     plan = "none"
-    graph = GraphSpec("none", "none", (1, 1))
+    graph = GraphSpec(PlanChoice("whole"), "none")
     backend_description = f"sleep of {1e3 * BACKEND_S:g} ms"
     bundle = SimpleNamespace(name="slow", preset="none", label_space=CITYSCAPES19, static_graphs=())
 

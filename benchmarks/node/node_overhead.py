@@ -36,6 +36,7 @@ from hrda_core.inference.bundle import GraphSpec
 from hrda_core.labels import CITYSCAPES19
 from hrda_core.machine import machine
 from hrda_core.memory import keep_big_buffers
+from hrda_core.window_plan import PlanChoice
 from hrda_ros.codec import fill_image
 from hrda_ros.segment_node import SegmentNode
 
@@ -61,7 +62,7 @@ class FixedCost:
     """A back end that takes `BACKEND_S` without the interpreter lock, as a real one does, and gives kept masks."""
 
     plan = "none"
-    graph = GraphSpec("none", "none", (1, 1))
+    graph = GraphSpec(PlanChoice("whole"), "none")
     backend_description = f"sleep of {1e3 * BACKEND_S:g} ms"
     bundle = SimpleNamespace(name="fixed_cost", preset="none", label_space=CITYSCAPES19, static_graphs=())
 

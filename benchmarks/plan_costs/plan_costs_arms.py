@@ -23,7 +23,7 @@ from hrda_core.deploy.static_export import StaticRequest, export_static
 from hrda_core.inference import Bundle, Predictor
 from hrda_core.inference.bundle import MANIFEST_NAME
 from hrda_core.whole_files import replaced_folder
-from hrda_core.window_plan import CropBox, Size, WindowPlan
+from hrda_core.window_plan import CropBox, PlanChoice, Size, WindowPlan
 from hrda_core.windows.torch_windows import plan_for, run_plan
 
 __all__ = [
@@ -54,7 +54,7 @@ class Arm:
         name: in tables and pictures.
         plan: window plan.
         engine: `onnx`: a static graph, everything folded, in ONNX Runtime; `torch`: eager PyTorch, nothing folded.
-        grid, overlap, keep: see `StaticRequest`.
+        grid, overlap, keep: see `PlanChoice`.
         max_batch: `torch`: see `predict_logits`.
         multiple: the frame is padded to a multiple of this, pixels.
         moved: `overlap` in PyTorch: its inner detail crops lie this far from their places, rows and columns of pixels.
@@ -172,14 +172,8 @@ def _bundle_with_graph(arm: Arm, work: Path, size: Size, images: Sequence[UInt8A
     bundle, whole = Bundle.open(folder), _up(size, arm.multiple)
     if all(graph.size != whole for graph in bundle.static_graphs):
         tiled = arm.plan not in ("context", "overlap")
-        request = StaticRequest(
-            arm.plan,
-            whole,
-            grid=arm.grid if tiled else None,
-            overlap=arm.overlap,
-            keep=arm.keep or None,
-        )
-        export_static(bundle, request, [padded(image, arm.multiple) for image in images])
+        choice = PlanChoice(arm.plan, arm.grid if tiled else None, arm.overlap, arm.keep or None)
+        export_static(bundle, StaticRequest(choice, whole), [padded(image, arm.multiple) for image in images])
     return folder
 
 

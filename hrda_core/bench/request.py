@@ -12,6 +12,7 @@ from hrda_core.errors import BackendError, RecipeError
 from hrda_core.inference.bundle import Bundle, GraphSpec
 from hrda_core.inference.image_plan import graph_for_image, plan_for_graph
 from hrda_core.inference.made_image import golden_image
+from hrda_core.window_plan import PlanChoice
 
 __all__ = ["BENCH_PRECISIONS", "BenchRequest", "image_for", "requested_graph"]
 
@@ -77,7 +78,7 @@ def requested_graph(bundle: Bundle, request: BenchRequest) -> GraphSpec:
     if graph is not None:
         return graph
     if on_torch:
-        return GraphSpec(plan, "", (1, 1))
+        return GraphSpec(PlanChoice(plan), "")
     size = f"{request.size[0]}x{request.size[1]}"
     raise BackendError(
         f"model bundle '{bundle.path}' has no {request.precision} graph of window plan '{plan}' for {size} pixels; "

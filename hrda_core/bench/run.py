@@ -33,6 +33,7 @@ from hrda_core.inference.made_image import golden_image
 from hrda_core.inference.tensorrt.progress import Progress
 from hrda_core.inference.thread_choice import pick_threads, thread_counts
 from hrda_core.machine import peak_memory_bytes, reset_peak_memory, usable_cores
+from hrda_core.window_plan import PlanChoice
 
 __all__ = ["ThreadTimes", "run_bench", "sweep_threads"]
 
@@ -235,7 +236,7 @@ def _baseline(subject: _Subject, request: BenchRequest) -> Backend | None:
         return None
     from hrda_core.deploy.torch_backend import TorchBackend
 
-    graph, threads = GraphSpec(request.baseline, "", (1, 1)), getattr(subject.backend, "threads", 0)
+    graph, threads = GraphSpec(PlanChoice(request.baseline), ""), getattr(subject.backend, "threads", 0)
     return TorchBackend(subject.bundle, graph, threads=threads, device="cpu")
 
 
@@ -253,7 +254,7 @@ def _settings(subject: _Subject, request: BenchRequest) -> dict[str, Any]:
         "preset": subject.bundle.preset,
         "plan": subject.graph.plan,
         "graph": subject.graph.file,
-        "grid": list(subject.graph.grid),
+        "grid": list(subject.graph.choice.grid or (1, 1)),
         "precision": request.precision,
         "size": list(request.size),
         "padded": list(subject.image.shape[1:3]),

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hrda_core.errors import BackendError
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.segmenter import Segmenter
-from hrda_core.window_plan import GRAPH_PLANS, WindowPlan
+from hrda_core.window_plan import GRAPH_PLANS, PlanChoice, WindowPlan
 from hrda_core.windows.detail_tiles import AllTiles, ChosenTiles
 
 __all__ = ["DeployGraph", "static_graph"]
@@ -45,11 +45,9 @@ class DeployGraph(nn.Module):
         self.std = nn.Buffer(torch.tensor(std).view(1, 3, 1, 1))
 
     @classmethod
-    def for_any_size(
-        cls, model: HRDA | Segmenter, plan: str, grid: tuple[int, int], mean: Triple, std: Triple
-    ) -> DeployGraph:
-        """The graph of `tiles` (disjoint, by `grid`), `context` or `whole`."""
-        logits, factor = _logits_of_any_size(model, plan, grid)
+    def for_any_size(cls, model: HRDA | Segmenter, choice: PlanChoice, mean: Triple, std: Triple) -> DeployGraph:
+        """The graph of `tiles` (disjoint, with a grid), `context` or `whole`."""
+        logits, factor = _logits_of_any_size(model, choice)
         return cls(model, logits, factor, mean, std)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,18 +78,18 @@ def static_graph(model: HRDA | Segmenter, plan: WindowPlan, mean: Triple, std: T
         kind = "a single-scale network" if isinstance(model, Segmenter) else "an HRDA network"
         raise BackendError(f"window plan '{plan.name}' does not become a graph of {kind}")
     if isinstance(model, Segmenter) or plan.name == "context":
-        return DeployGraph.for_any_size(model, plan.name, (1, 1), mean, std)
+        return DeployGraph.for_any_size(model, PlanChoice(plan.name), mean, std)
     module = AllTiles(model, plan) if plan.name in ("tiles", "overlap") else ChosenTiles(model, plan)
     return DeployGraph(module, module, model.stride / model.detail_scale, mean, std)
 
 
-def _logits_of_any_size(
-    model: HRDA | Segmenter, plan: str, grid: tuple[int, int]
-) -> tuple[Callable[[Tensor], Tensor], float]:
+def _logits_of_any_size(model: HRDA | Segmenter, choice: PlanChoice) -> tuple[Callable[[Tensor], Tensor], float]:
     if isinstance(model, Segmenter):
         return model, float(model.stride)
-    if plan == "context":
+    if choice.name == "context":
         return model.context_logits, model.stride / model.context_scale
+    grid = choice.grid
+    assert grid is not None
     return (lambda image: model(image, grid)), model.stride / model.detail_scale
 
 

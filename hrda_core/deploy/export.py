@@ -33,7 +33,7 @@ from hrda_core.models.hrda import HRDA
 from hrda_core.models.presets import NetworkConfig, resolve_preset
 from hrda_core.models.segmenter import Segmenter
 from hrda_core.whole_files import replaced_folder
-from hrda_core.window_plan import PLAN_NAMES
+from hrda_core.window_plan import PLAN_NAMES, PlanChoice
 
 __all__ = ["ExportSpec", "ParityReport", "export_bundle", "measure_parity"]
 
@@ -81,7 +81,7 @@ class ExportSpec:
     @staticmethod
     def like(given: Bundle, name: str, overrides: Mapping[str, Any], provenance: Mapping[str, Any]) -> ExportSpec:
         """Another network in the place of a given one: same classes, input size, tiles and default plan."""
-        grid = given.graphs["tiles"].grid if "tiles" in given.graphs else (1, 1)
+        grid = given.tile_grid
         long_side, space, plan = given.long_side, given.label_space, given.default_plan
         return ExportSpec(name, given.preset, overrides, long_side, provenance, space, grid, plan)
 
@@ -132,14 +132,14 @@ def export_bundle(
     with replaced_folder(folder, MANIFEST_NAME, error=BundleError) as part:
         part.mkdir()
         for plan in plans:
-            grid = spec.grid if plan == "tiles" else (1, 1)
+            choice = PlanChoice(plan, spec.grid if plan == "tiles" else None)
             file = "model.onnx" if plan == spec.default_plan else f"{plan}.onnx"
             say(f"exporting window plan '{plan}' to {file}")
             written, reference = (
-                DeployGraph.for_any_size(network, plan, grid, *normalisation).eval() for network in (light, model)
+                DeployGraph.for_any_size(network, choice, *normalisation).eval() for network in (light, model)
             )
             reports[plan] = _write_graph(written, reference, part / file, sample, _multiple_of(model, spec.grid), say)
-            graphs[plan] = {"file": file, "grid": list(grid)}
+            graphs[plan] = {"file": file, "grid": list(choice.grid or (1, 1))}
             if reports[plan].labels < MIN_AGREEMENT:
                 raise BundleError(
                     f"the exported graph '{file}' agrees with PyTorch on {reports[plan].labels:.4%} of the pixels "

@@ -31,7 +31,7 @@ from hrda_core.inference.image_plan import plan_for_graph
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.segmenter import Segmenter
 from hrda_core.resizing import resize_image, shrunk
-from hrda_core.window_plan import GRAPH_PLANS, Size, WindowPlan, check_plan_name
+from hrda_core.window_plan import GRAPH_PLANS, PlanChoice, Size, WindowPlan
 from hrda_core.windows.torch_windows import plan_for
 
 __all__ = ["DEFAULT_OPSET", "MIN_AGREEMENT", "StaticReport", "StaticRequest", "export_static"]
@@ -52,23 +52,17 @@ class StaticRequest:
     """What graph is wanted.
 
     Attributes:
-        plan: one of `GRAPH_PLANS`.
+        choice: window plan, one of `GRAPH_PLANS`; without a grid its tiles are those of the bundle's graph `tiles`.
         size: height and width of the camera image, pixels.
         precision: one of `PRECISIONS`.
-        grid: rows and columns of detail tiles; None = those of the bundle's graph `tiles`.
-        overlap: pixels that neighbouring tiles share at least.
-        keep: `topk`: tiles that run; None = half of them.
         opset: ONNX operator set.
         long_side: shrink larger images first, pixels; None = the bundle's value. Whoever uses the graph must shrink
             alike.
     """
 
-    plan: str
+    choice: PlanChoice
     size: Size
     precision: str = "fp32"
-    grid: tuple[int, int] | None = None
-    overlap: int = 0
-    keep: int | None = None
     opset: int = DEFAULT_OPSET
     long_side: int | None = None
 
@@ -113,7 +107,7 @@ def export_static(
         say: takes one line of progress.
 
     Raises:
-        BackendError: the plan does not become a graph of this network, or an option that makes no sense for it.
+        BackendError: the plan does not become a graph of this network, or the precision is not known.
         RecipeError: tiles that do not fit into the image.
         BundleError: the bundle has no weights or cannot be written, or the graph agrees with PyTorch on too few pixels:
             nothing was written.
@@ -162,17 +156,12 @@ def _in_precision(
 
 
 def _check(bundle: Bundle, request: StaticRequest, images: Sequence[UInt8Array]) -> None:
-    check_plan_name(request.plan)
-    if request.plan not in GRAPH_PLANS:
+    if request.choice.name not in GRAPH_PLANS:
         raise BackendError(
-            f"window plan '{request.plan}' does not become a graph; choose one of {', '.join(GRAPH_PLANS)}"
+            f"window plan '{request.choice.name}' does not become a graph; choose one of {', '.join(GRAPH_PLANS)}"
         )
     if request.precision not in PRECISIONS:
         raise BackendError(f"precision '{request.precision}' is not known; choose one of {', '.join(PRECISIONS)}")
-    if request.plan not in ("tiles", "topk") and (request.overlap or request.grid):
-        raise BackendError(f"grid and overlap are for plans with tiles, not for '{request.plan}'; leave them out")
-    if request.plan != "topk" and request.keep:
-        raise BackendError(f"keep is for the plan topk, not for '{request.plan}'; leave it out")
     if not images:
         raise BackendError("an export needs at least one image to compare the graph with PyTorch")
     if not os.access(bundle.path, os.W_OK):
@@ -181,21 +170,15 @@ def _check(bundle: Bundle, request: StaticRequest, images: Sequence[UInt8Array])
 
 def _cut(bundle: Bundle, request: StaticRequest, model: HRDA | Segmenter) -> tuple[GraphSpec, WindowPlan]:
     """The graph's entry in the manifest (but for its file) and its window plan."""
-    tiles = bundle.graphs.get("tiles")
-    grid = request.grid or (tiles.grid if tiles else (2, 2))
-    tiled = request.plan in ("tiles", "topk")
-    graph = GraphSpec(
-        request.plan,
-        "",
-        grid if tiled else (1, 1),
-        (1, 1),  # of one size; which one, the rule of `plan_for_graph` says
-        request.precision,
-        request.overlap,
-        request.keep or 0,
-    )
+    choice, tiles = request.choice, bundle.graphs.get("tiles")
+    if choice.name in ("tiles", "topk") and choice.grid is None:
+        choice = replace(choice, grid=tiles.choice.grid if tiles else (2, 2))
+    # Of one size; which one, the rule of `plan_for_graph` says.
+    graph = GraphSpec(choice, "", (1, 1), request.precision)
     size = shrunk(*request.size, bundle.long_side if request.long_side is None else request.long_side)
-    plan = plan_for(model, "overlap", *size) if request.plan == "overlap" else plan_for_graph(bundle, graph, *size)
-    return replace(graph, size=(plan.padded_height, plan.padded_width), keep=plan.keep), plan
+    plan = plan_for(model, choice, *size) if choice.name == "overlap" else plan_for_graph(bundle, graph, *size)
+    choice = replace(choice, keep=plan.keep or None)
+    return replace(graph, choice=choice, size=(plan.padded_height, plan.padded_width)), plan
 
 
 def _fit(image: UInt8Array, plan: WindowPlan) -> UInt8Array:

@@ -24,6 +24,7 @@ from hrda_core.inference.bundle import Bundle, GraphSpec
 from hrda_core.inference.image_plan import plan_for_graph
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.segmenter import Segmenter
+from hrda_core.window_plan import PlanChoice
 from hrda_core.windows.torch_windows import plan_for, predict_logits
 
 __all__ = ["TORCH_PRECISIONS", "TorchBackend"]
@@ -40,7 +41,7 @@ class TorchBackend:
 
     Args:
         bundle: an open bundle with weights.
-        graph: which plan, grid and size; its file is not read. One without a file (`""`) runs as `predict_logits` runs
+        graph: which plan and size; its file is not read. One without a file (`""`) runs as `predict_logits` runs
             its plan, `nested` and `slide` included, and takes images of any size.
         threads: CPU threads, of the whole process while a frame runs; 0 = all cores but one.
         device: `cpu`, `cuda`, or `auto`: the GPU where PyTorch sees one.
@@ -131,10 +132,10 @@ class TorchBackend:
 class _Windows(nn.Module):
     """A window plan of `predict_logits`, from camera bytes to class ids and confidence."""
 
-    def __init__(self, model: nn.Module, plan: str, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(self, model: nn.Module, choice: PlanChoice, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.deploy = DeployGraph(model, self._logits, 1.0, mean, std)
-        self._plan = plan
+        self._choice = choice
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (1, H, W, 3) RGB -> class ids and confidence, uint8 (1, H, W) each."""
@@ -143,7 +144,7 @@ class _Windows(nn.Module):
 
     def _logits(self, image: Tensor) -> Tensor:
         # On a CPU one window or crop after the other is quicker and needs the least memory.
-        return predict_logits(self.deploy.network, image, self._plan, max_batch=None if image.is_cuda else 1)
+        return predict_logits(self.deploy.network, image, self._choice, max_batch=None if image.is_cuda else 1)
 
 
 def _network(bundle: Bundle, graph: GraphSpec) -> nn.Module:
@@ -151,14 +152,14 @@ def _network(bundle: Bundle, graph: GraphSpec) -> nn.Module:
     model = load_network(bundle)
     assert isinstance(model, HRDA | Segmenter)
     if not graph.file:
-        return _Windows(model, graph.plan, bundle.mean, bundle.std).eval()
+        return _Windows(model, graph.choice, bundle.mean, bundle.std).eval()
     light = folded(model)
     if graph.size is None:
         if graph.plan == "topk":
             raise BackendError(f"window plan '{graph.plan}' needs a graph of one image size; export one")
-        return DeployGraph.for_any_size(light, graph.plan, graph.grid, bundle.mean, bundle.std).eval()
+        return DeployGraph.for_any_size(light, graph.choice, bundle.mean, bundle.std).eval()
     if graph.plan == "overlap":  # its crops are the network's, not the graph's
-        return static_graph(light, plan_for(model, "overlap", *graph.size), bundle.mean, bundle.std).eval()
+        return static_graph(light, plan_for(model, graph.choice, *graph.size), bundle.mean, bundle.std).eval()
     return static_graph(light, plan_for_graph(bundle, graph, *graph.size), bundle.mean, bundle.std).eval()
 
 

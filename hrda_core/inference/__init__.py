@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hrda_core.inference.bundle import Bundle
 from hrda_core.inference.predictor import Prediction, Predictor
-from hrda_core.window_plan import CropBox, WindowPlan, plan_windows
+from hrda_core.window_plan import CropBox, PlanChoice, WindowPlan, plan_windows
 
 if TYPE_CHECKING:
     from hrda_core.windows.flops import plan_flops
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Bundle",
     "CropBox",
+    "PlanChoice",
     "Prediction",
     "Predictor",
     "WindowPlan",

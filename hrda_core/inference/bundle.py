@@ -13,11 +13,11 @@ from typing import Any
 
 import yaml
 
-from hrda_core.errors import BundleError, LabelSpaceError
+from hrda_core.errors import BundleError, HrdaError
 from hrda_core.inference.onnx_files import stays_inside
 from hrda_core.labels import LabelSpace
 from hrda_core.whole_files import file_sha256, locked, write_whole
-from hrda_core.window_plan import GRAPH_PLANS
+from hrda_core.window_plan import GRAPH_PLANS, PlanChoice, Size
 
 __all__ = [
     "FORMAT_VERSION",
@@ -46,52 +46,47 @@ class GraphSpec:
     """One ONNX graph of a bundle: `image` uint8 (1, H, W, 3) RGB in; `labels`, `confidence` uint8 (1, H, W) out.
 
     Attributes:
-        plan: window plan that the graph carries out (`tiles`, `overlap`, `topk`, `context`, `whole`).
+        choice: window plan that the graph carries out, one of `GRAPH_PLANS`, with its options.
         file: path inside the bundle.
-        grid: rows and columns of detail tiles; (1, 1) for plans without tiles.
         size: height and width of the padded image of a static graph, pixels; None = any multiple of `multiple_of`.
         precision: one of `PRECISIONS`, written in the graph.
-        overlap: pixels that neighbouring detail tiles share.
-        keep: detail tiles that run for one image, in plans that do not run all; 0 = all.
     """
 
-    plan: str
+    choice: PlanChoice
     file: str
-    grid: tuple[int, int]
-    size: tuple[int, int] | None = None
+    size: Size | None = None
     precision: str = "fp32"
-    overlap: int = 0
-    keep: int = 0
 
     @classmethod
     def from_dict(cls, plan: str, entry: Mapping[str, Any]) -> GraphSpec:
         """Read an entry of the manifest.
 
         Raises:
-            KeyError, TypeError, ValueError: a key is absent or garbled.
+            HrdaError, KeyError, TypeError, ValueError: a key is absent or garbled.
         """
         size, precision = entry.get("size"), str(entry.get("precision", "fp32"))
         if precision not in PRECISIONS:
             raise ValueError(f"graph '{entry['file']}' has the unknown precision '{precision}'")
-        return cls(
-            plan,
-            str(entry["file"]),
-            _pair(entry.get("grid", (1, 1))),
-            None if size is None else _pair(size),
-            precision,
-            int(entry.get("overlap", 0)),
-            int(entry.get("keep", 0)),
-        )
+        choice = PlanChoice(plan)
+        if plan in ("tiles", "topk"):  # others have the keys too, and they mean nothing there
+            grid, keep = _pair(entry.get("grid", (1, 1))), int(entry.get("keep", 0)) or None
+            choice = PlanChoice(plan, grid, int(entry.get("overlap", 0)), keep)
+        return cls(choice, str(entry["file"]), None if size is None else _pair(size), precision)
+
+    @property
+    def plan(self) -> str:
+        """Name of the window plan."""
+        return self.choice.name
 
     def to_dict(self) -> dict[str, Any]:
         """The entry of the manifest, without the plan."""
         return {
             "file": self.file,
-            "grid": list(self.grid),
+            "grid": list(self.choice.grid or (1, 1)),
             "size": None if self.size is None else list(self.size),
             "precision": self.precision,
-            "overlap": self.overlap,
-            "keep": self.keep,
+            "overlap": self.choice.overlap,
+            "keep": self.choice.keep or 0,
         }
 
 
@@ -159,7 +154,7 @@ class Bundle:
                 static_graphs=_static_graphs(manifest),
                 manifest=manifest,
             )
-        except (AttributeError, KeyError, TypeError, ValueError, LabelSpaceError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, HrdaError) as error:
             raise BundleError(
                 f"the manifest of model bundle '{folder}' lacks or garbles a key ({error!r}); "
                 f"export the bundle again with 'hrda export'"
@@ -168,6 +163,12 @@ class Bundle:
     def file(self, name: str) -> Path:
         """Path of a file inside the bundle."""
         return self.path / name
+
+    @property
+    def tile_grid(self) -> Size:
+        """Rows and columns of the detail tiles of the graph `tiles` for any size; (1, 1) where there is none."""
+        tiles = self.graphs.get("tiles")
+        return (tiles.choice.grid if tiles else None) or (1, 1)
 
     @property
     def plans(self) -> tuple[str, ...]:
@@ -321,7 +322,7 @@ def _check_files(folder: Path, manifest: Mapping[str, Any], verify: bool) -> Non
 
 def _graphs(manifest: Mapping[str, Any]) -> dict[str, GraphSpec]:
     listed: dict[str, Any] = manifest["graphs"]
-    graphs = {str(plan): GraphSpec.from_dict(str(plan), entry) for plan, entry in listed.items()}
+    graphs = {plan: GraphSpec.from_dict(plan, entry) for plan, entry in listed.items() if plan in GRAPH_PLANS}
     _check_listed(manifest, graphs.values())
     if manifest["default_plan"] not in graphs:
         raise ValueError(f"default_plan '{manifest['default_plan']}' is not among the graphs {sorted(graphs)}")

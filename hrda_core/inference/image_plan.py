@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from hrda_core.errors import RecipeError
 from hrda_core.inference.bundle import Bundle, GraphSpec
-from hrda_core.window_plan import Size, WindowPlan, plan_windows
+from hrda_core.window_plan import Size, SizeRules, WindowPlan, plan_windows
 
 __all__ = ["graph_for_image", "plan_for_graph"]
 
@@ -30,18 +30,13 @@ def plan_for_graph(bundle: Bundle, graph: GraphSpec, height: int, width: int) ->
         multiple = None
     else:
         multiple = Fraction(bundle.context_scale).limit_denominator(64).denominator * _ENCODER_STRIDE
-    return plan_windows(
-        graph.plan,
-        height,
-        width,
-        grid=graph.grid,
+    rules = SizeRules(
         multiple_of=multiple,
-        tile_multiple=1 if graph.size is None else _ENCODER_STRIDE,
-        context_scale=bundle.context_scale,
+        tile_multiple=_ENCODER_STRIDE if graph.size else 1,
         smallest=math.ceil(_ENCODER_STRIDE / bundle.context_scale) if graph.size else 1,
-        overlap=graph.overlap,
-        keep=graph.keep or None,
+        context_scale=bundle.context_scale,
     )
+    return plan_windows(graph.choice, height, width, rules)
 
 
 def graph_for_image(bundle: Bundle, plan: str, size: Size, precision: str = "fp32") -> GraphSpec | None:

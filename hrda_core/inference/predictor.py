@@ -25,7 +25,7 @@ from hrda_core.inference.bundle import PRECISIONS, Bundle, GraphSpec
 from hrda_core.inference.image_plan import graph_for_image, plan_for_graph
 from hrda_core.inference.tensorrt.progress import log_lines
 from hrda_core.resizing import resize_image, resize_map, shrunk
-from hrda_core.window_plan import WindowPlan, check_plan_name
+from hrda_core.window_plan import PlanChoice, WindowPlan
 
 __all__ = ["PRECISION_CHOICES", "Prediction", "Predictor"]
 
@@ -100,7 +100,7 @@ class Predictor:
             raise BackendError(f"long_side must be 0 (keep the size) or more pixels, not {self.long_side}")
         if precision not in PRECISION_CHOICES:
             raise BackendError(f"precision '{precision}' is not known; choose one of {', '.join(PRECISION_CHOICES)}")
-        check_plan_name(self.plan)
+        PlanChoice(self.plan)  # a plan that there is not gets another sentence than one that the bundle lacks
         if self.plan not in self.bundle.plans:
             raise BackendError(
                 f"model bundle '{self.bundle.path}' has no graph for window plan '{self.plan}'; it has "

@@ -136,7 +136,7 @@ def open_larger(path: Path) -> Larger:
             f"of {CITYSCAPES19.name}: give a model of these"
         )
     guide = _guide(bundle.name, bundle.preset, bundle.manifest.get("overrides", {}), bundle.file(WEIGHTS_NAME))
-    grid = bundle.graphs["tiles"].grid if "tiles" in bundle.graphs else (1, 1)
+    grid = bundle.tile_grid
     return Larger(guide, bundle.long_side, grid, bundle.manifest.get("provenance", {}))
 
 

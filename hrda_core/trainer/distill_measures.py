@@ -18,6 +18,7 @@ from hrda_core.models.hrda import HRDA
 from hrda_core.resizing import shrink, shrunk
 from hrda_core.trainer.validation import predict_labels
 from hrda_core.uda.step import Guide
+from hrda_core.window_plan import PlanChoice, Size
 from hrda_core.windows.flops import plan_flops
 
 __all__ = ["Comparison", "Measured", "agreement", "measure", "predictor"]
@@ -115,7 +116,7 @@ def measure(
         measured.append(
             Measured(
                 sum(parameter.numel() for parameter in model.network.parameters()),
-                plan_flops(model.network, _plan(model), *size, grid=_grid(model, grid)).giga,
+                plan_flops(model.network, _choice(model, grid), *size).giga,
                 None if found is None else _number(found.mean_iou),
                 None if found is None else _number(found.boundary_f),
             )
@@ -127,7 +128,7 @@ def measure(
         agreement=agreement(predicts[0], predicts[1], [frames.load(index) for index in taken]),
         frames=len(taken),
         size=size,
-        plan=_plan(slim),
+        plan=_choice(slim, grid).name,
         groups="" if labelled is None or groups is None else groups.name,
     )
 
@@ -143,17 +144,13 @@ def predictor(model: Guide, grid: tuple[int, int], long_side: int = 0) -> Predic
 
     def predict(rgb: UInt8Array) -> UInt8Array:
         size, seen = (rgb.shape[0], rgb.shape[1]), shrink(rgb, long_side)
-        return predict_labels(model.network, seen, size, model.mean, model.std, _plan(model), grid=_grid(model, grid))
+        return predict_labels(model.network, seen, size, model.mean, model.std, _choice(model, grid))
 
     return predict
 
 
-def _plan(model: Guide) -> str:
-    return "tiles" if isinstance(model.network, HRDA) else "whole"
-
-
-def _grid(model: Guide, grid: tuple[int, int]) -> tuple[int, int] | None:
-    return grid if isinstance(model.network, HRDA) else None
+def _choice(model: Guide, grid: Size) -> PlanChoice:
+    return PlanChoice("tiles", grid) if isinstance(model.network, HRDA) else PlanChoice("whole")
 
 
 def _number(value: float) -> float | None:

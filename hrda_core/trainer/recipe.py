@@ -17,6 +17,7 @@ from hrda_core.uda.domain_generalization import DgConfig
 from hrda_core.uda.feature_distance import FeatureDistanceConfig
 from hrda_core.uda.self_training import SelfTrainingConfig
 from hrda_core.uda.supervised import LossConfig
+from hrda_core.window_plan import PlanChoice
 
 __all__ = [
     "METHODS",
@@ -154,8 +155,7 @@ class ValidationConfig(LabelledConfig):
     Attributes:
         groups: score in these groups of classes; empty = every class.
         plan: window plan; empty = `overlap` for HRDA, `whole` for others.
-        window: height and width of the outer window of `nested` and `slide`, pixels; None = twice the network's detail
-            crop, or 512 x 512.
+        window: `crop` of the plan `nested` or `slide`: height and width of its outer windows, pixels.
         resize: largest width and height of an image before prediction, ratio kept; None = native size. Labels keep
             their size.
         limit: at most this many images, evenly spaced; 0 = all.
@@ -167,6 +167,18 @@ class ValidationConfig(LabelledConfig):
     window: tuple[int, int] | None = None
     resize: tuple[int, int] | None = None
     limit: int = 0
+
+    def __post_init__(self) -> None:
+        if self.plan or self.window:
+            self.choice(hrda=True)  # a mistake shall show now, and not after the first thousand iterations
+
+    def choice(self, *, hrda: bool) -> PlanChoice:
+        """The window plan for an HRDA network, or for another one.
+
+        Raises:
+            BackendError: the plan is not known, or has no outer windows.
+        """
+        return PlanChoice(self.plan or ("overlap" if hrda else "whole"), crop=self.window)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from hrda_core.trainer.methods import image_space
 from hrda_core.trainer.recipe import Recipe, ValidationConfig
 from hrda_core.trainer.sources import open_validation, validation_groups
 from hrda_core.trainer.state import State
-from hrda_core.window_plan import Size
+from hrda_core.window_plan import PlanChoice, Size
 from hrda_core.windows.torch_windows import predict_logits
 
 __all__ = ["predict_labels", "predictor", "validate"]
@@ -43,14 +43,14 @@ def validate(state: State, recipe: Recipe, journal: Journal, say: Callable[[str]
 def predictor(network: nn.Module, recipe: Recipe, config: ValidationConfig) -> Callable[[UInt8Array], UInt8Array]:
     """A function from an RGB image uint8 (H, W, 3) to class ids uint8 (H, W), with the network in eval mode."""
     space = image_space(recipe)
-    plan = config.plan or ("overlap" if isinstance(network, HRDA) else "whole")
+    choice = config.choice(hrda=isinstance(network, HRDA))
 
     def predict(rgb: UInt8Array) -> UInt8Array:
         size = rgb.shape[0], rgb.shape[1]
         resized = resize_image(rgb, *keep_ratio_size(*size, config.resize), recipe.crop.interpolation)
         was_training = network.training
         network.eval()
-        labels = predict_labels(network, resized, size, space.mean, space.std, plan, crop=config.window)
+        labels = predict_labels(network, resized, size, space.mean, space.std, choice)
         network.train(was_training)
         return labels
 
@@ -64,10 +64,7 @@ def predict_labels(
     size: Size,
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
-    plan: str,
-    *,
-    crop: Size | None = None,
-    grid: tuple[int, int] | None = None,
+    plan: str | PlanChoice,
 ) -> UInt8Array:
     """Class ids of one image. As in the paper, logits are enlarged to `size` before the class is chosen.
 
@@ -75,14 +72,14 @@ def predict_labels(
         rgb: uint8 (H, W, 3), resized as the network is to see it.
         size: height and width of the result.
         mean, std: normalisation, RGB on the 0..255 scale.
-        plan, crop, grid: see `predict_logits`, which also says what is raised.
+        plan: see `predict_logits`, which also says what is raised.
 
     Returns:
         uint8 of `size`.
     """
     weights = next(network.parameters())
     image = torch.from_numpy(normalise(rgb, mean, std))[None].to(weights.device, weights.dtype)
-    logits = predict_logits(network, image, plan, crop=crop, grid=grid)
+    logits = predict_logits(network, image, plan)
     if logits.shape[2:] != size:
         logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
     labels: UInt8Array = logits[0].argmax(0).to(torch.uint8).cpu().numpy()

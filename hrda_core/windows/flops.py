@@ -9,13 +9,14 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hrda_core.models.hrda import HRDA
-from hrda_core.window_plan import CropBox, Size
+from hrda_core.window_plan import CropBox, PlanChoice
 from hrda_core.windows.torch_windows import plan_for
 
 __all__ = ["FlopCounter", "PlanFlops", "plan_flops"]
@@ -61,21 +62,17 @@ class FlopCounter:
 
     def __call__(
         self,
-        plan: str,
+        plan: str | PlanChoice,
         height: int,
         width: int,
         *,
-        crop: Size | None = None,
-        stride: Size | None = None,
-        grid: tuple[int, int] | None = None,
-        overlap: int = 0,
-        keep: int | None = None,
         share_detail: bool = True,
+        **options: Any,
     ) -> PlanFlops:
         """What `predict_logits` costs for one image.
 
         Args:
-            plan, crop, stride, grid, overlap, keep: see `predict_logits`.
+            plan, options: see `predict_logits`.
             height, width: image size, pixels.
             share_detail: False counts detail crops that nested windows have in common once for each window, as the
                 reference runs them.
@@ -84,22 +81,12 @@ class FlopCounter:
             BackendError, ImageError, RecipeError: as `predict_logits`.
         """
         network = self._network
-        cut = plan_for(
-            network,
-            plan,
-            height,
-            width,
-            crop=crop,
-            stride=stride,
-            grid=grid,
-            overlap=overlap,
-            keep=keep,
-            share_detail=share_detail,
-        )
+        choice = PlanChoice.of(plan, **options)
+        cut = plan_for(network, choice, height, width, share_detail=share_detail)
         if not isinstance(network, HRDA):
             return PlanFlops(len(cut.windows), 0, self._count("network", network, self._image(cut.windows[0], 1)), 0)
         small = self._image(cut.windows[0], network.context_scale)
-        window = self._branch(network, small, attention=plan != "context")
+        window = self._branch(network, small, attention=choice.name != "context")
         detail = self._branch(network, self._image(cut.detail[0], network.detail_scale)) if cut.detail else 0
         return PlanFlops(len(cut.windows), cut.crops_run, window, detail)
 
@@ -132,29 +119,15 @@ class FlopCounter:
 
 def plan_flops(
     model: nn.Module,
-    plan: str,
+    plan: str | PlanChoice,
     height: int,
     width: int,
     *,
-    crop: Size | None = None,
-    stride: Size | None = None,
-    grid: tuple[int, int] | None = None,
-    overlap: int = 0,
-    keep: int | None = None,
     share_detail: bool = True,
+    **options: Any,
 ) -> PlanFlops:
     """One count of `FlopCounter(model)`, which explains the arguments; keep a `FlopCounter` for several plans."""
-    return FlopCounter(model)(
-        plan,
-        height,
-        width,
-        crop=crop,
-        stride=stride,
-        grid=grid,
-        overlap=overlap,
-        keep=keep,
-        share_detail=share_detail,
-    )
+    return FlopCounter(model)(plan, height, width, share_detail=share_detail, **options)
 
 
 def _without_data(model: nn.Module) -> nn.Module:

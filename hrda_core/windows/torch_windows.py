@@ -22,6 +22,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +30,16 @@ from torch import Tensor, nn
 
 from hrda_core.errors import BackendError, ImageError, RecipeError
 from hrda_core.models.hrda import HRDA, ContextOutput
-from hrda_core.window_plan import HRDA_PLANS, SINGLE_SCALE_PLANS, CropBox, Size, WindowPlan, plan_windows
+from hrda_core.window_plan import (
+    HRDA_PLANS,
+    SINGLE_SCALE_PLANS,
+    CropBox,
+    PlanChoice,
+    Size,
+    SizeRules,
+    WindowPlan,
+    plan_windows,
+)
 from hrda_core.windows.detail_tiles import ChosenTiles
 from hrda_core.windows.feather import crop_weights
 
@@ -42,75 +52,50 @@ _ENCODER_STRIDE = 32
 def predict_logits(
     model: nn.Module,
     image: Tensor,
-    plan: str = "nested",
+    plan: str | PlanChoice = "nested",
     *,
-    crop: Size | None = None,
-    stride: Size | None = None,
-    grid: tuple[int, int] | None = None,
-    overlap: int = 0,
-    keep: int | None = None,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     max_batch: int | None = None,
+    **options: Any,
 ) -> Tensor:
     """Logits of whole images at image resolution.
 
     Args:
         model: `HRDA`, or a single-scale network (`Segmenter`).
         image: float (B, 3, H, W), normalised, any size from 1 x 1.
-        plan: HRDA: `nested`, `overlap`, `tiles`, `topk`, `context`; single-scale networks: `whole`, `slide`.
-        crop, stride: `nested`, `slide`: size of outer windows and step between them, pixels. None = twice the
-            network's detail crop (`nested`) or 512 x 512 (`slide`), and half of the crop.
-        grid: `tiles`, `topk`: rows and columns; None = as many tiles, of at least the network's detail crop, as fit.
-        overlap: `tiles`, `topk`: pixels that neighbouring tiles share at least; they fade into each other.
-        keep: `topk`: tiles that run; None = half of them.
+        plan: HRDA: `nested`, `overlap`, `tiles`, `topk`, `context`; single-scale networks: `whole`, `slide`. A name, or
+            a choice with its options.
         scales, flip: see `predict_probs`; with more than one view the result is the logarithm of the mean probability.
         max_batch: most windows or crops in one run of the encoder, to bound memory; None = all.
+        options: `grid`, `overlap`, `keep`, `crop` and `stride` of `PlanChoice`, beside the name of a plan.
 
     Returns:
         (B, C, H, W).
 
     Raises:
-        BackendError: the plan is not one for this kind of network.
+        BackendError: the plan is not one for this kind of network, or has no such option.
         ImageError: an image of another shape or dtype, or a batch of 0.
         RecipeError: windows, scales or `max_batch` that make no sense.
     """
     _check_image(model, image)
+    choice = PlanChoice.of(plan, **options)
     if tuple(scales) == (1.0,) and not flip:
-        windows = plan_for(
-            model, plan, *image.shape[2:], crop=crop, stride=stride, grid=grid, overlap=overlap, keep=keep
-        )
-        return run_plan(model, image, windows, max_batch)
-    probs = predict_probs(
-        model,
-        image,
-        plan,
-        crop=crop,
-        stride=stride,
-        grid=grid,
-        overlap=overlap,
-        keep=keep,
-        scales=scales,
-        flip=flip,
-        max_batch=max_batch,
-    )
+        return run_plan(model, image, plan_for(model, choice, *image.shape[2:]), max_batch)
+    probs = predict_probs(model, image, choice, scales=scales, flip=flip, max_batch=max_batch)
     return probs.clamp_min(torch.finfo(probs.dtype).tiny).log()
 
 
 def predict_probs(
     model: nn.Module,
     image: Tensor,
-    plan: str = "nested",
+    plan: str | PlanChoice = "nested",
     *,
     size: Size | None = None,
-    crop: Size | None = None,
-    stride: Size | None = None,
-    grid: tuple[int, int] | None = None,
-    overlap: int = 0,
-    keep: int | None = None,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     max_batch: int | None = None,
+    **options: Any,
 ) -> Tensor:
     """Class probabilities: logits resized (bilinear) to `size`, then softmax, averaged over scales and flips.
 
@@ -118,7 +103,7 @@ def predict_probs(
         size: height and width of the result, for example of the annotation; None = of the image.
         scales: factors by which the image is resized before it is cut into windows (which keep their size).
         flip: add the horizontally mirrored image for each scale; its result is mirrored back.
-        model, image, plan, crop, stride, grid, overlap, keep, max_batch: see `predict_logits`.
+        model, image, plan, max_batch, options: see `predict_logits`.
 
     Returns:
         (B, C, *size), summing to 1 over C.
@@ -129,13 +114,12 @@ def predict_probs(
     _check_image(model, image)
     if not scales or any(scale <= 0 for scale in scales):
         raise RecipeError(f"scales must be one or more factors above 0, not {tuple(scales)}")
+    choice = PlanChoice.of(plan, **options)
     height, width = image.shape[2:]
     total: Tensor | None = None
     for scale in scales:
         scaled = _resize(image, (max(1, round(height * scale)), max(1, round(width * scale))))
-        windows = plan_for(
-            model, plan, *scaled.shape[2:], crop=crop, stride=stride, grid=grid, overlap=overlap, keep=keep
-        )
+        windows = plan_for(model, choice, *scaled.shape[2:])
         for mirrored in (False, True) if flip else (False,):
             logits = run_plan(model, scaled.flip(3) if mirrored else scaled, windows, max_batch)
             probs = _resize(logits, size or (height, width)).softmax(1)
@@ -146,55 +130,39 @@ def predict_probs(
 
 
 def plan_for(
-    model: nn.Module,
-    plan: str,
-    height: int,
-    width: int,
-    *,
-    crop: Size | None = None,
-    stride: Size | None = None,
-    grid: tuple[int, int] | None = None,
-    overlap: int = 0,
-    keep: int | None = None,
-    share_detail: bool = True,
+    model: nn.Module, plan: str | PlanChoice, height: int, width: int, *, share_detail: bool = True
 ) -> WindowPlan:
     """The window plan of `predict_logits` for one network and image size.
 
     Args:
-        model, plan, crop, stride, grid, overlap, keep: see `predict_logits`.
+        model, plan: see `predict_logits`.
         height, width: image size, pixels.
         share_detail: run detail crops that nested windows have in common once.
 
     Raises:
         BackendError, ImageError, RecipeError: as `predict_logits`.
     """
+    choice = PlanChoice.of(plan)
     fitting = HRDA_PLANS if isinstance(model, HRDA) else SINGLE_SCALE_PLANS
-    if plan not in fitting:
+    if choice.name not in fitting:
         kind = "an HRDA network" if isinstance(model, HRDA) else "a single-scale network"
-        raise BackendError(f"window plan '{plan}' is not one for {kind}; choose one of {', '.join(fitting)}")
+        raise BackendError(f"window plan '{choice.name}' is not one for {kind}; choose one of {', '.join(fitting)}")
     if not isinstance(model, HRDA):
-        return plan_windows(plan, height, width, crop=crop, stride=stride, smallest=_ENCODER_STRIDE)
+        return plan_windows(choice, height, width, SizeRules(smallest=_ENCODER_STRIDE))
     # Crops of a resized or blurred window differ at its edge from those of its neighbour.
     plain = model.detail_scale == 1 and not model.blur_detail
     coarse = Fraction(model.context_scale).limit_denominator(64).denominator * _ENCODER_STRIDE
-    return plan_windows(
-        plan,
-        height,
-        width,
-        grid=grid,
-        multiple_of=model.multiple_of if plan in ("nested", "overlap") else math.lcm(64, model.multiple_of, coarse),
+    crops = choice.name in ("nested", "overlap")
+    rules = SizeRules(
+        multiple_of=model.multiple_of if crops else math.lcm(64, model.multiple_of, coarse),
         tile_multiple=math.lcm(_ENCODER_STRIDE, model.multiple_of),
-        context_scale=model.context_scale,
+        tile_step=math.lcm(8, model.multiple_of),
         smallest=math.ceil(_ENCODER_STRIDE / model.context_scale),
+        context_scale=model.context_scale,
         detail_crop=model.detail_crop,
         detail_stride=None if model.overlapping_detail else model.detail_crop,
-        crop=crop,
-        stride=stride,
-        share_detail=share_detail and plain,
-        overlap=overlap,
-        keep=keep,
-        step=math.lcm(8, model.multiple_of),
     )
+    return plan_windows(choice, height, width, rules, share_detail=share_detail and plain)
 
 
 @torch.no_grad()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,6 +15,9 @@ from hrda_core.window_plan import (
     PLAN_NAMES,
     SINGLE_SCALE_PLANS,
     CropBox,
+    PlanChoice,
+    SizeRules,
+    parse_pair,
     plan_windows,
     sliding_windows,
 )
@@ -97,9 +102,8 @@ def test_overlap_slides_detail_crops_over_the_whole_image(size: tuple[int, int],
 def test_windows_and_details_of_every_plan_cover_the_padded_image(
     name: str, height: int, width: int, shared: bool
 ) -> None:
-    plan = plan_windows(
-        name, height, width, grid=None, detail_crop=(64, 96), crop=(128, 192), smallest=32, share_detail=shared
-    )
+    choice = PlanChoice(name, crop=(128, 192)) if name in ("nested", "slide") else PlanChoice(name)
+    plan = plan_windows(choice, height, width, SizeRules(detail_crop=(64, 96), smallest=32), share_detail=shared)
     assert plan.padded_height >= max(height, 32)
     assert plan.padded_width >= max(width, 32)
     assert len({(box.height, box.width) for box in plan.windows}) == 1
@@ -137,7 +141,7 @@ def test_sides_as_long_as_the_outer_window_are_not_padded(height: int, width: in
 def test_tiles_chosen_from_the_detail_crop_are_at_least_as_large(
     size: tuple[int, int], padded: tuple[int, int], tile: tuple[int, int], count: int
 ) -> None:
-    plan = plan_windows("tiles", *size, grid=None, tile_multiple=32)
+    plan = plan_windows("tiles", *size, SizeRules(tile_multiple=32))
     assert (plan.padded_height, plan.padded_width) == padded
     assert {(box.height, box.width) for box in plan.detail} == {tile}
     assert len(plan.detail) == count
@@ -145,7 +149,7 @@ def test_tiles_chosen_from_the_detail_crop_are_at_least_as_large(
 
 @given(height=sides, width=sides, grid=grids)
 def test_tiles_cover_every_pixel_of_the_padded_image_once(height: int, width: int, grid: tuple[int, int]) -> None:
-    plan = plan_windows("tiles", height, width, grid=grid)
+    plan = plan_windows(PlanChoice("tiles", grid), height, width)
     coverage = np.zeros((plan.padded_height // 8, plan.padded_width // 8), int)
     for box in plan.detail:
         coverage[box.scaled(1 / 8).index] += 1
@@ -156,7 +160,8 @@ def test_tiles_cover_every_pixel_of_the_padded_image_once(height: int, width: in
 
 @given(name=st.sampled_from(PLAN_NAMES), height=sides, width=sides)
 def test_padding_is_the_least_that_fits(name: str, height: int, width: int) -> None:
-    plan = plan_windows(name, height, width, multiple_of=64)
+    choice = PlanChoice(name, grid=(2, 2) if name == "tiles" else None)
+    plan = plan_windows(choice, height, width, SizeRules(multiple_of=64))
     for side, padded in ((height, plan.padded_height), (width, plan.padded_width)):
         assert padded % 64 == 0
         assert 0 <= padded - side < 64
@@ -164,13 +169,13 @@ def test_padding_is_the_least_that_fits(name: str, height: int, width: int) -> N
 
 @given(height=sides, width=sides, grid=grids)
 def test_tiles_have_sides_of_the_multiple_asked_for(height: int, width: int, grid: tuple[int, int]) -> None:
-    plan = plan_windows("tiles", height, width, grid=grid, tile_multiple=32)
+    plan = plan_windows(PlanChoice("tiles", grid), height, width, SizeRules(tile_multiple=32))
     assert len(plan.detail) == grid[0] * grid[1]
     assert {(box.height % 32, box.width % 32) for box in plan.detail} == {(0, 0)}
 
 
 def test_tiles_stand_in_row_major_order() -> None:
-    boxes = plan_windows("tiles", 128, 256).detail
+    boxes = plan_windows(PlanChoice("tiles", (2, 2)), 128, 256).detail
     assert boxes == (
         CropBox(0, 64, 0, 128),
         CropBox(0, 64, 128, 256),
@@ -212,9 +217,51 @@ def test_an_empty_image_is_refused(name: str, size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("crop", [(100, 104), (56, 64), (0, 64)])
 def test_outer_windows_off_the_logit_grid_are_refused(crop: tuple[int, int]) -> None:
     with pytest.raises(RecipeError, match="at least 64 pixels and multiples of 8, not"):
-        plan_windows("nested", 300, 300, crop=crop, smallest=64)
+        plan_windows(PlanChoice("nested", crop=crop), 300, 300, SizeRules(smallest=64))
 
 
-def test_an_empty_grid_is_refused() -> None:
-    with pytest.raises(RecipeError, match="at least 1 row"):
-        plan_windows("tiles", 300, 300, grid=(0, 2))
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"name": "tiles", "grid": (0, 2)}, RecipeError, "at least 1 row"),
+        ({"name": "topk", "keep": 0}, RecipeError, "runs 1 or more of its detail tiles, not 0"),
+        ({"name": "tiles", "overlap": -8}, RecipeError, "share 0 pixels or more, not -8"),
+        (
+            {"name": "slide", "crop": (64, 64), "stride": (32, 65)},
+            RecipeError,
+            "each stride must lie in 1..window side",
+        ),
+        ({"name": "slide", "stride": (0, 8)}, RecipeError, "each stride must lie in 1..window side"),
+        ({"name": "context", "grid": (2, 2)}, BackendError, "grid is for window plan tiles or topk, not for 'context'"),
+        ({"name": "nested", "overlap": 8}, BackendError, "overlap is for window plan tiles or topk, not for 'nested'"),
+        ({"name": "tiles", "keep": 2}, BackendError, "keep is for window plan topk, not for 'tiles'; leave it out"),
+        ({"name": "tiles", "crop": (8, 8)}, BackendError, "crop is for window plan nested or slide, not for 'tiles'"),
+        ({"name": "whole", "stride": (8, 8)}, BackendError, "stride is for window plan nested or slide"),
+        ({"name": "rotate"}, BackendError, "'rotate' of earlier releases is gone, .* use 'topk'"),
+    ],
+)
+def test_a_choice_that_makes_no_sense_is_refused_when_it_is_made(
+    options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        PlanChoice(**options)
+
+
+def test_a_choice_is_parsed_from_the_options_of_a_command() -> None:
+    assert PlanChoice.parse("topk", "2X3 ", 32, 2) == PlanChoice("topk", (2, 3), 32, 2)
+    assert PlanChoice.parse("slide", crop="512x768", stride="256x256") == PlanChoice(
+        "slide", crop=(512, 768), stride=(256, 256)
+    )
+    assert PlanChoice.parse("context") == PlanChoice("context")
+    for text in ("2", "2x", "0x2", "2x3x4", "two x three"):
+        with pytest.raises(RecipeError, match=f"--grid must be two numbers above 0 like 2x3, not '{text}'"):
+            PlanChoice.parse("tiles", text)
+    assert parse_pair("--size", "480x640") == (480, 640)
+
+
+def test_a_choice_goes_where_a_name_goes_and_takes_no_options_beside_its_own() -> None:
+    choice = PlanChoice("tiles", (1, 2))
+    assert PlanChoice.of(choice) is choice
+    assert PlanChoice.of("tiles", grid=(1, 2)) == choice
+    with pytest.raises(TypeError, match="found overlap beside it"):
+        PlanChoice.of(choice, overlap=8)

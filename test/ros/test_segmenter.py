@@ -15,6 +15,7 @@ from hrda_core.inference import Bundle, backends
 from hrda_core.inference.backends.fallback import FallBackBackend
 from hrda_core.inference.backends.onnx_backend import OnnxBackend
 from hrda_core.inference.bundle import GraphSpec
+from hrda_core.window_plan import PlanChoice
 from hrda_ros import segmenter
 from hrda_ros.parameters import Settings
 from hrda_ros.segmenter import is_hand_over, open_segmenter, warmed_up
@@ -26,7 +27,7 @@ class Recording(FakeSegmenter):
 
     def __init__(self, *sizes: tuple[str, tuple[int, int]]) -> None:
         super().__init__("recording")
-        self.bundle.static_graphs = tuple(GraphSpec(plan, "x.onnx", (2, 2), size) for plan, size in sizes)
+        self.bundle.static_graphs = tuple(GraphSpec(PlanChoice(plan), "x.onnx", size) for plan, size in sizes)
         self.sizes: list[tuple[int, int]] = []
 
     def warm_up(self, height: int, width: int) -> None:

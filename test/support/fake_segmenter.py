@@ -9,6 +9,7 @@ import numpy as np
 from hrda_core.inference import Prediction
 from hrda_core.inference.bundle import GraphSpec
 from hrda_core.labels import CITYSCAPES19, LabelSpace
+from hrda_core.window_plan import PlanChoice
 
 
 class FakeSegmenter:
@@ -19,7 +20,7 @@ class FakeSegmenter:
     """
 
     plan = "tiles"
-    graph = GraphSpec("tiles", "none", (2, 2))
+    graph = GraphSpec(PlanChoice("tiles"), "none")
     backend_description = "none"
 
     def __init__(self, name: str, label: int = 0, space: LabelSpace = CITYSCAPES19) -> None:

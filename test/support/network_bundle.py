@@ -18,8 +18,9 @@ from hrda_core.deploy.onnx_writing import trace
 from hrda_core.inference.bundle import write_manifest
 from hrda_core.labels import CITYSCAPES19
 from hrda_core.models import HRDA, create_model
+from hrda_core.window_plan import PlanChoice
 
-GRIDS = {"tiles": (2, 2), "context": (1, 1)}
+CHOICES = (PlanChoice("tiles", (2, 2)), PlanChoice("context"))
 MEAN = (127.5, 127.5, 127.5)
 
 
@@ -32,8 +33,8 @@ def write_network_bundle(folder: Path) -> Path:
         network.decode_head.head.conv_seg.weight.mul_(100)  # type: ignore[union-attr,operator]
     folder.mkdir(parents=True)
     save_file({name: value.contiguous() for name, value in network.state_dict().items()}, folder / "model.safetensors")
-    for plan, grid in GRIDS.items():
-        _write_graph(DeployGraph.for_any_size(folded(network), plan, grid, MEAN, MEAN), folder / f"{plan}.onnx")
+    for choice in CHOICES:
+        _write_graph(DeployGraph.for_any_size(folded(network), choice, MEAN, MEAN), folder / f"{choice.name}.onnx")
     manifest = {
         "name": "small",
         "preset": "hrda_lite",
@@ -43,7 +44,9 @@ def write_network_bundle(folder: Path) -> Path:
         "input": {"multiple_of": 64, "long_side": 0},
         "context_scale": 0.5,
         "default_plan": "tiles",
-        "graphs": {plan: {"file": f"{plan}.onnx", "grid": list(grid)} for plan, grid in GRIDS.items()},
+        "graphs": {
+            choice.name: {"file": f"{choice.name}.onnx", "grid": list(choice.grid or (1, 1))} for choice in CHOICES
+        },
         "provenance": {},
     }
     write_manifest(folder, manifest)

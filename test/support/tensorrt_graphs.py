@@ -17,7 +17,7 @@ from hrda_core.deploy.network import load_network
 from hrda_core.deploy.onnx_writing import trace, with_constants_folded
 from hrda_core.inference.bundle import Bundle
 from hrda_core.models.create import create_model
-from hrda_core.window_plan import plan_windows
+from hrda_core.window_plan import PlanChoice, SizeRules, plan_windows
 
 __all__ = ["REFUSED", "deploy_graph", "shipped_bundle", "write_refused"]
 
@@ -36,11 +36,12 @@ def deploy_graph(
         preset: `hrda_lite` has the weights of the shipped model, others have random ones.
         precision: fp32, fp16 or int8, the last calibrated on one image of noise.
         size: height and width of the image, pixels.
-        options: of `plan_windows`.
+        options: of `PlanChoice`.
     """
     torch.manual_seed(0)
     network = (load_network(shipped_bundle()) if preset == "hrda_lite" else create_model(preset)).eval()
-    windows = plan_windows(plan, *size, multiple_of=64, **options)
+    choice = PlanChoice(plan, (2, 2), **options)
+    windows = plan_windows(choice, *size, SizeRules(multiple_of=64))
     module = static_graph(folded(network), windows, (123.7, 116.3, 103.5), (58.4, 57.1, 57.4))
     inputs = {"image": torch.zeros(1, windows.padded_height, windows.padded_width, 3, dtype=torch.uint8)}
     graph = with_constants_folded(trace(module, inputs, ["labels", "confidence"], opset=OPSET))

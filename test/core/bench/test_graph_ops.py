@@ -20,6 +20,7 @@ from hrda_core.deploy.folding import folded
 from hrda_core.deploy.onnx_writing import trace
 from hrda_core.errors import DataError
 from hrda_core.models import create_model
+from hrda_core.window_plan import PlanChoice
 from hrda_core.windows.flops import plan_flops
 
 Write = Callable[..., Path]
@@ -328,9 +329,9 @@ def test_a_file_that_is_no_graph_is_refused(tmp_path: Path, content: bytes) -> N
         graph_ops(tmp_path / "bad.onnx")
 
 
-def any_size_graph(model: Any, plan: str, grid: tuple[int, int], path: Path, traced: tuple[int, int]) -> Path:
+def any_size_graph(model: Any, choice: PlanChoice, path: Path, traced: tuple[int, int]) -> Path:
     """The graph of a network for any image size, as a bundle has it."""
-    graph = DeployGraph.for_any_size(model, plan, grid, (127.5,) * 3, (60.0,) * 3)
+    graph = DeployGraph.for_any_size(model, choice, (127.5,) * 3, (60.0,) * 3)
     sides = {1: "height", 2: "width"}
     inputs = {"image": torch.zeros((1, *traced, 3), dtype=torch.uint8)}
     names = ("labels", "confidence")
@@ -350,10 +351,11 @@ def test_flops_of_tiny_networks_are_those_of_torch(
     preset: str, overrides: dict[str, Any], plan: str, attentions: int, tmp_path: Path
 ) -> None:
     model = create_model(preset, 19, **overrides).eval()
-    path = any_size_graph(model, plan, (2, 2), tmp_path / "tiny.onnx", (128, 192))
+    choice = PlanChoice(plan, (2, 2) if plan == "tiles" else None)
+    path = any_size_graph(model, choice, tmp_path / "tiny.onnx", (128, 192))
     for size in ((128, 192), (256, 128)):
         ops = graph_ops(path, size)
-        assert sum(op.flops for op in ops) == pytest.approx(plan_flops(model, plan, *size, grid=(2, 2)).total, rel=0.01)
+        assert sum(op.flops for op in ops) == pytest.approx(plan_flops(model, choice, *size).total, rel=0.01)
     assert sum(op.kind == "Attention" for op in ops) == attentions
     assert all(op.bytes > 0 for op in ops)
 
@@ -366,9 +368,9 @@ def test_the_cost_model_of_the_design_comes_out(tmp_path: Path) -> None:
     """MiT-B0 at full width, 1080 x 1920 padded to 1088 x 1920: traced small, counted large."""
     torch.manual_seed(0)
     model = folded(create_model("hrda_mitb0", 19).eval())
-    context = graph_ops(any_size_graph(model, "context", (1, 1), tmp_path / "b0.onnx", (64, 128)), SIZE)
+    context = graph_ops(any_size_graph(model, PlanChoice("context"), tmp_path / "b0.onnx", (64, 128)), SIZE)
     assert sum(op.flops for op in context) / 1e9 == pytest.approx(226, rel=0.01)
-    tiles = graph_ops(any_size_graph(model, "tiles", (2, 3), tmp_path / "b0.onnx", (64, 192)), SIZE)
+    tiles = graph_ops(any_size_graph(model, PlanChoice("tiles", (2, 3)), tmp_path / "b0.onnx", (64, 192)), SIZE)
     assert sum(op.flops for op in tiles) / 1e9 == pytest.approx(1121, rel=0.01)
     found = {device.name: roofline(tiles, device, "fp16").rate for device in DEVICES}
     for name, expected in ROOFLINE_FPS.items():

@@ -20,6 +20,7 @@ from hrda_core.deploy.static_export import StaticRequest, export_static
 from hrda_core.errors import BackendError, BundleError, HrdaError, RecipeError
 from hrda_core.inference import Bundle, Predictor, predict_logits
 from hrda_core.models import HRDA, create_model
+from hrda_core.window_plan import PlanChoice
 
 SIZE = (100, 180)  # of the camera; padded to 128 x 192
 
@@ -81,7 +82,7 @@ def _torch_labels(bundle: Path, image: np.ndarray, plan: str, **options: object)
     ],
 )
 def test_masks_of_a_graph_equal_those_of_the_plan_in_pytorch(copy: Path, plan: str, options: dict[str, object]) -> None:
-    report = export_static(Bundle.open(copy), StaticRequest(plan, SIZE, **options), [_image(1)])  # type: ignore[arg-type]
+    report = export_static(Bundle.open(copy), StaticRequest(PlanChoice(plan, **options), SIZE), [_image(1)])  # type: ignore[arg-type]
     assert report.agreement > 0.999
     predictor = Predictor(copy, plan=plan)
     image = _image(2)
@@ -92,13 +93,13 @@ def test_masks_of_a_graph_equal_those_of_the_plan_in_pytorch(copy: Path, plan: s
 
 
 def test_the_graph_of_overlap_equals_the_papers_mean_of_half_overlapping_crops(copy: Path) -> None:
-    export_static(Bundle.open(copy), StaticRequest("overlap", (128, 192)), [_image(1, (128, 192))])
+    export_static(Bundle.open(copy), StaticRequest(PlanChoice("overlap"), (128, 192)), [_image(1, (128, 192))])
     image = _image(2, (128, 192))
     assert (Predictor(copy, plan="overlap")(image).labels == _torch_labels(copy, image, "overlap")).mean() > 0.995
 
 
 def test_tiles_that_topk_leaves_out_show_the_context(copy: Path) -> None:
-    export_static(Bundle.open(copy), StaticRequest("topk", (128, 192), keep=1), [_image(1, (128, 192))])
+    export_static(Bundle.open(copy), StaticRequest(PlanChoice("topk", keep=1), (128, 192)), [_image(1, (128, 192))])
     image = _image(2, (128, 192))
     context = Predictor(copy, plan="context")(image).labels
     same = (Predictor(copy, plan="topk")(image).labels == context).reshape(2, 64, 2, 96).mean((1, 3)).ravel()
@@ -109,7 +110,9 @@ def test_tiles_that_topk_leaves_out_show_the_context(copy: Path) -> None:
 
 def test_a_half_precision_graph_is_half_inside_the_networks_and_single_where_it_is_delicate(mit: Path) -> None:
     bundle = mit
-    report = export_static(Bundle.open(bundle), StaticRequest("tiles", (128, 128), "fp16"), [_image(1, (128, 128))])
+    report = export_static(
+        Bundle.open(bundle), StaticRequest(PlanChoice("tiles"), (128, 128), "fp16"), [_image(1, (128, 128))]
+    )
     assert report.agreement >= 0.999
     model = onnx.load(bundle / report.graph.file)
     kinds = {info.name: info.type.tensor_type.elem_type for info in model.graph.value_info}
@@ -141,7 +144,7 @@ def test_half_precision_of_a_graph_without_networks_is_refused() -> None:
 
 
 def test_graphs_are_static_and_take_bytes_to_bytes(copy: Path) -> None:
-    report = export_static(Bundle.open(copy), StaticRequest("topk", SIZE), [_image(1)])
+    report = export_static(Bundle.open(copy), StaticRequest(PlanChoice("topk"), SIZE), [_image(1)])
     model = onnx.load(copy / report.graph.file)
     image, uint8 = model.graph.input[0], onnx.TensorProto.UINT8
     assert [d.dim_value for d in image.type.tensor_type.shape.dim] == [1, 128, 192, 3]
@@ -158,7 +161,7 @@ def test_graphs_are_static_and_take_bytes_to_bytes(copy: Path) -> None:
 
 
 def test_a_graph_for_one_size_serves_that_size_and_others_go_to_the_graph_for_any(copy: Path) -> None:
-    graph = export_static(Bundle.open(copy), StaticRequest("tiles", SIZE), [_image(1)]).graph
+    graph = export_static(Bundle.open(copy), StaticRequest(PlanChoice("tiles"), SIZE), [_image(1)]).graph
     predictor = Predictor(copy)
     predictor(_image(0))
     assert predictor.graph == graph
@@ -169,7 +172,7 @@ def test_a_graph_for_one_size_serves_that_size_and_others_go_to_the_graph_for_an
 
 
 def test_a_plan_without_a_graph_for_the_size_says_which_sizes_there_are(copy: Path) -> None:
-    export_static(Bundle.open(copy), StaticRequest("topk", SIZE), [_image(1)])
+    export_static(Bundle.open(copy), StaticRequest(PlanChoice("topk"), SIZE), [_image(1)])
     predictor = Predictor(copy, plan="topk")
     predictor.warm_up(300, 300)  # nothing to warm up for, and no error: the camera may send the right size
     with pytest.raises(BackendError, match=r"images of 300x200 .* are for 128x192 .* --size 300x200 --plan topk"):
@@ -178,10 +181,10 @@ def test_a_plan_without_a_graph_for_the_size_says_which_sizes_there_are(copy: Pa
 
 
 def test_a_second_export_replaces_the_graph_of_the_same_kind_and_leftovers_go(copy: Path) -> None:
-    first = export_static(Bundle.open(copy), StaticRequest("tiles", SIZE), [_image(1)]).graph
+    first = export_static(Bundle.open(copy), StaticRequest(PlanChoice("tiles"), SIZE), [_image(1)]).graph
     (copy / "graphs" / "killed.onnx.part").write_bytes(b"half")
-    second = export_static(Bundle.open(copy), StaticRequest("tiles", SIZE, overlap=8), [_image(1)]).graph
-    export_static(Bundle.open(copy), StaticRequest("context", SIZE), [_image(1)])
+    second = export_static(Bundle.open(copy), StaticRequest(PlanChoice("tiles", overlap=8), SIZE), [_image(1)]).graph
+    export_static(Bundle.open(copy), StaticRequest(PlanChoice("context"), SIZE), [_image(1)])
     bundle = Bundle.open(copy)
     assert [graph.plan for graph in bundle.static_graphs] == ["tiles", "context"]
     assert bundle.static_graphs[0] == second != first
@@ -194,7 +197,7 @@ def test_a_graph_below_the_bar_is_refused_and_the_bundle_is_as_it_was(
     before = (copy / "manifest.yaml").read_bytes()
     monkeypatch.setattr(static_export_module, "MIN_AGREEMENT", {"fp32": 1.1})
     with pytest.raises(BundleError, match="nothing was written"):
-        export_static(Bundle.open(copy), StaticRequest("tiles", SIZE), [_image(1)])
+        export_static(Bundle.open(copy), StaticRequest(PlanChoice("tiles"), SIZE), [_image(1)])
     assert (copy / "manifest.yaml").read_bytes() == before
     assert not (copy / "graphs").exists()
     assert not list(copy.glob("*.part"))
@@ -204,14 +207,20 @@ def test_a_graph_below_the_bar_is_refused_and_the_bundle_is_as_it_was(
 @pytest.mark.parametrize(
     ("request_", "error", "sentence"),
     [
-        (StaticRequest("nested", SIZE), BackendError, "'nested' does not become a graph; choose one of tiles, overlap"),
-        (StaticRequest("whole", SIZE), BackendError, "not become a graph of an HRDA network"),
-        (StaticRequest("tiles", SIZE, "fp8"), BackendError, "precision 'fp8' is not known; choose one of fp32"),
-        (StaticRequest("context", SIZE, overlap=8), BackendError, "grid and overlap are for plans with tiles"),
-        (StaticRequest("tiles", SIZE, keep=2), BackendError, "keep is for the plan topk"),
-        (StaticRequest("topk", SIZE, keep=5), RecipeError, "1 to 4 of its 4 detail tiles, not 5"),
-        (StaticRequest("tiles", SIZE, overlap=60), RecipeError, "do not fit into 128 pixels"),
-        (StaticRequest("tiles", SIZE, "int8"), BackendError, "int8 needs images"),
+        (
+            StaticRequest(PlanChoice("nested"), SIZE),
+            BackendError,
+            "'nested' does not become a graph; choose one of tiles, overlap",
+        ),
+        (StaticRequest(PlanChoice("whole"), SIZE), BackendError, "not become a graph of an HRDA network"),
+        (
+            StaticRequest(PlanChoice("tiles"), SIZE, "fp8"),
+            BackendError,
+            "precision 'fp8' is not known; choose one of fp32",
+        ),
+        (StaticRequest(PlanChoice("topk", keep=5), SIZE), RecipeError, "1 to 4 of its 4 detail tiles, not 5"),
+        (StaticRequest(PlanChoice("tiles", overlap=60), SIZE), RecipeError, "do not fit into 128 pixels"),
+        (StaticRequest(PlanChoice("tiles"), SIZE, "int8"), BackendError, "int8 needs images"),
     ],
 )
 def test_a_request_that_makes_no_sense_gets_one_sentence(
@@ -225,7 +234,7 @@ def test_a_request_that_makes_no_sense_gets_one_sentence(
 def test_a_bundle_that_cannot_be_written_proposes_a_copy(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)  # the administrator, who runs CI, may write everywhere
     with pytest.raises(BundleError, match="--out FOLDER"):
-        export_static(Bundle.open(copy), StaticRequest("tiles", SIZE), [_image(1)])
+        export_static(Bundle.open(copy), StaticRequest(PlanChoice("tiles"), SIZE), [_image(1)])
 
 
 def test_a_full_disk_leaves_the_bundle_as_it_was(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,12 +243,13 @@ def test_a_full_disk_leaves_the_bundle_as_it_was(copy: Path, monkeypatch: pytest
 
     monkeypatch.setattr(Path, "replace", no_space)
     with pytest.raises(BundleError, match=r"No space left on device\); nothing was written"):
-        export_static(Bundle.open(copy), StaticRequest("tiles", SIZE), [_image(1)])
+        export_static(Bundle.open(copy), StaticRequest(PlanChoice("tiles"), SIZE), [_image(1)])
     assert Bundle.open(copy).static_graphs == ()
 
 
 def test_the_papers_encoder_becomes_a_graph_too(mit: Path) -> None:
-    assert export_static(Bundle.open(mit), StaticRequest("topk", (128, 128)), [_image(1, (128, 128))]).agreement > 0.999
+    request = StaticRequest(PlanChoice("topk"), (128, 128))
+    assert export_static(Bundle.open(mit), request, [_image(1, (128, 128))]).agreement > 0.999
 
 
 def test_a_decoder_of_stride_8_becomes_a_graph_too(tmp_path: Path) -> None:
@@ -248,8 +258,8 @@ def test_a_decoder_of_stride_8_becomes_a_graph_too(tmp_path: Path) -> None:
     model = create_model("hrda_dlv2_r101", 19, **overrides).eval()
     spec = ExportSpec("t", "hrda_dlv2_r101", {**overrides, **SCALED}, 0, {})
     export_bundle(model, spec, tmp_path / "b", _image(0, (128, 192)))
-    images = [_image(1, (128, 128))]
-    assert export_static(Bundle.open(tmp_path / "b"), StaticRequest("tiles", (128, 128)), images).agreement > 0.999
+    request = StaticRequest(PlanChoice("tiles"), (128, 128))
+    assert export_static(Bundle.open(tmp_path / "b"), request, [_image(1, (128, 128))]).agreement > 0.999
 
 
 def test_a_single_scale_network_becomes_a_graph_of_plan_whole(tmp_path: Path) -> None:
@@ -259,7 +269,7 @@ def test_a_single_scale_network_becomes_a_graph_of_plan_whole(tmp_path: Path) ->
     spec = ExportSpec("single", "hrda_lite", {**overrides, **SCALED}, 0, {}, grid=(1, 1))
     export_bundle(network, spec, tmp_path / "single", _image(0, (96, 128)))
     graph = export_static(
-        Bundle.open(tmp_path / "single"), StaticRequest("whole", (90, 120)), [_image(1, (90, 120))]
+        Bundle.open(tmp_path / "single"), StaticRequest(PlanChoice("whole"), (90, 120)), [_image(1, (90, 120))]
     ).graph
     assert graph.size == (96, 128)
     image = _image(2, (90, 120))

@@ -15,6 +15,7 @@ from hrda_core.errors import BackendError
 from hrda_core.inference import Bundle, predict_logits
 from hrda_core.inference.backends import open_backend
 from hrda_core.inference.bundle import GraphSpec
+from hrda_core.window_plan import PlanChoice
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (1, 128, 192, 3), np.uint8)
 
@@ -51,7 +52,7 @@ def test_bf16_really_computes_in_bf16(bundle: Bundle) -> None:
 
 def test_a_plan_without_a_file_runs_as_predict_logits_does(bundle: Bundle) -> None:
     image = IMAGE[:, :100, :150]
-    labels, confidence = on_cpu(bundle, GraphSpec("nested", "", (1, 1)))(image)
+    labels, confidence = on_cpu(bundle, GraphSpec(PlanChoice("nested"), ""))(image)
     normalised = (torch.from_numpy(image).permute(0, 3, 1, 2).float() - 127.5) / 127.5
     probability, expected = predict_logits(load_network(bundle), normalised, "nested").softmax(1).max(1)
     assert (labels == expected.numpy()).mean() >= 0.999
@@ -59,12 +60,13 @@ def test_a_plan_without_a_file_runs_as_predict_logits_does(bundle: Bundle) -> No
 
 
 def test_graphs_of_one_size_run_too(bundle: Bundle) -> None:
-    whole = GraphSpec("tiles", "f", (2, 2), size=(128, 192))
+    whole = GraphSpec(PlanChoice("tiles", (2, 2)), "f", size=(128, 192))
     reference = on_cpu(bundle, bundle.graphs["tiles"])(IMAGE)[0]
     assert (on_cpu(bundle, whole)(IMAGE)[0] == reference).mean() >= 0.999
-    assert (on_cpu(bundle, replace(whole, plan="topk", keep=4))(IMAGE)[0] == reference).mean() >= 0.999
-    assert (on_cpu(bundle, replace(whole, plan="topk", keep=1))(IMAGE)[0] != reference).any()
-    overlap = on_cpu(bundle, replace(whole, plan="overlap", grid=(1, 1)))
+    all_kept, one_kept = (replace(whole, choice=PlanChoice("topk", (2, 2), keep=keep)) for keep in (4, 1))
+    assert (on_cpu(bundle, all_kept)(IMAGE)[0] == reference).mean() >= 0.999
+    assert (on_cpu(bundle, one_kept)(IMAGE)[0] != reference).any()
+    overlap = on_cpu(bundle, replace(whole, choice=PlanChoice("overlap")))
     assert overlap(IMAGE)[0].shape == (1, 128, 192)
 
 
@@ -109,4 +111,4 @@ def test_an_image_that_does_not_fit_is_one_sentence(bundle: Bundle) -> None:
 
 def test_topk_needs_a_graph_of_one_size(bundle: Bundle) -> None:
     with pytest.raises(BackendError, match="needs a graph of one image size"):
-        on_cpu(bundle, GraphSpec("topk", "f", (2, 2), keep=2))
+        on_cpu(bundle, GraphSpec(PlanChoice("topk", (2, 2), keep=2), "f"))

@@ -30,7 +30,7 @@ def _change_manifest(bundle: Path, **changes: object) -> None:
 def test_a_whole_bundle_opens(bundle: Path) -> None:
     opened = Bundle.open(bundle)
     assert opened.name == "tiny"
-    assert opened.graphs["tiles"].grid == (2, 2)
+    assert opened.graphs["tiles"].choice.grid == (2, 2)
     assert opened.default_plan == "tiles"
     assert len(opened.label_space) == 19
 

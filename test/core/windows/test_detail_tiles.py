@@ -9,7 +9,7 @@ from tiny_network import TINY
 
 from hrda_core.models import HRDA, create_model
 from hrda_core.models.hrda import ContextOutput
-from hrda_core.window_plan import plan_windows
+from hrda_core.window_plan import PlanChoice, SizeRules, plan_windows
 from hrda_core.windows.detail_tiles import TileFusion, tile_scores
 
 
@@ -17,7 +17,7 @@ def _parts(overlap: int) -> tuple[TileFusion, ContextOutput, torch.Tensor]:
     torch.manual_seed(0)
     model = create_model("hrda_lite", **TINY)
     assert isinstance(model, HRDA)
-    plan = plan_windows("topk", 128, 192, tile_multiple=32, overlap=overlap)
+    plan = plan_windows(PlanChoice("topk", (2, 2), overlap), 128, 192, SizeRules(tile_multiple=32))
     fusion = TileFusion(model, plan)
     context = ContextOutput(torch.randn(1, 19, 16, 24), torch.rand(1, 19, 16, 24), [])
     tile = plan.detail[0].scaled(0.25)
@@ -57,7 +57,7 @@ def test_overlapping_tiles_of_one_constant_give_that_constant() -> None:
 
 
 def test_a_tile_is_worth_more_where_the_context_is_unsure_and_attention_asks_for_detail() -> None:
-    plan = plan_windows("topk", 128, 192)
+    plan = plan_windows(PlanChoice("topk", (2, 2)), 128, 192)
     sure = torch.zeros(1, 19, 16, 24)
     sure[:, 3] = 12.0
     logits = sure.clone()

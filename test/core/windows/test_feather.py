@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hrda_core.errors import RecipeError
-from hrda_core.window_plan import plan_windows
+from hrda_core.window_plan import PlanChoice, SizeRules, plan_windows
 from hrda_core.windows.feather import crop_weights
 
 
@@ -23,7 +23,7 @@ def test_weights_are_positive_and_sum_to_one_everywhere(
     height: int, width: int, grid: tuple[int, int], overlap: int, feathered: bool
 ) -> None:
     try:
-        plan = plan_windows("tiles", height, width, grid=grid, tile_multiple=32, overlap=overlap)
+        plan = plan_windows(PlanChoice("tiles", grid, overlap), height, width, SizeRules(tile_multiple=32))
     except RecipeError as error:
         assert "do not fit" in str(error)  # noqa: PT017  # small images have no room for tiles that overlap
         return
@@ -39,7 +39,7 @@ def test_weights_are_positive_and_sum_to_one_everywhere(
 
 
 def test_feathered_tiles_fade_over_the_strip_they_share_and_count_alone_elsewhere() -> None:
-    plan = plan_windows("tiles", 64, 256, grid=(1, 2), tile_multiple=32, overlap=32)
+    plan = plan_windows(PlanChoice("tiles", (1, 2), 32), 64, 256, SizeRules(tile_multiple=32))
     left, right = [box.scaled(0.25) for box in plan.detail]
     weight, other = crop_weights([left, right], (16, 64), feathered=True)
     shared = left.x2 - right.x1
@@ -50,7 +50,7 @@ def test_feathered_tiles_fade_over_the_strip_they_share_and_count_alone_elsewher
 
 
 def test_crops_of_the_paper_count_equally() -> None:
-    plan = plan_windows("overlap", 64, 128, detail_crop=(64, 64))
+    plan = plan_windows("overlap", 64, 128, SizeRules(detail_crop=(64, 64)))
     cells = [box.scaled(0.25) for box in plan.detail]
     weights = crop_weights(cells, (16, 32), feathered=False)
     assert [float(weight.min()) for weight in weights] == pytest.approx([0.5, 0.5, 0.5])

@@ -18,6 +18,7 @@ from torch import Tensor
 from hrda_core.models.daformer_head import DAFormerHead
 from hrda_core.models.hrda import HRDA, ContextOutput
 from hrda_core.models.mix_transformer import MixTransformer
+from hrda_core.window_plan import PlanChoice
 from hrda_core.windows.torch_windows import plan_for, predict_logits, predict_probs
 
 OUTPUT_BAR = 1e-4
@@ -169,6 +170,7 @@ def test_nested_windows_and_rescaled_probabilities(nested: tuple[Tensor, Tensor]
 
 
 def test_outer_windows_are_those_of_the_reference(expected_slide: Golden) -> None:
-    plan = plan_for(network(), "nested", *expected_slide["image"].shape[2:], crop=(256, 256), stride=(128, 128))
+    choice = PlanChoice("nested", crop=(256, 256), stride=(128, 128))
+    plan = plan_for(network(), choice, *expected_slide["image"].shape[2:])
     assert [[box.y1, box.y2, box.x1, box.x2] for box in plan.windows] == expected_slide["windows"].tolist()
     assert plan == plan_for(network(), "nested", *expected_slide["image"].shape[2:])  # the defaults

@@ -331,14 +331,14 @@ def _hrda_graph(plan: str) -> onnx.ModelProto:
     from hrda_core.deploy.folding import folded
     from hrda_core.deploy.onnx_writing import trace, with_constants_folded
     from hrda_core.models import HRDA, create_model
-    from hrda_core.window_plan import plan_windows
+    from hrda_core.window_plan import PlanChoice, SizeRules, plan_windows
 
     torch.manual_seed(0)
     network = create_model("hrda_lite", **TINY).eval()
     assert isinstance(network, HRDA)
     with torch.no_grad():
         network.decode_head.head.conv_seg.weight.mul_(100)  # type: ignore[union-attr,operator]
-    windows = plan_windows(plan, 128, 128, multiple_of=64, keep=None if plan == "tiles" else 2)
+    windows = plan_windows(PlanChoice(plan, (2, 2)), 128, 128, SizeRules(multiple_of=64))
     inputs = {"image": torch.zeros(1, 128, 128, 3, dtype=torch.uint8)}
     module = static_graph(folded(network), windows, (127.5,) * 3, (127.5,) * 3)
     return with_constants_folded(trace(module, inputs, ["labels", "confidence"], opset=20))

@@ -27,9 +27,10 @@ from hrda_core.inference.tensorrt.engine_cache import EngineCache
 from hrda_core.inference.tensorrt.engine_key import describe_engine, describe_machine, difference, engine_key
 from hrda_core.inference.tensorrt.timing_files import timing_cache
 from hrda_core.nvidia_driver import Driver, Gpu, probe_driver
+from hrda_core.window_plan import PlanChoice
 
 ORIN = Driver((12, 6), Gpu("Orin", (8, 7), 16, 32 << 30))
-GRAPH = GraphSpec("tiles", "model.onnx", (2, 2), (64, 128))
+GRAPH = GraphSpec(PlanChoice("tiles", (2, 2)), "model.onnx", (64, 128))
 
 
 @pytest.fixture
