@@ -21,6 +21,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image
 
 from hrda_core.inference import Prediction
+from hrda_core.inference.say import Level
 from hrda_core.messages import decode_compressed, decode_image
 from hrda_ros.diagnostics import NodeReport
 from hrda_ros.hot_swap import HotSwap, reason_of
@@ -29,7 +30,7 @@ from hrda_ros.parameters import Settings, declare_parameters, likely_typos, read
 from hrda_ros.pipeline import Pipeline, StaleFrameError
 from hrda_ros.publishers import Publishers
 from hrda_ros.reload_service import ReloadService
-from hrda_ros.segmenter import Segmenter, is_hand_over, open_segmenter, warmed_up
+from hrda_ros.segmenter import Segmenter, open_segmenter, warmed_up
 from hrda_ros.served_model import ServedModel, describe_exchange
 from hrda_ros.topic_watch import explain_silence
 
@@ -144,11 +145,11 @@ class SegmentNode(LifecycleNode):
             if self.context.ok():
                 self.get_logger().warning(f"{model.title}, did not close cleanly: {reason_of(error)}")
 
-    def _say(self, line: str) -> None:
+    def _say(self, line: str, level: Level = Level.INFO, /) -> None:
         """Any thread: what the back end tells while it opens, builds an engine, or gives up on the GPU."""
         if not self.context.ok():
             raise ExternalShutdownException  # a build of minutes must not outlive Ctrl-C
-        if is_hand_over(line):
+        if level == Level.WARNING:
             self.get_logger().warning(line)
         else:
             self.get_logger().info(line)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from hrda_core.errors import BundleError
 from hrda_core.inference import Prediction, Predictor
 from hrda_core.inference.bundle import GraphSpec
+from hrda_core.inference.say import Say, silent
 from hrda_core.labels import LabelSpace
 from hrda_ros.parameters import Settings
 
@@ -22,7 +23,6 @@ __all__ = [
     "ModelInfo",
     "Segmenter",
     "default_model_path",
-    "is_hand_over",
     "open_segmenter",
     "warmed_up",
 ]
@@ -32,8 +32,6 @@ DEFAULT_MODEL = "hrda_lite"
 WARM_UP_SIZE = (720, 1280)
 """Height and width of the image that a model segments once before it serves, where nothing else says what will come,
 pixels."""
-
-_HAND_OVER = ("going on with ONNX Runtime on the CPU", "from now on onnxruntime")
 
 
 class ModelInfo(Protocol):
@@ -93,11 +91,12 @@ class Segmenter(Protocol):
         ...
 
 
-def open_segmenter(settings: Settings, say: Callable[[str], None] = lambda line: None) -> Segmenter:
+def open_segmenter(settings: Settings, say: Say = silent) -> Segmenter:
     """Load the bundle that the settings name.
 
     Args:
-        say: takes lines for the log, from any thread: builds and their progress, waits, hand-overs to the CPU.
+        say: takes lines for the log, from any thread: builds and their progress, waits, and as warnings hand-overs to
+            the CPU.
 
     Raises:
         HrdaError: the bundle or the back end cannot be used.
@@ -113,11 +112,6 @@ def open_segmenter(settings: Settings, say: Callable[[str], None] = lambda line:
         build_engine=settings.build_engine,
         say=say,
     )
-
-
-def is_hand_over(line: str) -> bool:
-    """Whether a line that `open_segmenter` passes to `say` tells that the CPU took over from the GPU."""
-    return any(words in line for words in _HAND_OVER)
 
 
 def warmed_up(segmenter: Segmenter, image_size: tuple[int, int] | None) -> Segmenter:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from hrda_core.errors import require
+from hrda_core.inference.say import Level
 
 if TYPE_CHECKING:
     from hrda_core.inference.tensorrt.progress import BuildProgress
@@ -37,8 +38,10 @@ class ProgressPrinter:
     ) -> None:
         self.close()
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, level: Level = Level.INFO, /) -> None:
         """Print a line of its own; a live line goes on below it."""
+        if level == Level.WARNING:
+            text = f"warning: {text}"
         if self._bar is None:
             print(text, file=sys.stderr, flush=True)
         else:

@@ -63,7 +63,7 @@ def cost_and_bound(
 
 def is_onnxruntime_on_cpu(backend: Backend) -> bool:
     """The back end is ONNX Runtime without a GPU, whatever was tried before it."""
-    return backend.description.startswith("onnxruntime") and _runs_on_cpu(backend)
+    return backend.info.kind == "onnxruntime" and _runs_on_cpu(backend)
 
 
 def _device(backend: Backend, request: BenchRequest, say: Callable[[str], None]) -> Device | None:
@@ -78,7 +78,7 @@ def _device(backend: Backend, request: BenchRequest, say: Callable[[str], None])
 
 
 def _measure(backend: Backend) -> Device:
-    return measure_cpu(getattr(backend, "threads", 1))
+    return measure_cpu(backend.info.threads)
 
 
 def _share(ops: tuple[GraphOp, ...], device: Device, precision: str, measured: float) -> dict[str, Any]:
@@ -99,10 +99,9 @@ def _layers(backend: Backend, path: Path, image: UInt8Array) -> list[Layer] | No
     if (layer_seconds := getattr(backend, "layer_seconds", None)) is not None:
         return [Layer(name, "layer", seconds) for name, seconds in layer_seconds(_LAYER_RUNS).items()]
     if is_onnxruntime_on_cpu(backend):
-        return onnxruntime_layers(path, image, getattr(backend, "threads", 1))
+        return onnxruntime_layers(path, image, backend.info.threads)
     return None
 
 
 def _runs_on_cpu(backend: Backend) -> bool:
-    # Of `onnxruntime 1.32.0 CPU, 1 thread; no CUDA: ...` the part before the reasons counts.
-    return " CPU" in backend.description.partition(";")[0]
+    return backend.info.device == "cpu"

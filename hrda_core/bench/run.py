@@ -30,6 +30,7 @@ from hrda_core.errors import require
 from hrda_core.inference.backends import Backend, open_backend
 from hrda_core.inference.bundle import Bundle, GraphSpec
 from hrda_core.inference.made_image import golden_image
+from hrda_core.inference.say import Say, silent
 from hrda_core.inference.tensorrt.progress import Progress
 from hrda_core.inference.thread_choice import pick_threads, thread_counts
 from hrda_core.machine import peak_memory_bytes, reset_peak_memory, usable_cores
@@ -37,7 +38,6 @@ from hrda_core.window_plan import PlanChoice
 
 __all__ = ["ThreadTimes", "run_bench", "sweep_threads"]
 
-Say = Callable[[str], None]
 Counter = Callable[[int, int], None]
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -69,7 +69,7 @@ def run_bench(
     bundle: Bundle,
     request: BenchRequest,
     *,
-    say: Say = lambda line: None,
+    say: Say = silent,
     count: Counter = lambda done, total: None,
     building: Progress | None = None,
 ) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def run_bench(
     image = image_for(bundle, graph, request.size)
     memory: dict[str, Any] = {"before_bytes": peak_memory_bytes(), "since_start": not reset_peak_memory()}
     backend = _open(bundle, graph, request, say, building)
-    say(f"{bundle.name}, plan {graph.plan}, {image.shape[1]}x{image.shape[2]} after padding: {backend.description}")
+    say(f"{bundle.name}, plan {graph.plan}, {image.shape[1]}x{image.shape[2]} after padding: {backend.info}")
     try:
         subject = _Subject(bundle, graph, image, backend)
         frame = partial(_call, backend, image)
@@ -121,7 +121,7 @@ def _figures(
     if baseline is not None:
         figures["baseline"] = {
             "plan": request.baseline,
-            "backend": baseline.description,
+            "backend": str(baseline.info),
             "latency": (latency := samples["baseline"].to_dict()),
             "gflop": _torch_gflop(subject.bundle, request.baseline, request.size),
             "ratio_of_medians": round(samples["baseline"].p50 / measured, 3),
@@ -153,9 +153,7 @@ def sweep_threads(bundle: Bundle, request: BenchRequest, *, count: Counter = lam
     return ThreadTimes(samples, pick_threads({threads: found.p50 for threads, found in samples.items()}))
 
 
-def _open(
-    bundle: Bundle, graph: GraphSpec, request: BenchRequest, say: Callable[[str], None], building: Progress | None
-) -> Backend:
+def _open(bundle: Bundle, graph: GraphSpec, request: BenchRequest, say: Say, building: Progress | None) -> Backend:
     if request.backend == "torch":
         from hrda_core.deploy.torch_backend import TorchBackend
 
@@ -236,8 +234,8 @@ def _baseline(subject: _Subject, request: BenchRequest) -> Backend | None:
         return None
     from hrda_core.deploy.torch_backend import TorchBackend
 
-    graph, threads = GraphSpec(PlanChoice(request.baseline), ""), getattr(subject.backend, "threads", 0)
-    return TorchBackend(subject.bundle, graph, threads=threads, device="cpu")
+    graph = GraphSpec(PlanChoice(request.baseline), "")
+    return TorchBackend(subject.bundle, graph, threads=subject.backend.info.threads, device="cpu")
 
 
 def _torch_gflop(bundle: Bundle, plan: str, size: tuple[int, int]) -> float:
@@ -258,8 +256,8 @@ def _settings(subject: _Subject, request: BenchRequest) -> dict[str, Any]:
         "precision": request.precision,
         "size": list(request.size),
         "padded": list(subject.image.shape[1:3]),
-        "backend": subject.backend.description,
-        "threads": getattr(subject.backend, "threads", None),
+        "backend": str(subject.backend.info),
+        "threads": subject.backend.info.threads or None,
         "frames": request.frames,
         "warm_up": request.warm_up,
     }

@@ -7,8 +7,6 @@ channels-last in 16 bits. The code for the GPU has been read and type-checked, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -20,6 +18,7 @@ from hrda_core.deploy.network import load_network
 from hrda_core.deploy.torch_runners import CudaGraphRunner, EagerRunner
 from hrda_core.errors import BackendError, GpuError
 from hrda_core.inference.backends.onnx_backend import default_threads
+from hrda_core.inference.backends.protocol import BackendInfo
 from hrda_core.inference.bundle import Bundle, GraphSpec
 from hrda_core.inference.image_plan import plan_for_graph
 from hrda_core.models.hrda import HRDA
@@ -46,11 +45,9 @@ class TorchBackend:
         threads: CPU threads, of the whole process while a frame runs; 0 = all cores but one.
         device: `cpu`, `cuda`, or `auto`: the GPU where PyTorch sees one.
         precision: `fp32`, `bf16`, or `fp16` (on a GPU).
-        compile: let torch.compile make kernels first, which takes minutes.
 
     Attributes:
-        description: what runs where.
-        device_name: name of the GPU, or `cpu`.
+        info: what runs where.
         device_seconds: on a GPU, time of the last frame without the copies to and from it; None on the CPU.
 
     Raises:
@@ -67,23 +64,23 @@ class TorchBackend:
         threads: int = 0,
         device: str = "auto",
         precision: str = "fp32",
-        compile: bool = False,
     ) -> None:
         place = _device(device)
         _check_precision(precision, place)
-        self.threads = threads or default_threads()
+        threads = threads or default_threads()
         module = _with_products_in(_DTYPES[precision], _network(bundle, graph)).to(place)
         if place.type == "cuda" and precision != "fp32":
             module = module.to(memory_format=torch.channels_last)
-        run: Callable[[Tensor], Sequence[Tensor]] = torch.compile(module) if compile else module
         self._on_gpu = place.type == "cuda"
         self._runner: EagerRunner | CudaGraphRunner | None = (
-            CudaGraphRunner(run, place, _DTYPES[precision])
+            CudaGraphRunner(module, place, _DTYPES[precision])
             if self._on_gpu
-            else EagerRunner(run, _DTYPES[precision], self.threads)
+            else EagerRunner(module, _DTYPES[precision], threads)
         )
-        self.device_name = torch.cuda.get_device_name(place) if self._on_gpu else "cpu"
-        self.description = self._describe(precision, compile)
+        self.info = BackendInfo("torch", str(torch.__version__), threads=threads, precision=precision)
+        if self._on_gpu:
+            name = torch.cuda.get_device_name(place)
+            self.info = BackendInfo("torch", str(torch.__version__), "cuda", name, 0, precision, ("CUDA graph",))
 
     @property
     def device_seconds(self) -> float | None:
@@ -117,16 +114,6 @@ class TorchBackend:
         self._runner = None
         if self._on_gpu:
             torch.cuda.empty_cache()
-
-    def _describe(self, precision: str, compiled: bool) -> str:
-        parts = [f"torch {torch.__version__}"]
-        if self._on_gpu:
-            parts[0] += f" CUDA on {self.device_name}"
-            parts += [precision, "CUDA graph"]
-        else:
-            parts[0] += " CPU"
-            parts += [f"{self.threads} thread{'' if self.threads == 1 else 's'}", precision]
-        return ", ".join([*parts, *(["compiled"] if compiled else [])])
 
 
 class _Windows(nn.Module):

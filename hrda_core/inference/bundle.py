@@ -175,20 +175,6 @@ class Bundle:
         """Window plans that the bundle has a graph for, those of any image size first."""
         return tuple(dict.fromkeys([*self.graphs, *(graph.plan for graph in self.static_graphs)]))
 
-    def graph_for(self, plan: str, size: tuple[int, int], precision: str = "fp32") -> GraphSpec | None:
-        """The graph for padded images of `size` (height, width): one made for it, else the one for any size.
-
-        Args:
-            precision: of the static graph; graphs for any size are in `fp32` and serve every request.
-
-        Returns:
-            None where the bundle has neither.
-        """
-        for graph in self.static_graphs:
-            if (graph.plan, graph.size, graph.precision) == (plan, size, precision):
-                return graph
-        return self.graphs.get(plan)
-
 
 def file_record(path: Path) -> dict[str, Any]:
     """Size in bytes and sha256 of a file, as the manifest keeps them."""

@@ -10,7 +10,6 @@ engine); else the one for any size.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hrda_core.errors import BackendError, ImageError, MissingPackageError
-from hrda_core.inference.backends import Backend, open_backend
+from hrda_core.inference.backends import Backend, Reason, open_backend
 from hrda_core.inference.backends.fallback import FallBackBackend
 from hrda_core.inference.bundle import PRECISIONS, Bundle, GraphSpec
 from hrda_core.inference.image_plan import graph_for_image, plan_for_graph
+from hrda_core.inference.say import Say, silent
 from hrda_core.inference.tensorrt.progress import log_lines
 from hrda_core.resizing import resize_image, resize_map, shrunk
 from hrda_core.window_plan import PlanChoice, WindowPlan
@@ -74,7 +74,7 @@ class Predictor:
         precision: one of `PRECISION_CHOICES`.
         on_gpu_failure: `stop`, or `fall_back` to ONNX Runtime on the CPU, where a GPU fails.
         build_engine: build a TensorRT engine that is missing, which takes minutes.
-        say: takes lines for the user: builds, waits, hand-overs to the CPU.
+        say: takes lines for the user: builds, waits, and as warnings hand-overs to the CPU.
 
     Raises:
         BundleError, BackendError, MissingPackageError: see `Bundle.open` and `open_backend`.
@@ -91,7 +91,7 @@ class Predictor:
         precision: str = "auto",
         on_gpu_failure: str = "stop",
         build_engine: bool = False,
-        say: Callable[[str], None] = lambda line: None,
+        say: Say = silent,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         self.plan = plan or self.bundle.default_plan
@@ -132,7 +132,7 @@ class Predictor:
     @property
     def backend_description(self) -> str:
         """What runs where, for logs and diagnostics."""
-        return self._opened[-1].backend.description if self._opened else "closed"
+        return str(self._opened[-1].backend.info) if self._opened else "closed"
 
     @property
     def graph(self) -> GraphSpec:
@@ -237,13 +237,12 @@ class Predictor:
             try:
                 backend = self._open_engine(graph, last)
             except (BackendError, MissingPackageError) as error:
-                reasons.append(f"no TensorRT engine in {graph.precision}: {error}")
+                reasons.append(Reason(f"no TensorRT engine in {graph.precision}", str(error)))
                 continue
             self._keep(graph, backend)
             return
         backend = open_backend(self._backend_name, self.bundle, last, threads=self._threads, **self._gpu)
-        news = [reason for reason in reasons if reason.partition(": ")[2] not in backend.description]
-        backend.description = "; ".join([backend.description, *news])
+        backend.info = backend.info.because(*reasons)
         self._keep(last, backend)
 
     def _open_engine(self, graph: GraphSpec, cpu_graph: GraphSpec) -> Backend:

@@ -14,11 +14,13 @@ from hrda_core.errors import BackendError, GpuError
 from hrda_core.inference import Bundle, backends
 from hrda_core.inference.backends.fallback import FallBackBackend
 from hrda_core.inference.backends.onnx_backend import OnnxBackend
+from hrda_core.inference.backends.protocol import BackendInfo
 from hrda_core.inference.bundle import GraphSpec
+from hrda_core.inference.say import Level, silent
 from hrda_core.window_plan import PlanChoice
 from hrda_ros import segmenter
 from hrda_ros.parameters import Settings
-from hrda_ros.segmenter import is_hand_over, open_segmenter, warmed_up
+from hrda_ros.segmenter import open_segmenter, warmed_up
 from hrda_ros.served_model import Running
 
 
@@ -39,7 +41,7 @@ class Recording(FakeSegmenter):
 class LostGpu:
     """A back end on a GPU that has just gone."""
 
-    description = "TensorRT"
+    info = BackendInfo("tensorrt", "0", "cuda", "a GPU")
 
     def __call__(self, image: Any) -> Any:
         raise GpuError("the GPU is lost")
@@ -55,50 +57,37 @@ def test_every_setting_of_the_model_reaches_the_predictor(monkeypatch: pytest.Mo
         model="/models/mine", backend="tensorrt", plan="topk", long_side=640, threads=3, precision="fp16",
         on_gpu_failure="stop", build_engine=True,
     )  # fmt: skip
-    open_segmenter(given, print)
+    open_segmenter(given, silent)
     open_segmenter(Settings(model="m"))
     (path, backend, plan, options), (*_, defaults) = calls
     assert (path, backend, plan) == (Path("/models/mine"), "tensorrt", "topk")
     assert options == {
         "long_side": 640, "threads": 3, "precision": "fp16", "on_gpu_failure": "stop", "build_engine": True,
-        "say": print,
+        "say": silent,
     }  # fmt: skip
     assert (defaults["long_side"], defaults["on_gpu_failure"], defaults["build_engine"]) == (None, "fall_back", False)
 
 
-def test_a_hand_over_while_the_gpu_runs_is_told_from_other_lines(tiny_bundle: Path) -> None:
-    lines: list[str] = []
-    backend = FallBackBackend(LostGpu(), lambda: OnnxBackend(tiny_bundle / "model.onnx"), lines.append)
+def test_a_hand_over_while_the_gpu_runs_is_a_warning(tiny_bundle: Path) -> None:
+    lines: list[Any] = []
+    cpu = OnnxBackend(tiny_bundle / "model.onnx")
+    backend = FallBackBackend(LostGpu(), lambda: cpu, lambda *line: lines.append(line))
     backend(np.zeros((1, 64, 64, 3), np.uint8))
-    assert [is_hand_over(line) for line in lines] == [True]
+    assert lines == [(f"the GPU is lost; from now on {cpu.info}", Level.WARNING)]
 
 
 @pytest.mark.parametrize("name", ["cuda", "tensorrt"])
-def test_a_hand_over_at_the_start_is_told_from_other_lines(
-    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_a_hand_over_at_the_start_is_a_warning(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def no_gpu(request: Any) -> Any:
         raise GpuError("no NVIDIA driver here")
 
     monkeypatch.setattr(backends, f"_open_{name}", no_gpu)
-    lines: list[str] = []
-    opened = open_segmenter(Settings(model=str(tiny_bundle), backend=name), lines.append)
-    assert [is_hand_over(line) for line in lines] == [True]
+    lines: list[Any] = []
+    opened = open_segmenter(Settings(model=str(tiny_bundle), backend=name), lambda *line: lines.append(line))
+    assert [level for _, level in lines] == [Level.WARNING]
     assert f"not '{name}': no NVIDIA driver here" in opened.backend_description
     with pytest.raises(BackendError, match="no NVIDIA driver here"):
         open_segmenter(Settings(model=str(tiny_bundle), backend=name, on_gpu_failure="stop"))
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "building the engine: TensorRT builder, 3 of 9, 12 s so far",
-        "building a TensorRT engine of '/m/model.onnx' for Orin; this can take minutes",
-        "the engine gives other labels than ONNX Runtime on the CPU; building it again",
-    ],
-)
-def test_lines_about_a_build_are_no_hand_over(line: str) -> None:
-    assert not is_hand_over(line)
 
 
 def test_before_the_first_image_it_warms_up_in_the_sizes_that_its_plan_has_graphs_for() -> None:

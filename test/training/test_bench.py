@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from hrda_core.bench.roofline import Device
 from hrda_core.deploy.network import load_network
 from hrda_core.errors import BackendError, BundleError, HrdaError, RecipeError
 from hrda_core.inference import Bundle, plan_flops
+from hrda_core.inference.backends import BackendInfo
 from hrda_core.inference.bundle import GraphSpec
 from hrda_core.inference.thread_choice import best_threads, thread_counts
 from hrda_core.machine import usable_cores
@@ -143,7 +143,7 @@ def test_a_sweep_keeps_the_best_number_of_threads(
 class Engine:
     """Stands for an engine: tells all that back ends may tell. What it computes is nothing."""
 
-    description = "TensorRT 0 fp16 on a double"
+    info = BackendInfo("tensorrt", "0", "cuda", "a double", precision="fp16")
     device_seconds = 0.001
     device_memory_bytes = 5 << 20
 
@@ -152,9 +152,6 @@ class Engine:
 
     def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros(self.shape, np.uint8), np.zeros(self.shape, np.uint8)
-
-    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        raise AssertionError("the plan tiles has no inputs beside the image")
 
     def submit(self, image: np.ndarray) -> None:
         self.waiting += 1

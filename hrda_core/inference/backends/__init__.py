@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from hrda_core.errors import BackendError, GpuError, MissingPackageError, require
-from hrda_core.inference.backends.protocol import Backend
+from hrda_core.inference.backends.protocol import Backend, BackendInfo, Reason
 from hrda_core.inference.bundle import Bundle, GraphSpec
+from hrda_core.inference.say import Level, Say, silent
 from hrda_core.inference.tensorrt.builder import BuildOptions
 from hrda_core.inference.tensorrt.progress import Progress
 
-__all__ = ["BACKEND_NAMES", "GPU_FAILURE_CHOICES", "Backend", "open_backend"]
+__all__ = ["BACKEND_NAMES", "GPU_FAILURE_CHOICES", "Backend", "BackendInfo", "Reason", "open_backend"]
 
 BACKEND_NAMES = ("auto", "onnx", "cuda", "tensorrt", "torch")
 """What a user can ask for. `auto` takes the fastest that can run here: a TensorRT engine, ONNX Runtime on an NVIDIA GPU
@@ -29,7 +29,7 @@ class _Request:
     on_gpu_failure: str
     build_engine: bool
     engine_options: BuildOptions | None
-    say: Callable[[str], None]
+    say: Say
     progress: Progress | None
 
 
@@ -42,14 +42,14 @@ def open_backend(
     on_gpu_failure: str = "stop",
     build_engine: bool = False,
     engine_options: BuildOptions | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = silent,
     progress: Progress | None = None,
 ) -> Backend:
-    """Load one graph into a back end. Its `description` tells which one and, for `auto`, why.
+    """Load one graph into a back end. Its `info` tells which one and why nothing faster.
 
     Args:
         name: one of `BACKEND_NAMES`.
-        graph: one of the bundle's, see `Bundle.graph_for`.
+        graph: one of the bundle's.
         threads: CPU threads for one inference; 0 = all cores but one, at least one.
         on_gpu_failure: one of `GPU_FAILURE_CHOICES`; counts for `cuda` and `tensorrt` when they are opened, and for
             all that run on the GPU while they run.
@@ -83,16 +83,14 @@ def open_backend(
 
 
 def _open_auto(request: _Request) -> Backend:
-    reasons: list[str] = []
+    reasons: list[Reason] = []
     for what, opener in (("no TensorRT engine", _open_tensorrt), ("no CUDA", _open_cuda)):
         try:
             return _guarded(opener(request), request, reasons)
         except (BackendError, MissingPackageError) as error:  # noqa: PERF203
-            # Without a driver both have the same reason: say it once.
-            if not any(reason.endswith(str(error)) for reason in reasons):
-                reasons.append(f"{what}: {error}")
+            reasons.append(Reason(what, str(error)))
     backend = _open_cpu(request)
-    backend.description = "; ".join([backend.description, *reasons])
+    backend.info = backend.info.because(*reasons)
     return backend
 
 
@@ -103,15 +101,15 @@ def _open_named_gpu(name: str, request: _Request) -> Backend:
     except GpuError as error:
         if request.on_gpu_failure == "stop":
             raise GpuError(f"back end '{name}' cannot run: {error}; use backend 'auto' or 'onnx' here") from error
-        request.say(f"back end '{name}' cannot run: {error}; going on with ONNX Runtime on the CPU")
+        request.say(f"back end '{name}' cannot run: {error}; going on with ONNX Runtime on the CPU", Level.WARNING)
         backend = _open_cpu(request)
-        backend.description += f"; not '{name}': {error}"
+        backend.info = backend.info.because(Reason(f"not '{name}'", str(error)))
         return backend
 
 
-def _guarded(backend: Backend, request: _Request, reasons: list[str]) -> Backend:
+def _guarded(backend: Backend, request: _Request, reasons: list[Reason]) -> Backend:
     """With the hand-over to the CPU if that was asked for, and why a faster back end was not taken."""
-    backend.description = "; ".join([backend.description, *reasons])
+    backend.info = backend.info.because(*reasons)
     if request.on_gpu_failure == "stop":
         return backend
     from hrda_core.inference.backends.fallback import FallBackBackend

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hrda_core.errors import GpuError
-from hrda_core.inference.backends.protocol import Backend
+from hrda_core.inference.backends.protocol import Backend, Reason
+from hrda_core.inference.say import Level, Say
 
 __all__ = ["FallBackBackend"]
 
@@ -19,12 +20,12 @@ class FallBackBackend:
     Args:
         first: a back end on the GPU.
         open_cpu: opens the back end that takes over.
-        say: takes one line when that happens.
+        say: takes one line, a warning, when that happens.
     """
 
-    def __init__(self, first: Backend, open_cpu: Callable[[], Backend], say: Callable[[str], None]) -> None:
+    def __init__(self, first: Backend, open_cpu: Callable[[], Backend], say: Say) -> None:
         self._backend, self._open_cpu, self._say = first, open_cpu, say
-        self.description = first.description
+        self.info = first.info
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """See `Backend.__call__`.
@@ -45,6 +46,6 @@ class FallBackBackend:
     def _take_over(self, reason: str) -> None:
         failed = self._backend
         self._backend = self._open_cpu()
-        self.description = f"{self._backend.description}; the GPU failed: {reason}"
-        self._say(f"{reason}; from now on {self._backend.description}")
+        self.info = self._backend.info.because(Reason("the GPU failed", reason))
+        self._say(f"{reason}; from now on {self._backend.info}", Level.WARNING)
         failed.close()

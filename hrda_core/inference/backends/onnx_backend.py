@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hrda_core.errors import BackendError, BundleError, GpuError, require
+from hrda_core.inference.backends.protocol import BackendInfo
 from hrda_core.inference.onnx_files import external_files
 from hrda_core.inference.thread_choice import best_threads
 from hrda_core.machine import usable_cores
@@ -46,14 +47,13 @@ class OnnxBackend:
     def __init__(self, path: Path, *, threads: int = 0, device: str = "cpu") -> None:
         ort = require("onnxruntime", "runtime")
         external_files(path)
-        self.threads = threads or best_threads(path) or default_threads()
-        where = f"CPU, {self.threads} thread{'' if self.threads == 1 else 's'}"
-        if device == "cuda":
-            where = f"CUDA on {_cuda_gpu(ort)}"
+        threads = threads or best_threads(path) or default_threads()
         self._on_gpu = device == "cuda"
-        self._session = self._open(ort, path)
+        self.info = BackendInfo("onnxruntime", ort.__version__, threads=threads)
+        if self._on_gpu:
+            self.info = BackendInfo("onnxruntime", ort.__version__, "cuda", _cuda_gpu(ort))
+        self._session = self._open(ort, path, threads)
         self._check_names(path)
-        self.description = f"onnxruntime {ort.__version__} {where}"
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """See `Backend.__call__`.
@@ -75,9 +75,9 @@ class OnnxBackend:
         """Free the memory of the session. Afterwards the back end cannot be called."""
         self._session = None
 
-    def _open(self, ort: Any, path: Path) -> Any:
+    def _open(self, ort: Any, path: Path, threads: int) -> Any:
         options = ort.SessionOptions()
-        options.intra_op_num_threads = self.threads
+        options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         # Spinning threads would take the core that the camera driver and DDS need between two frames.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -1,20 +1,71 @@
-"""What every inference back end can do."""
+"""What every inference back end can do, and what it says about itself."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Backend"]
+__all__ = ["Backend", "BackendInfo", "Reason"]
+
+_NAMES = {"tensorrt": "TensorRT"}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why something faster does not run: `what` there is not, and `why`."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """What runs where. As text it is one line for people, for logs and diagnostics.
+
+    Attributes:
+        kind: `onnxruntime`, `tensorrt` or `torch`.
+        version: of that package.
+        device: `cpu` or `cuda`.
+        gpu: name of the GPU; empty on the CPU.
+        threads: CPU threads of one inference; 0 on a GPU.
+        precision: number format of the computation; empty where it is the graph's.
+        details: further words, such as `CUDA graph`.
+        reasons: why nothing faster runs, each cause once.
+    """
+
+    kind: str
+    version: str
+    device: str = "cpu"
+    gpu: str = ""
+    threads: int = 0
+    precision: str = ""
+    details: tuple[str, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+
+    def because(self, *reasons: Reason) -> BackendInfo:
+        """The same with further reasons, but for those whose cause is told already."""
+        told = list(self.reasons)
+        for reason in reasons:
+            if reason.why not in [known.why for known in told]:
+                told.append(reason)
+        return replace(self, reasons=tuple(told))
+
+    def __str__(self) -> str:
+        place = f"CUDA on {self.gpu}" if self.device == "cuda" else "CPU"
+        threads = f"{self.threads} thread{'' if self.threads == 1 else 's'}" if self.threads else ""
+        parts = [f"{_NAMES.get(self.kind, self.kind)} {self.version} {place}", threads, self.precision, *self.details]
+        what = ", ".join(part for part in parts if part)
+        return "; ".join([what, *(f"{reason.what}: {reason.why}" for reason in self.reasons)])
 
 
 class Backend(Protocol):
     """Runs one graph of one bundle: image in, masks out. Not thread-safe: one caller at a time."""
 
-    description: str
-    """What runs where, for logs and diagnostics, for example `"onnxruntime 1.32.0 CPU, 1 thread"`."""
+    info: BackendInfo
+    """What runs where, and why nothing faster."""
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """Segment one padded image.

@@ -26,7 +26,7 @@ class TensorRTBackend:
     def __init__(self, bundle: Bundle, graph: GraphSpec, options: BuildOptions | None = None) -> None:
         engine = open_engine(bundle, graph, options)
         self._runner = engine.runner
-        self.description = engine.description
+        self.info = engine.info
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """See `Backend.__call__`.

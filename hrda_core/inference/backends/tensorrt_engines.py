@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from hrda_core.errors import BackendError, ImageError, require
 from hrda_core.inference.backends.onnx_backend import OnnxBackend
+from hrda_core.inference.backends.protocol import BackendInfo
 from hrda_core.inference.bundle import Bundle, GraphSpec
 from hrda_core.inference.made_image import golden_image
 from hrda_core.inference.onnx_files import onnx_sha256
@@ -46,10 +47,10 @@ class _Machine:
 
 @dataclass(frozen=True)
 class OpenEngine:
-    """An engine on the GPU that has passed its golden check, and the words that describe it."""
+    """An engine on the GPU that has passed its golden check, and what it is."""
 
     runner: EngineRunner
-    description: str
+    info: BackendInfo
 
 
 def ensure_engine(
@@ -132,11 +133,15 @@ def open_engine(bundle: Bundle, graph: GraphSpec, options: BuildOptions | None =
         runner.close()
         raise
     way = f"no CUDA graph ({runner.graph_problem})" if runner.graph_problem else "CUDA graph"
-    return OpenEngine(
-        runner,
-        f"TensorRT {machine.trt.__version__} {options.precision} on {machine.driver.gpu.name}, "
-        f"engine {stored.path.stem[:12]}, {way}",
+    info = BackendInfo(
+        "tensorrt",
+        machine.trt.__version__,
+        "cuda",
+        machine.driver.gpu.name,
+        precision=options.precision,
+        details=(f"engine {stored.path.stem[:12]}", way),
     )
+    return OpenEngine(runner, info)
 
 
 def engine_folders(bundle: Bundle) -> tuple[Path, Path]:

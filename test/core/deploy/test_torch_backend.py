@@ -41,7 +41,7 @@ def test_masks_are_those_of_onnx_runtime(bundle: Bundle, plan: str, precision: s
     assert (found_labels.dtype, found_labels.shape) == (np.uint8, labels.shape)
     assert (found_labels == labels).mean() >= equal
     assert np.abs(found_confidence.astype(int) - confidence.astype(int)).mean() <= off
-    assert backend.description == f"torch {torch.__version__} CPU, 1 thread, {precision}"
+    assert str(backend.info) == f"torch {torch.__version__} CPU, 1 thread, {precision}"
 
 
 def test_bf16_really_computes_in_bf16(bundle: Bundle) -> None:
@@ -84,7 +84,7 @@ def test_the_number_of_threads_of_the_process_is_given_back(bundle: Bundle) -> N
 
 def test_the_choice_by_name_leads_here(bundle: Bundle) -> None:
     backend = open_backend("torch", bundle, bundle.graphs["context"], threads=1)
-    assert backend.description.startswith("torch ")
+    assert backend.info.kind == "torch"
     backend.close()
     with pytest.raises(BackendError, match="was closed"):
         backend(IMAGE)

@@ -16,10 +16,11 @@ from onnx import TensorProto, helper, numpy_helper
 from tiny_bundle import expected_confidence, expected_labels
 
 from hrda_core.errors import BackendError, BundleError, GpuError
-from hrda_core.inference.backends import BACKEND_NAMES, open_backend
+from hrda_core.inference.backends import BACKEND_NAMES, BackendInfo, Reason, open_backend
 from hrda_core.inference.backends.fallback import FallBackBackend
 from hrda_core.inference.backends.onnx_backend import OnnxBackend
 from hrda_core.inference.bundle import Bundle, GraphSpec
+from hrda_core.inference.say import Level, silent
 from hrda_core.nvidia_driver import Driver, probe_driver
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (1, 64, 128, 3), np.uint8)
@@ -47,7 +48,9 @@ def no_driver() -> str:
 def test_auto_says_what_runs_and_why_nothing_faster(bundle: Bundle, graph: GraphSpec, no_driver: str) -> None:
     backend = open_backend("auto", bundle, graph, threads=1)
     cpu = f"onnxruntime {onnxruntime.__version__} CPU, 1 thread"
-    assert backend.description == f"{cpu}; no TensorRT engine: {no_driver}"
+    assert str(backend.info) == f"{cpu}; no TensorRT engine: {no_driver}"
+    assert (backend.info.kind, backend.info.device, backend.info.threads) == ("onnxruntime", "cpu", 1)
+    assert backend.info.reasons == (Reason("no TensorRT engine", no_driver),), "the same cause is told once"
     labels, confidence = backend(IMAGE)
     np.testing.assert_array_equal(labels[0], expected_labels(IMAGE[0]))
     np.testing.assert_array_equal(confidence[0], expected_confidence(IMAGE[0]))
@@ -55,7 +58,7 @@ def test_auto_says_what_runs_and_why_nothing_faster(bundle: Bundle, graph: Graph
 
 def test_auto_does_not_stop_where_it_may_build(bundle: Bundle, graph: GraphSpec, no_driver: str) -> None:
     backend = open_backend("auto", bundle, graph, build_engine=True, on_gpu_failure="stop")
-    assert no_driver in backend.description
+    assert no_driver in backend.info.reasons[0].why
     assert not (bundle.path / "engines").exists()
 
 
@@ -72,10 +75,11 @@ def test_a_named_gpu_back_end_stops_with_one_sentence_where_there_is_no_gpu(
 def test_a_named_gpu_back_end_falls_back_where_that_was_asked_for_and_says_so(
     bundle: Bundle, graph: GraphSpec, no_driver: str, name: str
 ) -> None:
-    said: list[str] = []
-    backend = open_backend(name, bundle, graph, on_gpu_failure="fall_back", say=said.append)
-    assert backend.description.endswith(f"; not '{name}': {no_driver}")
-    assert said == [f"back end '{name}' cannot run: {no_driver}; going on with ONNX Runtime on the CPU"]
+    said: list[tuple[object, ...]] = []
+    backend = open_backend(name, bundle, graph, on_gpu_failure="fall_back", say=lambda *line: said.append(line))
+    assert backend.info.reasons == (Reason(f"not '{name}'", no_driver),)
+    sentence = f"back end '{name}' cannot run: {no_driver}; going on with ONNX Runtime on the CPU"
+    assert said == [(sentence, Level.WARNING)]
     np.testing.assert_array_equal(backend(IMAGE)[0][0], expected_labels(IMAGE[0]))
 
 
@@ -107,7 +111,7 @@ def test_the_choice_loads_neither_torch_nor_tensorrt_nor_cuda(repository: Path, 
 class _FailsAtTheSecondImage:
     """A back end whose GPU fails while it runs."""
 
-    description = "a GPU"
+    info = BackendInfo("tensorrt", "0", "cuda", "a GPU")
 
     def __init__(self) -> None:
         self.images, self.closed = 0, False
@@ -126,20 +130,22 @@ class _FailsAtTheSecondImage:
 
 def test_when_the_gpu_fails_on_the_way_the_same_frame_is_run_on_the_cpu(bundle: Bundle, graph: GraphSpec) -> None:
     gpu, said = _FailsAtTheSecondImage(), []
-    backend = FallBackBackend(gpu, lambda: OnnxBackend(bundle.file(graph.file), threads=1), said.append)
+    cpu = OnnxBackend(bundle.file(graph.file), threads=1)
+    backend = FallBackBackend(gpu, lambda: cpu, lambda *line: said.append(line))
     np.testing.assert_array_equal(backend(IMAGE)[0], IMAGE[..., 2])
-    assert backend.description == "a GPU"
+    assert (backend.info.device, backend.info.gpu) == ("cuda", "a GPU")
     for _ in range(2):
         np.testing.assert_array_equal(backend(IMAGE)[0][0], expected_labels(IMAGE[0]))
     assert gpu.images == 2
     assert gpu.closed
-    assert len(said) == 1
-    assert "CPU, 1 thread; the GPU failed: the GPU failed while running the engine" in backend.description
+    assert [level for _, level in said] == [Level.WARNING]
+    assert (backend.info.kind, backend.info.device) == ("onnxruntime", "cpu")
+    assert "CPU, 1 thread; the GPU failed: the GPU failed while running the engine" in str(backend.info)
 
 
 def test_a_wrong_input_is_no_failure_of_the_gpu(bundle: Bundle, graph: GraphSpec) -> None:
     gpu = _FailsAtTheSecondImage()
-    backend = FallBackBackend(gpu, lambda: OnnxBackend(bundle.file(graph.file)), lambda line: None)
+    backend = FallBackBackend(gpu, lambda: OnnxBackend(bundle.file(graph.file)), silent)
     with pytest.raises(BackendError, match="another size"):
         backend(IMAGE[:, :32])
     assert not gpu.closed

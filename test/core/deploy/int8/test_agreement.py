@@ -65,7 +65,7 @@ def test_a_back_end_can_be_checked_against_a_graph_in_memory(tmp_path: Path) -> 
     onnx.save(model, tmp_path / "small.onnx")
     images = [street(seed) for seed in range(2)]
     backend, run = OnnxBackend(tmp_path / "small.onnx", threads=1), run_in_onnxruntime(model, threads=1)
-    assert check_int8(backend, run, images, runtime=backend.description).labels == 1
+    assert check_int8(backend, run, images, runtime=str(backend.info)).labels == 1
     assert run(images[0])[0].shape == (1, HEIGHT, LENGTH)
 
 
