@@ -155,8 +155,6 @@ def _print_latency(figures: dict[str, Any]) -> None:
     print(f"rate        {latency['rate_hz']:.2f} images/s, one by one; CPU time {latency['cpu_ms']:.1f} ms an image")
     if (bare := figures.get("without_copies_ms", latency["device_p50_ms"])) is not None:
         print(f"            {bare:.2f} ms without copies to and from the GPU")
-    if "streamed_rate_hz" in figures:
-        print(f"streamed    {figures['streamed_rate_hz']:.2f} images/s, two in flight")
     device = "" if memory["device_bytes"] is None else f"; GPU {memory['device_bytes'] / 2**20:.0f} MiB"
     peak, before = (memory[name] / 2**20 for name in ("peak_bytes", "before_bytes"))
     print(f"memory      {peak:.0f} MiB at most, {before:.0f} before the model was loaded{device}")

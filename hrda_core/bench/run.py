@@ -10,12 +10,10 @@ Back ends may tell more than the interface asks for, and it is used where it is 
     device_memory_bytes   memory held on the GPU
     run_seconds(runs)     seconds of a frame without copies, mean of `runs` frames
     layer_seconds(runs)   seconds of each layer by name, mean of `runs` frames
-    submit, result        frames in flight: the rate of a stream of frames
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -115,7 +113,7 @@ def _figures(
         candidates["baseline"] = Candidate(partial(_call, baseline, picture), request.baseline_frames, warm_up=1)
     samples = interleave(candidates, count)
     measured = samples["bundle"].p50
-    figures = {"latency": samples["bundle"].to_dict(), **_other_ways(subject, request.frames)}
+    figures = {"latency": samples["bundle"].to_dict(), **_without_copies(subject.backend, request.frames)}
     figures |= _cost(subject, request, measured, say)
     figures |= _agreement(subject)
     if baseline is not None:
@@ -174,26 +172,10 @@ def _call(backend: Backend, image: UInt8Array) -> float | None:
     return getattr(backend, "device_seconds", None)
 
 
-def _other_ways(subject: _Subject, frames: int) -> dict[str, Any]:
-    """Without copies, and with the next frame sent while one runs (copies then hide behind the work), where it can."""
-    run_seconds = getattr(subject.backend, "run_seconds", None)
-    figures = {} if run_seconds is None else {"without_copies_ms": round(1e3 * run_seconds(frames), 3)}
-    if not hasattr(subject.backend, "submit"):
-        return figures
-    return {**figures, "streamed_rate_hz": round(_streamed_rate(subject, frames), 3)}
-
-
-def _streamed_rate(subject: _Subject, frames: int) -> float:
-    """Images per second with two in flight."""
-    submit, result = getattr(subject.backend, "submit"), getattr(subject.backend, "result")  # noqa: B009
-    submit(subject.image)
-    begin = time.perf_counter()
-    for _ in range(frames):
-        submit(subject.image)
-        result()
-    seconds = time.perf_counter() - begin
-    result()
-    return frames / seconds
+def _without_copies(backend: Backend, frames: int) -> dict[str, Any]:
+    """The time without copies to and from a GPU, where the back end tells it."""
+    run_seconds = getattr(backend, "run_seconds", None)
+    return {} if run_seconds is None else {"without_copies_ms": round(1e3 * run_seconds(frames), 3)}
 
 
 def _cost(subject: _Subject, request: BenchRequest, measured: float, say: Say) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def test_a_misspelt_name_is_found(file, name, sources, tensorrt):
     assert any(f".{name}x" in line for line in missing_somewhere(misspelt(sources, file, name), tensorrt, TENSORRT))
 
 
-@pytest.mark.parametrize(("file", "name"), [("runner.py", "cudaGraphLaunch"), ("frame_slots.py", "cudaHostAlloc")])
+@pytest.mark.parametrize(("file", "name"), [("runner.py", "cudaGraphLaunch"), ("buffers.py", "cudaHostAlloc")])
 def test_a_misspelt_name_of_cuda_is_found(file, name, sources, cuda):
     assert any(f".{name}x" in line for line in missing_somewhere(misspelt(sources, file, name), cuda, CUDA_RUNTIME))
 

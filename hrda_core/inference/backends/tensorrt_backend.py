@@ -32,27 +32,10 @@ class TensorRTBackend:
         """See `Backend.__call__`.
 
         Raises:
-            BackendError: another size than the engine's.
+            BackendError: another size than the engine's, or the back end was closed.
             GpuError: the GPU failed.
         """
         return self._runner.run(image)
-
-    def submit(self, image: npt.NDArray[np.uint8]) -> None:
-        """Start a frame without waiting; `result` gives its masks. Two frames may be in flight.
-
-        Raises:
-            BackendError, GpuError: as `__call__`; BackendError also for a third frame.
-        """
-        self._runner.submit(image)
-
-    def result(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """Labels and confidence of the oldest frame in flight, uint8 (1, H, W) each; waits for them.
-
-        Raises:
-            BackendError: no frame is in flight.
-            GpuError: the GPU failed.
-        """
-        return self._runner.result()
 
     def layer_seconds(self, runs: int) -> dict[str, float]:
         """Seconds of each layer by name, for `hrda bench`."""

@@ -11,19 +11,19 @@ from collections.abc import Callable
 from typing import Any
 
 from hrda_core.errors import BackendError
+from hrda_core.inference.tensorrt.buffers import Buffers
 from hrda_core.inference.tensorrt.cuda import checked
-from hrda_core.inference.tensorrt.frame_slots import FrameSlot
 
 __all__ = ["layer_times", "run_time"]
 
 
-def layer_times(trt: Any, rt: Any, engine: Any, slot: FrameSlot, stream: Any, runs: int) -> dict[str, float]:
+def layer_times(trt: Any, rt: Any, engine: Any, buffers: Buffers, stream: Any, runs: int) -> dict[str, float]:
     """Seconds of each layer by TensorRT's name for it, mean of `runs` frames, by TensorRT's profiler.
 
     The layers run one by one in a context of their own, without the CUDA graph: their sum is more than a frame takes.
 
     Args:
-        slot: whose inputs are on the GPU.
+        buffers: whose inputs are on the GPU.
 
     Raises:
         GpuError: the GPU failed.
@@ -33,9 +33,9 @@ def layer_times(trt: Any, rt: Any, engine: Any, slot: FrameSlot, stream: Any, ru
     if context is None:
         raise BackendError("TensorRT has no memory for a second context; the layers are not timed")
     profiler = _make_profiler(trt)
-    for name, address in slot.device.items():
+    for name, address in buffers.device.items():
         if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT and -1 in tuple(engine.get_tensor_shape(name)):
-            context.set_input_shape(name, slot.host[name].shape)
+            context.set_input_shape(name, buffers.host[name].shape)
         if not context.set_tensor_address(name, address):
             raise BackendError(f"TensorRT refuses the buffer of '{name}'")
     _run(rt, context, stream)  # sets itself up

@@ -1,9 +1,7 @@
-"""Runs a plan: named tensors, an own stream, pinned buffers, a CUDA graph, and two frames in flight. No torch.
+"""Runs a plan: an own stream, pinned buffers, a CUDA graph, and one frame at a time. No torch.
 
-Inputs travel on a stream of their own, so that frame n+1 is on the GPU before frame n is done:
-
-    upload stream   [copy n] [copy n+1]
-    main stream              [run n][copy out n] [run n+1][copy out n+1]
+The work of a frame stands on one stream, which keeps its order: the image goes to the GPU, the engine runs, the masks
+come back, and an event after them tells the waiting thread that they are there.
 
 On a machine without a GPU nothing of this runs; tests here check the names of the calls against the real packages only.
 """
@@ -11,7 +9,6 @@ On a machine without a GPU nothing of this runs; tests here check the names of t
 from __future__ import annotations
 
 import weakref
-from collections import deque
 from contextlib import ExitStack
 from typing import Any, TypeAlias
 
@@ -20,9 +17,9 @@ import numpy.typing as npt
 
 from hrda_core.errors import BackendError, GpuError
 from hrda_core.inference.tensorrt.api import make_log
+from hrda_core.inference.tensorrt.buffers import Buffers, TensorSpec, make_buffers
 from hrda_core.inference.tensorrt.cuda import checked
 from hrda_core.inference.tensorrt.engine_times import layer_times, run_time
-from hrda_core.inference.tensorrt.frame_slots import FrameSlot, TensorSpec, make_slot
 
 __all__ = ["EngineRunner"]
 
@@ -56,12 +53,12 @@ class EngineRunner:
         # interpreter ends, where CUDA may be gone already and the driver frees everything.
         self._finalizer = weakref.finalize(self, _release, rt, self._streams, self._resources)
         self._finalizer.atexit = False
-        self._free: deque[FrameSlot] = deque()
-        self._waiting: deque[FrameSlot] = deque()
         self.graph_problem = ""
         self._runtime: Any = None
         self._engine: Any = None
         self._context: Any = None
+        self._buffers: Buffers | None = None
+        self._graph: Any = None
         try:
             self._open(plan)
         except BaseException as error:
@@ -70,98 +67,52 @@ class EngineRunner:
                 raise GpuError(f"the GPU failed while the engine was loaded: {error}") from error
             raise
 
-    def submit(self, image: UInt8Array) -> None:
-        """Start one frame; `result` gives its masks. At most two frames are in flight.
+    def run(self, image: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
+        """Labels and confidence of one image, uint8 (1, H, W) each, as arrays that the caller owns.
 
         Args:
-            image: uint8 (1, H, W, 3) of the engine's size. It is free when this returns.
+            image: uint8 (1, H, W, 3) of the engine's size.
 
         Raises:
-            BackendError: an image of another size, or two frames are in flight already.
+            BackendError: an image of another size, or the runner was closed.
             GpuError: the GPU failed.
         """
-        if not self._free:
-            raise BackendError("two frames are in flight already; take a result() before the next submit()")
+        rt, buffers = self._rt, self._opened()
         self._check(image)
-        slot = self._free.popleft()
-        try:
-            self._start(slot, image)
-        except BackendError:
-            self._free.append(slot)
-            raise
-        self._waiting.append(slot)
-
-    def result(self) -> tuple[UInt8Array, UInt8Array]:
-        """Labels and confidence of the oldest frame in flight, as arrays that the caller owns; waits for them.
-
-        Raises:
-            BackendError: no frame is in flight.
-            GpuError: the GPU failed.
-        """
-        if not self._waiting:
-            raise BackendError("no frame is in flight; call submit() first")
-        slot = self._waiting.popleft()
-        self._free.append(slot)
-        checked(self._rt.cudaEventSynchronize(slot.finished), "running the engine")
-        return slot.host["labels"].copy(), slot.host["confidence"].copy()
-
-    def run(self, image: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
-        """`submit` and `result` of one frame.
-
-        Raises:
-            BackendError, GpuError: see there; BackendError also if another frame is in flight.
-        """
-        if self._waiting:
-            raise BackendError("a submitted frame is in flight; take its result() first")
-        self.submit(image)
-        return self.result()
+        np.copyto(buffers.host["image"], image)
+        self._upload("image")
+        self._start()
+        for name in self.outputs:
+            self._download(name)
+        checked(rt.cudaEventRecord(self._finished, self._stream), "recording an event")
+        checked(rt.cudaEventSynchronize(self._finished), "running the engine")
+        return buffers.host["labels"].copy(), buffers.host["confidence"].copy()
 
     def time_layers(self, runs: int) -> dict[str, float]:
-        """Seconds of each layer, mean of `runs` frames; see `engine_times`. No frame may be in flight."""
-        return layer_times(self._trt, self._rt, self._engine, self._free[0], self._main, runs)
+        """Seconds of each layer, mean of `runs` frames; see `engine_times`."""
+        return layer_times(self._trt, self._rt, self._engine, self._opened(), self._stream, runs)
 
     def time_runs(self, runs: int) -> float:
-        """Seconds of a frame without copies, mean of `runs` frames. No frame may be in flight."""
-        slot = self._free[0]
-
-        def enqueue() -> None:
-            if slot.graph is None:
-                self._enqueue(slot)
-            else:
-                checked(self._rt.cudaGraphLaunch(slot.graph, self._main), "running the engine")
-
-        return run_time(self._rt, enqueue, self._main, runs)
+        """Seconds of a frame without copies, mean of `runs` frames."""
+        return run_time(self._rt, self._start, self._stream, runs)
 
     def close(self) -> None:
         """Free everything; safe to call twice."""
-        self._free.clear()
-        self._waiting.clear()
+        self._buffers = self._graph = None
         self._finalizer()
         self._context = self._engine = self._runtime = None
 
     def _open(self, plan: bytes) -> None:
         self._load(plan)
         self.inputs, self.outputs = self._tensors()
-        self._main, self._upload = self._stream(), self._stream()
-        specs = (*self.inputs.values(), *self.outputs.values())
-        for _ in range(2):
-            slot = make_slot(self._rt, specs, self._resources)
-            self._capture(slot)
-            self._free.append(slot)
+        self._stream, self._finished = self._make_stream(), self._make_event()
+        self._buffers = make_buffers(self._rt, (*self.inputs.values(), *self.outputs.values()), self._resources)
+        self._capture()
 
-    def _start(self, slot: FrameSlot, image: UInt8Array) -> None:
-        rt = self._rt
-        np.copyto(slot.host["image"], image)
-        self._copy(slot, "image", rt.cudaMemcpyKind.cudaMemcpyHostToDevice, self._upload)
-        checked(rt.cudaEventRecord(slot.uploaded, self._upload), "recording an event")
-        checked(rt.cudaStreamWaitEvent(self._main, slot.uploaded, 0), "waiting for an event")
-        if slot.graph is None:
-            self._enqueue(slot)
-        else:
-            checked(rt.cudaGraphLaunch(slot.graph, self._main), "running the engine")
-        for name in self.outputs:
-            self._copy(slot, name, rt.cudaMemcpyKind.cudaMemcpyDeviceToHost, self._main)
-        checked(rt.cudaEventRecord(slot.finished, self._main), "recording an event")
+    def _opened(self) -> Buffers:
+        if self._buffers is None:
+            raise BackendError("this engine was closed; open it again")
+        return self._buffers
 
     def _load(self, plan: bytes) -> None:
         trt = self._trt
@@ -191,41 +142,46 @@ class EngineRunner:
             kind[name] = TensorSpec(name, dtype, tuple(self._context.get_tensor_shape(name)))
         return inputs, outputs
 
-    def _stream(self) -> Any:
+    def _make_stream(self) -> Any:
         stream = checked(self._rt.cudaStreamCreateWithFlags(self._rt.cudaStreamNonBlocking), "making a stream")
         self._resources.callback(self._rt.cudaStreamDestroy, stream)
         self._streams.append(stream)
         return stream
 
-    def _capture(self, slot: FrameSlot) -> None:
-        """Record the slot's work as a CUDA graph. Without one every kernel is launched by itself."""
+    def _make_event(self) -> Any:
+        # A thread that waits sleeps instead of spinning: the CPU belongs to the rest of the robot.
+        flags = self._rt.cudaEventBlockingSync | self._rt.cudaEventDisableTiming
+        event = checked(self._rt.cudaEventCreateWithFlags(flags), "making an event")
+        self._resources.callback(self._rt.cudaEventDestroy, event)
+        return event
+
+    def _capture(self) -> None:
+        """Record the engine's work as a CUDA graph. Without one every kernel is launched by itself."""
         rt = self._rt
-        for values in slot.host.values():
+        for values in self._opened().host.values():
             values.fill(0)
         for name in self.inputs:
-            self._copy(slot, name, rt.cudaMemcpyKind.cudaMemcpyHostToDevice, self._main)
-        self._enqueue(slot)  # TensorRT sets itself up at the first run, which must not be recorded
-        checked(rt.cudaStreamSynchronize(self._main), "running the engine for the first time")
-        if self.graph_problem:
-            return
+            self._upload(name)
+        self._enqueue()  # TensorRT sets itself up at the first run, which must not be recorded
+        checked(rt.cudaStreamSynchronize(self._stream), "running the engine for the first time")
         try:
-            slot.graph = self._recorded(slot)
+            self._graph = self._recorded()
         except BackendError as error:
             self.graph_problem = str(error)
             rt.cudaGetLastError()  # clears it: the next call would report it again
-            checked(rt.cudaStreamSynchronize(self._main), "recovering from the recording of a CUDA graph")
+            checked(rt.cudaStreamSynchronize(self._stream), "recovering from the recording of a CUDA graph")
 
-    def _recorded(self, slot: FrameSlot) -> Any:
+    def _recorded(self) -> Any:
         rt = self._rt
         # Other threads may go on to allocate memory, which would spoil a recording in global mode.
         mode = rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        checked(rt.cudaStreamBeginCapture(self._main, mode), "beginning a CUDA graph")
+        checked(rt.cudaStreamBeginCapture(self._stream, mode), "beginning a CUDA graph")
         problem: GpuError | None = None
         try:
-            self._enqueue(slot)
+            self._enqueue()
         except GpuError as error:
             problem = error
-        ended = rt.cudaStreamEndCapture(self._main)  # always: the stream stays in recording mode otherwise
+        ended = rt.cudaStreamEndCapture(self._stream)  # always: the stream stays in recording mode otherwise
         if problem is not None:
             raise problem
         recorded = checked(ended, "recording a CUDA graph")
@@ -234,19 +190,31 @@ class EngineRunner:
         rt.cudaGraphDestroy(recorded)
         return graph
 
-    def _enqueue(self, slot: FrameSlot) -> None:
-        for name, address in slot.device.items():
+    def _start(self) -> None:
+        """Start the engine's work on the stream."""
+        if self._graph is None:
+            self._enqueue()
+        else:
+            checked(self._rt.cudaGraphLaunch(self._graph, self._stream), "running the engine")
+
+    def _enqueue(self) -> None:
+        for name, address in self._opened().device.items():
             if not self._context.set_tensor_address(name, address):
                 raise self._failure(f"refuses the buffer of '{name}'")
-        if not self._context.execute_async_v3(int(self._main)):
+        if not self._context.execute_async_v3(int(self._stream)):
             raise self._failure("cannot start the engine")
 
-    def _copy(self, slot: FrameSlot, name: str, kind: Any, stream: Any) -> None:
-        host, device = int(slot.host[name].ctypes.data), slot.device[name]
-        up = kind == self._rt.cudaMemcpyKind.cudaMemcpyHostToDevice
-        target, source = (device, host) if up else (host, device)
-        size = slot.host[name].nbytes
-        checked(self._rt.cudaMemcpyAsync(target, source, size, kind, stream), f"copying '{name}'")
+    def _upload(self, name: str) -> None:
+        host, device = self._opened().host[name], self._opened().device[name]
+        kind = self._rt.cudaMemcpyKind.cudaMemcpyHostToDevice
+        copied = self._rt.cudaMemcpyAsync(device, int(host.ctypes.data), host.nbytes, kind, self._stream)
+        checked(copied, f"copying '{name}'")
+
+    def _download(self, name: str) -> None:
+        host, device = self._opened().host[name], self._opened().device[name]
+        kind = self._rt.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        copied = self._rt.cudaMemcpyAsync(int(host.ctypes.data), device, host.nbytes, kind, self._stream)
+        checked(copied, f"copying '{name}'")
 
     def _check(self, image: UInt8Array) -> None:
         spec = self.inputs["image"]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from hrda_core.errors import GpuError
+from hrda_core.inference.tensorrt.buffers import TensorSpec, view_of_memory
 from hrda_core.inference.tensorrt.cuda import check_runtime, checked, require_cuda
-from hrda_core.inference.tensorrt.frame_slots import TensorSpec, view_of_memory
 from hrda_core.nvidia_driver import Driver, Gpu, probe_driver
 
 PACKAGE = Path("hrda_core/inference/tensorrt")
@@ -61,7 +61,7 @@ def test_a_cuda_package_newer_than_the_driver_is_told(rt: object) -> None:
     check_runtime(rt, Driver((99, 0), gpu))
 
 
-def test_a_slot_shows_its_memory_as_an_array_of_the_tensors_shape() -> None:
+def test_memory_is_shown_as_an_array_of_the_tensors_shape() -> None:
     spec = TensorSpec("labels", np.dtype(np.uint8), (1, 4, 6))
     memory = ctypes.create_string_buffer(bytes(range(24)), 24)
     seen = view_of_memory(ctypes.addressof(memory), spec)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from hrda_core.errors import BackendError
+from hrda_core.inference.tensorrt.buffers import Buffers
 from hrda_core.inference.tensorrt.engine_times import layer_times, run_time
-from hrda_core.inference.tensorrt.frame_slots import FrameSlot
 
 
 class Context:
@@ -58,13 +58,13 @@ def rt() -> Any:
     return SimpleNamespace(cudaStreamSynchronize=synchronize, calls=calls)
 
 
-def slot(address: int = 16) -> FrameSlot:
-    return FrameSlot({"image": np.zeros((1, 4, 6, 3), np.uint8)}, {"image": address, "labels": 32}, None, None)
+def buffers(address: int = 16) -> Buffers:
+    return Buffers({"image": np.zeros((1, 4, 6, 3), np.uint8)}, {"image": address, "labels": 32})
 
 
 def test_layers_are_means_over_the_frames_after_the_first(rt: Any) -> None:
     context = Context()
-    assert layer_times(TRT, rt, engine(context), slot(), 7, runs=4) == {"conv": 0.002, "copy": 0.0005}
+    assert layer_times(TRT, rt, engine(context), buffers(), 7, runs=4) == {"conv": 0.002, "copy": 0.0005}
     assert context.shapes == {"image": (1, 4, 6, 3)}
     assert context.addresses == {"image": 16, "labels": 32}
     assert rt.calls == [7] * 5
@@ -80,7 +80,7 @@ def test_layers_are_means_over_the_frames_after_the_first(rt: Any) -> None:
 )
 def test_a_refusal_is_one_sentence(rt: Any, context: Context | None, address: int, reason: str) -> None:
     with pytest.raises(BackendError, match=reason):
-        layer_times(TRT, rt, engine(context), slot(address), 7, runs=1)
+        layer_times(TRT, rt, engine(context), buffers(address), 7, runs=1)
 
 
 def test_frames_without_copies_are_started_together_and_waited_for_once(rt: Any) -> None:

@@ -1,4 +1,4 @@
-"""Memory for one frame in flight: pinned on the host, its twin on the GPU, and the events that order the copies."""
+"""Memory of a frame: pinned on the host, and its twin on the GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from hrda_core.inference.tensorrt.cuda import checked
 
-__all__ = ["FrameSlot", "TensorSpec", "make_slot", "view_of_memory"]
+__all__ = ["Buffers", "TensorSpec", "make_buffers", "view_of_memory"]
 
 Array: TypeAlias = "npt.NDArray[Any]"
 
@@ -32,27 +32,21 @@ class TensorSpec:
         return max(1, int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize)
 
 
-@dataclass
-class FrameSlot:
-    """Buffers of one frame.
+@dataclass(frozen=True)
+class Buffers:
+    """Memory of all inputs and outputs of an engine.
 
     Attributes:
         host: numpy views of pinned memory, by tensor name.
         device: addresses on the GPU, by tensor name.
-        uploaded: event after the inputs have reached the GPU.
-        finished: event after the outputs have reached the host.
-        graph: the captured CUDA graph, None = enqueue each time.
     """
 
     host: Mapping[str, Array]
     device: Mapping[str, int]
-    uploaded: Any
-    finished: Any
-    graph: Any = None
 
 
-def make_slot(rt: Any, specs: tuple[TensorSpec, ...], stack: ExitStack) -> FrameSlot:
-    """Allocate a slot; everything is freed when `stack` closes.
+def make_buffers(rt: Any, specs: tuple[TensorSpec, ...], stack: ExitStack) -> Buffers:
+    """Allocate the memory; all of it is freed when `stack` closes.
 
     Raises:
         GpuError: out of memory.
@@ -65,14 +59,7 @@ def make_slot(rt: Any, specs: tuple[TensorSpec, ...], stack: ExitStack) -> Frame
         host[spec.name] = view_of_memory(pinned, spec)
         device[spec.name] = int(checked(rt.cudaMalloc(spec.nbytes), doing))
         stack.callback(rt.cudaFree, device[spec.name])
-    events = []
-    # A thread that waits sleeps instead of spinning: the CPU belongs to the rest of the robot.
-    flags = rt.cudaEventBlockingSync | rt.cudaEventDisableTiming
-    for _ in range(2):
-        event = checked(rt.cudaEventCreateWithFlags(flags), "making an event")
-        stack.callback(rt.cudaEventDestroy, event)
-        events.append(event)
-    return FrameSlot(host, device, *events)
+    return Buffers(host, device)
 
 
 def view_of_memory(address: int, spec: TensorSpec) -> Array:
