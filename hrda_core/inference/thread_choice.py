@@ -1,4 +1,4 @@
-"""How many CPU threads a graph runs best with: measured once on this machine (`hrda bench --sweep-threads`), then kept.
+"""How many CPU threads a graph runs best with: measured once on this machine (`hrda bench --sweep_threads`), then kept.
 
 More threads than free cores make ONNX Runtime slower, and on a robot cores are seldom free; so the number is timed and
 not guessed. One small JSON file a choice lies in `$HRDA_CACHE/threads`, named by what it depends on: processor, usable
@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-from hrda_core.errors import DataError, require
+from hrda_core.errors import require
 from hrda_core.inference.onnx_files import onnx_sha256
 from hrda_core.machine import cpu_model, usable_cores
+from hrda_core.whole_files import cache_folder, write_whole
 
 __all__ = ["best_threads", "keep_choice", "pick_threads", "thread_counts"]
 
@@ -39,25 +38,25 @@ def best_threads(graph: Path) -> int | None:
     Raises:
         MissingPackageError: onnxruntime is not installed.
     """
-    if not (_cache_folder() / "threads").is_dir():
+    if not (cache_folder() / "threads").is_dir():
         return None  # the usual case: no graph is hashed for it
     path = _choice_file(graph)
     try:
-        text = path.read_text(encoding="utf-8")
+        threads = json.loads(path.read_text(encoding="utf-8"))["threads"]
+        if type(threads) is int and 1 <= threads <= usable_cores():
+            return threads
+        reason = f"{threads!r} threads"
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        _warn_of(path, str(error))
-        return None
-    try:
-        threads = json.loads(text)["threads"]
-    except (ValueError, KeyError, TypeError) as error:
-        _warn_of(path, repr(error))
-        return None
-    if type(threads) is not int or not 1 <= threads <= usable_cores():
-        _warn_of(path, f"{threads!r} threads")
-        return None
-    return threads
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = repr(error)
+    warnings.warn(
+        f"the kept number of threads '{path}' is damaged ({reason}) and is ignored; delete it, or measure again with "
+        f"'hrda bench BUNDLE --sweep_threads'",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return None
 
 
 def keep_choice(graph: Path, threads: int, p50_ms: Mapping[int, float]) -> Path:
@@ -78,20 +77,7 @@ def keep_choice(graph: Path, threads: int, p50_ms: Mapping[int, float]) -> Path:
     path = _choice_file(graph)
     about = {"cpu": cpu_model(), "cores": usable_cores(), "graph": str(graph), "onnxruntime": _runtime_version()}
     choice = {"threads": threads, "p50_ms": {str(count): round(value, 3) for count, value in p50_ms.items()}, **about}
-    part = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8") as file:
-            part = Path(file.name)
-            file.write(json.dumps(choice, indent=1) + "\n")
-        part.replace(path)
-    except OSError as error:
-        if part is not None:
-            part.unlink(missing_ok=True)
-        raise DataError(
-            f"the number of threads cannot be kept in '{path.parent}' ({error.strerror or error}); "
-            f"set HRDA_CACHE to a folder that can be written"
-        ) from error
+    write_whole(path, json.dumps(choice, indent=1) + "\n", advice="set HRDA_CACHE to a folder that can be written")
     return path
 
 
@@ -109,25 +95,8 @@ def thread_counts(cores: int) -> tuple[int, ...]:
 
 def _choice_file(graph: Path) -> Path:
     parts = (cpu_model(), str(usable_cores()), onnx_sha256(graph), _runtime_version())
-    return _cache_folder() / "threads" / f"{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:32]}.json"
-
-
-def _cache_folder() -> Path:
-    """$HRDA_CACHE, else $XDG_CACHE_HOME/hrda, else ~/.cache/hrda."""
-    if own := os.environ.get("HRDA_CACHE"):
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path("~/.cache").expanduser()) / "hrda"
+    return cache_folder() / "threads" / f"{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:32]}.json"
 
 
 def _runtime_version() -> str:
     return str(require("onnxruntime", "runtime").__version__)
-
-
-def _warn_of(path: Path, reason: str) -> None:
-    warnings.warn(
-        f"the kept number of threads '{path}' is damaged ({reason}) and is ignored; delete it, or measure again with "
-        f"'hrda bench BUNDLE --sweep-threads'",
-        RuntimeWarning,
-        stacklevel=3,
-    )

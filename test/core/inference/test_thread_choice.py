@@ -90,12 +90,3 @@ def test_fewer_threads_win_a_near_draw() -> None:
 @pytest.mark.parametrize(("cores", "counts"), [(1, (1,)), (2, (1, 2)), (6, (1, 2, 4, 6)), (8, (1, 2, 4, 8))])
 def test_a_sweep_doubles_up_to_all_cores(cores: int, counts: tuple[int, ...]) -> None:
     assert thread_counts(cores) == counts
-
-
-def test_the_cache_folder_follows_the_usual_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.delenv("HRDA_CACHE", raising=False)
-    assert thread_choice._cache_folder() == tmp_path / "hrda"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert thread_choice._cache_folder() == tmp_path / ".cache" / "hrda"
