@@ -12,22 +12,22 @@ import colorsys
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from hrda_core.errors import BundleError, CheckpointError, RecipeError, require
+from hrda_core.errors import BundleError, CheckpointError, RecipeError
 from hrda_core.inference.bundle import MANIFEST_NAME
 from hrda_core.whole_files import check_place, write_json, write_whole
 
-from .arguments import parse
+from .arguments import parse_request
 
 if TYPE_CHECKING:
     from hrda_core.interop import Checkpoint, Guess, LoadReport
     from hrda_core.labels import LabelSpace
     from hrda_core.models import HRDA, Segmenter
 
-__all__ = ["main"]
+__all__ = ["ImportRequest", "main"]
 
 _LICENCE = (
     "not stated in the file; the weights keep the licence of those who published them, and many were trained on data "
@@ -45,83 +45,97 @@ class _Imported:
     classes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class ImportRequest:
+    """Which checkpoint is loaded, and what is made of it.
+
+    Attributes:
+        checkpoint: .pth, .pt or .safetensors file
+        out: bundle folder; a bundle there is replaced
+        weights_only: write this .safetensors file, no bundle
+        preset: network ('hrda models'); default: guessed from the file
+        which: network of a UDA checkpoint
+        allow_random_backbone: accept a file without its encoder
+        sample: image for the parity check; default: a made-up one
+        plan: default window plan; default: tiles, or whole
+        long_side: larger images are shrunk to this first, pixels; 0 = never
+        convert_trusted: only rewrite this .pth as safetensors --out
+    """
+
+    checkpoint: Path | None = None
+    out: Path | None = None
+    weights_only: Path | None = None
+    preset: str = ""
+    which: Literal["student", "teacher"] = "student"
+    allow_random_backbone: bool = False
+    sample: Path | None = None
+    plan: str = ""
+    long_side: int = 2048
+    convert_trusted: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.convert_trusted is not None:
+            if self.out is None:
+                raise RecipeError("--convert-trusted needs --out FILE.safetensors")
+            return
+        if self.checkpoint is None:
+            raise RecipeError("name the checkpoint: hrda import CHECKPOINT --out BUNDLE")
+        if (self.out is None) == (self.weights_only is None):
+            raise RecipeError("give either --out BUNDLE or --weights-only FILE.safetensors")
+
+
 def main(argv: list[str]) -> int:
     """Parse, load, write. Returns the exit code."""
-    jsonargparse = require("jsonargparse", "train")
-    parser = jsonargparse.ArgumentParser(prog="hrda import", description=__doc__.splitlines()[0])
-    parser.add_argument("checkpoint", type=Path, nargs="?", default=None, help=".pth, .pt or .safetensors file")
-    parser.add_argument("--out", type=Path, default=None, help="bundle folder; a bundle there is replaced")
-    parser.add_argument("--weights-only", type=Path, default=None, help="write this .safetensors file, no bundle")
-    parser.add_argument(
-        "--preset", type=str, default="", help="network ('hrda models'); default: guessed from the file"
-    )
-    parser.add_argument(
-        "--which", choices=("student", "teacher"), default="student", help="network of a UDA checkpoint"
-    )
-    parser.add_argument("--allow-random-backbone", action="store_true", help="accept a file without its encoder")
-    parser.add_argument("--sample", type=Path, default=None, help="image for the parity check; default: a made-up one")
-    parser.add_argument("--plan", type=str, default="", help="default window plan; default: tiles, or whole")
-    parser.add_argument(
-        "--long_side", type=int, default=2048, help="larger images are shrunk to this first, pixels; 0 = never"
-    )
-    parser.add_argument("--json", type=Path, default=None, help="write what was loaded here")
-    parser.add_argument(
-        "--convert-trusted", type=Path, default=None, help="only rewrite this .pth as safetensors --out"
-    )
-    options = parse(parser, argv)
-    if options.convert_trusted is not None:
-        return _convert(options.convert_trusted, options.out)
-    _check_options(options)
-    imported = _load(options)
-    if options.weights_only is not None:
-        _write_weights(imported, options.weights_only, options.checkpoint.name)
-    else:
-        _write_bundle(imported, options)
-    if options.json is not None:
-        write_json(options.json, _facts(imported, options.checkpoint.name))
+    request, json_file = parse_request(ImportRequest, argv, verb="import", about=__doc__, positional="checkpoint")
+    if request.convert_trusted is not None and request.out is not None:
+        return _convert(request.convert_trusted, request.out)
+    checkpoint = request.checkpoint
+    assert checkpoint is not None
+    _check_places(request)
+    imported = _load(checkpoint, request)
+    if request.weights_only is not None:
+        _write_weights(imported, request.weights_only, checkpoint.name)
+    elif request.out is not None:
+        _write_bundle(imported, request, request.out, checkpoint.name)
+    if json_file is not None:
+        write_json(json_file, _facts(imported, checkpoint.name))
     return 0
 
 
-def _convert(source: Path, out: Path | None) -> int:
+def _convert(source: Path, out: Path) -> int:
     from hrda_core.interop import convert_trusted
 
-    if out is None:
-        raise RecipeError("--convert-trusted needs --out FILE.safetensors")
     done = convert_trusted(source, out)
     replaced = f"; replaced by inert stand-ins: {', '.join(done.stand_ins)}" if done.stand_ins else ""
     print(f"{done.tensors} tensors written{replaced}\nweights: {out}\nnext: hrda import {out} --out BUNDLE")
     return 0
 
 
-def _check_options(options: Any) -> None:
+def _check_places(request: ImportRequest) -> None:
     """All that can go wrong before a gigabyte is read."""
-    if options.checkpoint is None:
-        raise RecipeError("name the checkpoint: hrda import CHECKPOINT --out BUNDLE")
-    if (options.out is None) == (options.weights_only is None):
-        raise RecipeError("give either --out BUNDLE or --weights-only FILE.safetensors")
-    folder, file = options.out, options.weights_only
+    file = request.weights_only
     if file is not None and (file.suffix != ".safetensors" or file.exists()):
         reason = "exists" if file.exists() else "does not end in .safetensors"
         raise CheckpointError(f"--weights-only '{file}' {reason}; choose another name")
-    if folder is not None:
-        check_place(folder, MANIFEST_NAME, error=BundleError)
+    if request.out is not None:
+        check_place(request.out, MANIFEST_NAME, error=BundleError)
 
 
-def _load(options: Any) -> _Imported:
+def _load(path: Path, request: ImportRequest) -> _Imported:
     from hrda_core.inference.bundle import file_record
     from hrda_core.interop import load_mmseg, read_checkpoint
     from hrda_core.models import create_model
 
-    if options.checkpoint.is_file():
-        print(f"reading {options.checkpoint} ({options.checkpoint.stat().st_size / 2**20:.0f} MiB)", flush=True)
-    checkpoint = read_checkpoint(options.checkpoint)
-    network = _network(checkpoint, options.preset, options.which)
+    if path.is_file():
+        print(f"reading {path} ({path.stat().st_size / 2**20:.0f} MiB)", flush=True)
+    checkpoint = read_checkpoint(path)
+    network = _network(checkpoint, request.preset, request.which)
     changed = f" with {dict(network.overrides)}" if network.overrides else ""
     print(f"network: {network.preset}{changed}, {network.num_classes} classes", flush=True)
     model = create_model(network.preset, network.num_classes, **network.overrides)
-    report = load_mmseg(model, checkpoint, options.which, allow_random_backbone=options.allow_random_backbone)
+    report = load_mmseg(model, checkpoint, request.which, allow_random_backbone=request.allow_random_backbone)
     print(report, flush=True)
-    sha256 = str(file_record(options.checkpoint)["sha256"])
+    sha256 = str(file_record(path)["sha256"])
     return _Imported(model.eval(), network, report, sha256, checkpoint.classes)
 
 
@@ -151,24 +165,24 @@ def _write_weights(imported: _Imported, file: Path, source: str) -> None:
     print(f"weights: {file}")
 
 
-def _write_bundle(imported: _Imported, options: Any) -> None:
+def _write_bundle(imported: _Imported, request: ImportRequest, out: Path, source: str) -> None:
     from hrda_core.data.datasets.labelled import read_image
     from hrda_core.deploy.export import ExportSpec, export_bundle
 
     network, model = imported.network, imported.model
     spec = ExportSpec(
-        name=options.out.name,
+        name=out.name,
         preset=network.preset,
         overrides=dict(network.overrides),
-        long_side=options.long_side,
-        provenance=_provenance(imported, options.checkpoint.name),
+        long_side=request.long_side,
+        provenance=_provenance(imported, source),
         label_space=_label_space(imported.classes, network.num_classes),
-        default_plan=options.plan,
+        default_plan=request.plan,
     )
-    sample = _made_up_image() if options.sample is None else read_image(options.sample)
-    for name, agreement in export_bundle(model, spec, options.out, sample, say=print).items():
+    sample = _made_up_image() if request.sample is None else read_image(request.sample)
+    for name, agreement in export_bundle(model, spec, out, sample, say=print).items():
         print(f"{name}: {100 * agreement.labels:.2f} % of pixels equal to PyTorch")
-    print(f"licence: {_LICENCE}\nbundle: {options.out}")
+    print(f"licence: {_LICENCE}\nbundle: {out}")
 
 
 def _facts(imported: _Imported, source: str) -> dict[str, Any]:

@@ -11,40 +11,48 @@ forms count. Counting takes place on the meta device: no weights are made.
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hrda_core.errors import RecipeError, require
 from hrda_core.whole_files import write_json
 
-from .arguments import parse
+from .arguments import parse_request
 
-__all__ = ["HEIGHT", "WIDTH", "count", "default_plan", "main"]
+__all__ = ["HEIGHT", "WIDTH", "ModelsRequest", "count", "default_plan", "main"]
 
 HEIGHT, WIDTH = 1080, 1920
 
 
+@dataclass(frozen=True)
+class ModelsRequest:
+    """What is listed or described.
+
+    Attributes:
+        name: preset to describe; without it all are listed
+        overrides: --overrides.KEY VALUE replaces a value
+        classes: number of classes, for one preset
+        count: true = count all presets anew, which takes up to two minutes
+    """
+
+    name: str = ""
+    overrides: dict[str, Any] = field(default_factory=dict)
+    classes: int = 19
+    count: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.overrides and not self.name:
+            raise RecipeError("--overrides needs the name of the preset that they belong to")
+
+
 def main(argv: list[str]) -> int:
     """Parse, list or describe, write JSON. Returns the exit code."""
-    jsonargparse = require("jsonargparse", "train")
-    parser = jsonargparse.ArgumentParser(prog="hrda models", description=__doc__.splitlines()[0])
-    parser.add_argument("name", nargs="?", default="", help="preset to describe; without it all are listed")
-    parser.add_argument("--overrides", type=dict[str, Any], default={}, help="--overrides.KEY VALUE replaces a value")
-    parser.add_argument("--classes", type=int, default=19, help="number of classes, for one preset")
-    parser.add_argument("--count", type=bool, default=False, help="count all presets anew; up to two minutes")
-    parser.add_argument("--json", type=Path, default=None, help="write the result here")
-    options = parse(parser, argv)
-    if options.name or options.count:
+    request, json = parse_request(ModelsRequest, argv, verb="models", about=__doc__, positional="name")
+    if request.name or request.count:
         require("torch", "train")
-    if options.name:
-        result = _describe(options.name, options.classes, options.overrides or {})
-    else:
-        if options.overrides:
-            raise RecipeError("--overrides needs the name of the preset that they belong to")
-        result = _list(options.count)
-    if options.json:
-        write_json(options.json, result)
+    result = _describe(request) if request.name else _list(bool(request.count))
+    if json:
+        write_json(json, result)
     return 0
 
 
@@ -82,10 +90,11 @@ def _list(recount: bool) -> dict[str, Any]:
     return {"image": [HEIGHT, WIDTH], "presets": rows}
 
 
-def _describe(name: str, classes: int, overrides: dict[str, Any]) -> dict[str, Any]:
+def _describe(request: ModelsRequest) -> dict[str, Any]:
     from hrda_core.models import resolve_preset
     from hrda_core.window_plan import HRDA_PLANS
 
+    name, classes, overrides = request.name, request.classes, request.overrides
     config = resolve_preset(name, **overrides)
     model = _without_data(name, classes, **overrides)
     print(f"{name}, {classes} classes")
