@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, fields
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -131,8 +132,9 @@ def _sentence(text: str) -> str:
         return text
     name, expected, value = found.groups()
     words = re.findall(r"Literal\[(.*?)\]|<class '(?:\w+\.)*(\w+)'>", expected)
-    kinds = [choices.replace("'", "").replace(",", " or") or _KINDS.get(kind, kind) for choices, kind in words]
-    return f"{name}: expected {' or '.join(dict.fromkeys(kinds))}, not '{value}'"
+    kinds = [choices.replace("'", "").split(", ") if choices else [_KINDS.get(kind, kind)] for choices, kind in words]
+    *others, last = dict.fromkeys(chain(*kinds)) or [expected]
+    return f"{name}: expected {', '.join(others)}{' or ' if others else ''}{last}, not '{value}'"
 
 
 def _as_known(parser: Any, argument: str) -> str:

@@ -13,133 +13,157 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
+import numpy as np
+import numpy.typing as npt
 
 from hrda_core.data.image_files import IMAGE_SUFFIXES
 from hrda_core.data.open_frames import VIDEO_SUFFIXES
 from hrda_core.data.recordings.recording_files import SUFFIXES as RECORDING_SUFFIXES
 from hrda_core.data.recordings.recording_files import storage_kind
-from hrda_core.errors import DataError, RecipeError, require
-from hrda_core.inference.overlay import OUTPUTS
+from hrda_core.errors import DataError, RecipeError
+from hrda_core.inference.overlay import OUTPUTS, draw_outputs
 from hrda_core.memory import keep_big_buffers
 from hrda_core.whole_files import replaced_folder, unfinished, write_json
 
-from .arguments import parse
-from .segmentation import Model, Tally, open_bundle, open_run
+from .arguments import parse_request
+from .predict_pictures import MaskFiles, predict_images, predict_videos
+from .segmentation import Model, Pictures, Segment, Tally, open_bundle, open_run
 
-__all__ = ["main"]
+__all__ = ["PredictRequest", "main"]
+
+UInt8Array = npt.NDArray[np.uint8]
 
 MARKER = "predict.json"
 """A folder with this file is a result of this command and may be replaced by another."""
 
-_USUAL_OUTPUTS = {"recordings": "labels,confidence", "images": "labels,overlay", "videos": "labels,overlay"}
+_USUAL_OUTPUTS = {
+    "recordings": ("labels", "confidence"),
+    "images": ("labels", "overlay"),
+    "videos": ("labels", "overlay"),
+}
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """What is segmented, by which model, and what is written.
+
+    Attributes:
+        input: recordings, image files and folders, or videos
+        model: model bundle, or folder of a training run
+        out: folder of the result; an earlier result is replaced
+        topic: image topics of recordings; default: the one
+        plan: window plan; default: the model's
+        backend: inference back end of a bundle
+        long_side: shrink larger images to this first, pixels; 0 = never, -1 = the bundle's
+        threads: CPU threads; 0 = all cores but one
+        outputs: of labels,color,overlay,confidence; default: labels,confidence for recordings, labels,overlay else
+        overlay_alpha: weight of the colours in overlays, 0 to 1
+        network: of a run
+        copy_camera: copy the camera images into the recording of masks
+        resume: keep what an interrupted call for images has finished
+    """
+
+    input: tuple[Path, ...]
+    model: Path
+    out: Path
+    topic: tuple[str, ...] = ()
+    plan: str = ""
+    backend: str = "auto"
+    long_side: int = -1
+    threads: int = 0
+    outputs: str = ""
+    overlay_alpha: float = 0.5
+    network: Literal["student", "teacher"] = "student"
+    copy_camera: bool = False
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(self.named_outputs - set(OUTPUTS)):
+            raise RecipeError(f"--outputs '{','.join(unknown)}' is not known; choose some of {','.join(OUTPUTS)}")
+        if not 0 <= self.overlay_alpha <= 1:
+            raise RecipeError(f"--overlay_alpha is a weight from 0 to 1, not {self.overlay_alpha}")
+        if self.long_side < -1:
+            raise RecipeError(f"--long_side is a number of pixels, 0 or -1, not {self.long_side}")
+        out = self.out.absolute()
+        for path in self.input:
+            if out == path.absolute() or out in path.absolute().parents:
+                raise RecipeError(f"--out '{self.out}' is or holds the input '{path}'; give another folder")
+
+    @property
+    def named_outputs(self) -> set[str]:
+        """The outputs that are asked for by name."""
+        return {name.strip() for name in self.outputs.split(",")} if self.outputs else set()
+
+    @property
+    def of_run(self) -> bool:
+        """Whether the model is a training run and no bundle."""
+        return (self.model / "recipe.yaml").is_file()
 
 
 def main(argv: list[str]) -> int:
     """Parse, segment, say what was written. Returns the exit code."""
-    options = parse(_parser(), argv)
+    request, json_file = parse_request(PredictRequest, argv, verb="predict", about=__doc__, positional="input")
     keep_big_buffers()
-    kind = _kind_of_all(options.input)
-    outputs = _outputs(options, kind)
-    _check(options, kind)
-    cv2.setNumThreads(max(1, options.threads))  # OpenCV shares the cores with the back end, as in the node
-    model = _open_model(options, outputs)
+    kind = _kind_of_all(request.input)
+    _check(request, kind)
+    outputs = _outputs(request, kind)
+    cv2.setNumThreads(max(1, request.threads))  # OpenCV shares the cores with the back end, as in the node
+    model = _model(request, outputs)
     tally = Tally()
-    result = _predict(kind, options, outputs, model, tally)
-    result = {**model.about, "kind": kind, "out": str(options.out), **tally.to_dict(), **result}
+    result = _predict(kind, request, outputs, model, tally)
+    result = {**model.about, "kind": kind, "out": str(request.out), **tally.to_dict(), **result}
     _print(result)
-    if options.json:
-        write_json(options.json, result)
+    if json_file:
+        write_json(json_file, result)
     return 0
 
 
-def _parser() -> Any:
-    jsonargparse = require("jsonargparse", "train")
-    parser = jsonargparse.ArgumentParser(prog="hrda predict", description=__doc__.splitlines()[0])
-    parser.add_argument("input", type=Path, nargs="+", help="recordings, image files and folders, or videos")
-    parser.add_argument("--model", type=Path, required=True, help="model bundle, or folder of a training run")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the result; an earlier result is replaced")
-    parser.add_argument("--topic", type=str, nargs="+", default=[], help="image topics of recordings; default: the one")
-    parser.add_argument("--plan", type=str, default="", help="window plan; default: the model's")
-    parser.add_argument("--backend", type=str, default="auto", help="inference back end of a bundle")
-    parser.add_argument(
-        "--long_side",
-        type=int,
-        default=-1,
-        help="shrink larger images to this first, pixels; 0 = never, -1 = the bundle's",
-    )
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = all cores but one")
-    parser.add_argument(
-        "--outputs",
-        type=str,
-        default="",
-        help=f"of {','.join(OUTPUTS)}; default: "
-        f"{_USUAL_OUTPUTS['recordings']} for recordings, {_USUAL_OUTPUTS['images']} else",
-    )
-    parser.add_argument("--overlay_alpha", type=float, default=0.5, help="weight of the colours in overlays, 0 to 1")
-    parser.add_argument("--network", type=str, default="student", help="of a run: student or teacher")
-    parser.add_argument("--copy_camera", action="store_true", help="copy the camera images into the recording of masks")
-    parser.add_argument("--resume", action="store_true", help="keep what an interrupted call for images has finished")
-    parser.add_argument("--json", type=Path, default=None, help="write the result here")
-    return parser
-
-
-def _outputs(options: Any, kind: str) -> tuple[str, ...]:
-    names = {name.strip() for name in (options.outputs or _USUAL_OUTPUTS[kind]).split(",")}
-    unknown = sorted(names - set(OUTPUTS))
-    if unknown:
-        raise RecipeError(f"--outputs '{','.join(unknown)}' is not known; choose some of {','.join(OUTPUTS)}")
-    if not options.outputs and _is_run(options.model):
-        names.discard("confidence")
+def _outputs(request: PredictRequest, kind: str) -> tuple[str, ...]:
+    names = request.named_outputs or set(_USUAL_OUTPUTS[kind]) - ({"confidence"} if request.of_run else set())
     return tuple(name for name in OUTPUTS if name in names)
 
 
-def _check(options: Any, kind: str) -> None:
-    if not 0 <= options.overlay_alpha <= 1:
-        raise RecipeError(f"--overlay_alpha is a weight from 0 to 1, not {options.overlay_alpha}")
-    if options.long_side < -1:
-        raise RecipeError(f"--long_side is a number of pixels, 0 or -1, not {options.long_side}")
-    if kind != "recordings" and (options.topic or options.copy_camera):
+def _check(request: PredictRequest, kind: str) -> None:
+    if kind != "recordings" and (request.topic or request.copy_camera):
         raise RecipeError(f"--topic and --copy_camera belong to recordings; the input is {kind}")
-    if kind != "images" and options.resume:
+    if kind != "images" and request.resume:
         raise RecipeError(f"--resume goes on with image files; the input is {kind}, leave it out to start over")
-    out = options.out.absolute()
-    for path in options.input:
-        if out == path.absolute() or out in path.absolute().parents:
-            raise RecipeError(f"--out '{options.out}' is or holds the input '{path}'; give another folder")
 
 
-def _open_model(options: Any, outputs: Sequence[str]) -> Model:
-    if not _is_run(options.model):
-        if options.network != "student":
+def _model(request: PredictRequest, outputs: Sequence[str]) -> Model:
+    if not request.of_run:
+        if request.network != "student":
             raise RecipeError("--network belongs to the folder of a training run; a bundle has one network")
-        return open_bundle(options.model, options.backend, options.plan, options.long_side, options.threads)
-    if "confidence" in outputs or options.long_side != -1 or options.backend != "auto":
+        return open_bundle(request.model, request.backend, request.plan, request.threads, long_side=request.long_side)
+    if "confidence" in outputs or request.long_side != -1 or request.backend != "auto":
         raise RecipeError(
             "a training run gives no confidence and takes neither --long_side nor --backend; "
             "choose --outputs without it, or export the run with 'hrda export'"
         )
-    return open_run(options.model, options.network, options.plan, options.threads)
+    return open_run(request.model, request.network, request.plan, request.threads)
 
 
-def _is_run(model: Path) -> bool:
-    return (model / "recipe.yaml").is_file()
-
-
-def _predict(kind: str, options: Any, outputs: Sequence[str], model: Model, tally: Tally) -> dict[str, Any]:
+def _predict(kind: str, request: PredictRequest, outputs: Sequence[str], model: Model, tally: Tally) -> dict[str, Any]:
     about = {key: value for key, value in model.about.items() if key != "backend"}
-    settings = {**about, "outputs": ",".join(outputs), "overlay_alpha": options.overlay_alpha}
-    if options.resume:
-        _check_begun(options.out, settings)
+    settings = {**about, "outputs": ",".join(outputs), "overlay_alpha": request.overlay_alpha}
+    if request.resume:
+        _check_begun(request.out, settings)
+    table = model.space.color_table()
+
+    def segment(rgb: UInt8Array) -> Pictures:
+        return draw_outputs(rgb, model.predict(rgb), outputs, table, request.overlay_alpha)
+
     keep = kind == "images"
-    with replaced_folder(options.out, MARKER, about=settings, resume=options.resume, keep=keep) as folder:
+    with replaced_folder(request.out, MARKER, about=settings, resume=request.resume, keep=keep) as folder:
         if kind == "recordings":
-            result = _predict_recordings(options, outputs, folder, model, tally)
+            result = _predict_recordings(request, folder, segment, model.label_info, tally)
         else:
-            result = _predict_pictures(kind, options, outputs, folder, model, tally)
+            result = _predict_pictures(kind, request, MaskFiles(folder, outputs), segment, tally)
         if not tally.written and not result.get("skipped"):
             first = f"; the first: {tally.named[0]['name']}: {tally.named[0]['reason']}" if tally.named else ""
             raise DataError(f"none of {tally.frames} frames could be read, so nothing was written{first}")
@@ -160,33 +184,24 @@ def _check_begun(out: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _predict_recordings(
-    options: Any, outputs: Sequence[str], folder: Path, model: Model, tally: Tally
+    request: PredictRequest, folder: Path, segment: Segment, label_info: str, tally: Tally
 ) -> dict[str, Any]:
     from hrda_core.data.recordings.recordings import Recordings
 
     from .predict_recordings import predict_recordings
 
+    recordings = Recordings.open(request.input, request.topic)
     return predict_recordings(
-        Recordings.open(options.input, options.topic),
-        folder,
-        model,
-        tally,
-        outputs=outputs,
-        overlay_alpha=options.overlay_alpha,
-        copy_camera=options.copy_camera,
+        recordings, folder, segment, tally, label_info=label_info, copy_camera=request.copy_camera
     )
 
 
 def _predict_pictures(
-    kind: str, options: Any, outputs: Sequence[str], folder: Path, model: Model, tally: Tally
+    kind: str, request: PredictRequest, files: MaskFiles, segment: Segment, tally: Tally
 ) -> dict[str, Any]:
-    from .predict_pictures import MaskFiles, predict_images, predict_videos
-
-    table = model.space.color_table()
-    files = MaskFiles(folder, outputs, table, options.overlay_alpha)
     if kind == "images":
-        return {"skipped": predict_images(options.input, options.out, files, model, tally, resume=options.resume)}
-    return {"remarks": predict_videos(options.input, files, model, tally)}
+        return {"skipped": predict_images(request.input, request.out, files, segment, tally, resume=request.resume)}
+    return {"remarks": predict_videos(request.input, files, segment, tally)}
 
 
 def _kind_of_all(paths: Sequence[Path]) -> str:

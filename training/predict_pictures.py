@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,9 @@ import numpy.typing as npt
 from hrda_core.data.frames import ImageFrames
 from hrda_core.data.image_files import read_image
 from hrda_core.errors import DataError
-from hrda_core.inference import Prediction
-from hrda_core.inference.overlay import draw_outputs
 from hrda_core.whole_files import PART_SUFFIX, write_whole
 
-from .segmentation import Model, Tally, segmented
+from .segmentation import Pictures, Segment, Tally, segmented
 
 __all__ = ["MaskFiles", "predict_images", "predict_videos"]
 
@@ -38,14 +36,10 @@ class MaskFiles:
     Attributes:
         folder: where they go.
         outputs: some of `hrda_core.inference.overlay.OUTPUTS`.
-        table: uint8 (256, 3) RGB, colour of each class id.
-        overlay_alpha: weight of the colours in the overlay, 0 to 1.
     """
 
     folder: Path
     outputs: Collection[str]
-    table: UInt8Array
-    overlay_alpha: float
 
     def _files(self, name: str) -> list[Path]:
         return [self.folder / output / (name + _SUFFIXES[output]) for output in self.outputs]
@@ -54,11 +48,7 @@ class MaskFiles:
         """Whether all files of an image are there."""
         return all(file.is_file() for file in self._files(name))
 
-    def draw(self, rgb: UInt8Array, prediction: Prediction) -> dict[str, UInt8Array]:
-        """What is to be written of an image; see `draw_outputs`."""
-        return draw_outputs(rgb, prediction, self.outputs, self.table, self.overlay_alpha)
-
-    def write(self, name: str, masks: Mapping[str, UInt8Array]) -> None:
+    def write(self, name: str, masks: Pictures) -> None:
         """Write the files of an image, each whole or not at all."""
         for output, file in zip(self.outputs, self._files(name), strict=True):
             pixels = masks[output]
@@ -67,7 +57,7 @@ class MaskFiles:
 
 
 def predict_images(
-    paths: Sequence[Path], out: Path, files: MaskFiles, model: Model, tally: Tally, *, resume: bool
+    paths: Sequence[Path], out: Path, files: MaskFiles, segment: Segment, tally: Tally, *, resume: bool
 ) -> int:
     """Segment image files and all images below folders. Returns how many were finished before and are skipped.
 
@@ -75,7 +65,7 @@ def predict_images(
         paths: images and folders.
         out: place of the results, which are no input even if they lie below one of the folders.
         files: where the masks go.
-        model: what segments.
+        segment: makes what is written of an image.
         tally: is kept up to date.
         resume: skip images whose files are there.
 
@@ -85,11 +75,11 @@ def predict_images(
     named = _named_images(paths, out)
     todo = [(name, path) for name, path in named.items() if not (resume and files.finished(name))]
     tally.total = len(todo)
-    frames = segmented(iter(todo), lambda frame: read_image(frame[1]), lambda frame: str(frame[1]), model, tally)
+    frames = segmented(iter(todo), lambda frame: read_image(frame[1]), lambda frame: str(frame[1]), segment, tally)
     with closing(frames):
-        for (name, _), result in frames:
-            if result is not None:
-                files.write(name, files.draw(*result))
+        for (name, _), masks in frames:
+            if masks is not None:
+                files.write(name, masks)
     return len(named) - len(todo)
 
 
@@ -115,7 +105,7 @@ def _named_images(paths: Sequence[Path], out: Path) -> dict[str, Path]:
     return named
 
 
-def predict_videos(paths: Sequence[Path], files: MaskFiles, model: Model, tally: Tally) -> list[str]:
+def predict_videos(paths: Sequence[Path], files: MaskFiles, segment: Segment, tally: Tally) -> list[str]:
     """Segment videos frame by frame, into `frame_000000` and so on, and `overlay.mp4` where overlays are asked for.
 
     Several videos get a folder each, named like the video. Returns remarks for the user.
@@ -131,7 +121,7 @@ def predict_videos(paths: Sequence[Path], files: MaskFiles, model: Model, tally:
     remarks = []
     for video in videos:
         before = tally.frames
-        remarks += _predict_video(video, files, model, tally)
+        remarks += _predict_video(video, files, segment, tally)
         if tally.frames - before < video.stated:
             remarks.append(f"'{video.path}' gave {tally.frames - before} of the {video.stated} frames that it states")
     return remarks
@@ -165,16 +155,15 @@ class _Video:
             capture.release()
 
 
-def _predict_video(video: _Video, files: MaskFiles, model: Model, tally: Tally) -> list[str]:
-    frames = segmented(video.frames(), _to_rgb, lambda frame: f"{video.path}: {frame[0]}", model, tally)
+def _predict_video(video: _Video, files: MaskFiles, segment: Segment, tally: Tally) -> list[str]:
+    frames = segmented(video.frames(), _to_rgb, lambda frame: f"{video.path}: {frame[0]}", segment, tally)
     writer: cv2.VideoWriter | None = None
     path = files.folder / f"{video.prefix}overlay.mp4"
     with closing(frames):
         try:
-            for (name, _), result in frames:
-                if result is None:
+            for (name, _), masks in frames:
+                if masks is None:
                     continue
-                masks = files.draw(*result)
                 files.write(name, masks)
                 if "overlay" in masks:
                     picture = masks["overlay"]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from hrda_core.data.recordings.mask_recording import MaskBagWriter, camera_names
 from hrda_core.data.recordings.recordings import RecordedImage, Recordings
-from hrda_core.inference.overlay import draw_outputs
 
-from .segmentation import Model, Tally, segmented
+from .segmentation import Segment, Tally, segmented
 
 __all__ = ["predict_recordings"]
 
@@ -19,11 +17,10 @@ __all__ = ["predict_recordings"]
 def predict_recordings(
     recordings: Recordings,
     folder: Path,
-    model: Model,
+    segment: Segment,
     tally: Tally,
     *,
-    outputs: Collection[str],
-    overlay_alpha: float,
+    label_info: str,
     copy_camera: bool,
 ) -> dict[str, Any]:
     """Write a recording of the masks of all images of `recordings`.
@@ -31,10 +28,9 @@ def predict_recordings(
     Args:
         recordings: opened for the topics that are segmented.
         folder: of the new recording; must not exist.
-        model: what segments.
+        segment: makes what is written of an image.
         tally: is kept up to date.
-        outputs: some of `hrda_core.inference.overlay.OUTPUTS`.
-        overlay_alpha: weight of the colours in the overlay, 0 to 1.
+        label_info: JSON text about the classes, as the node publishes it.
         copy_camera: also copy the camera images, those that do not decode too.
 
     Returns:
@@ -42,15 +38,14 @@ def predict_recordings(
     """
     counts = [camera.count for camera in recordings.cameras]
     tally.total = sum(count for count in counts if count is not None) if None not in counts else 0
-    cameras, table = camera_names([camera.topic for camera in recordings.cameras]), model.space.color_table()
-    frames = segmented(recordings.images(), lambda image: image.decode(), _name, model, tally)
-    with closing(frames), MaskBagWriter(folder, cameras, model.label_info) as writer:
-        for image, result in frames:
+    cameras = camera_names([camera.topic for camera in recordings.cameras])
+    frames = segmented(recordings.images(), lambda image: image.decode(), _name, segment, tally)
+    with closing(frames), MaskBagWriter(folder, cameras, label_info) as writer:
+        for image, masks in frames:
             if copy_camera:
                 writer.copy_image(image)
-            if result is not None:
-                rgb, prediction = result
-                writer.write_masks(image, draw_outputs(rgb, prediction, outputs, table, overlay_alpha))
+            if masks is not None:
+                writer.write_masks(image, masks)
     return {
         "cameras": {topic: f"{camera}/segmentation" for topic, camera in cameras.items()},
         "salvage": [

@@ -9,22 +9,26 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from hrda_core.errors import DataError, ImageError, require
-from hrda_core.inference import Prediction, Predictor
+from hrda_core.inference import Bundle, Prediction, Predictor
 from hrda_core.inference.bundle import MANIFEST_NAME, file_record
 from hrda_core.inference.label_info import label_info_json
 from hrda_core.labels import CITYSCAPES19, LabelSpace
 
 from .progress import ProgressPrinter
 
-__all__ = ["Model", "Tally", "open_bundle", "open_run", "segmented"]
+__all__ = ["Model", "Pictures", "Segment", "Tally", "open_bundle", "open_run", "segmented"]
 
 UInt8Array = npt.NDArray[np.uint8]
+Pictures: TypeAlias = Mapping[str, UInt8Array]
+"""What is written of an image, by output: `labels`, `confidence` uint8 (H, W); `color`, `overlay` RGB (H, W, 3)."""
+Segment: TypeAlias = Callable[[UInt8Array], Pictures]
+"""RGB uint8 (H, W, 3) -> what is written of it."""
 Frame = TypeVar("Frame")
 Item = TypeVar("Item")
 
@@ -40,16 +44,20 @@ class Model:
     """What segments.
 
     Attributes:
+        name: of the bundle or the run.
         predict: RGB uint8 (H, W, 3) -> masks.
         space: classes of the mask ids.
         label_info: JSON text about them, as the node publishes it.
         about: name, sha256, window plan, long side and back end, for the result.
+        bundle: None for a run.
     """
 
+    name: str
     predict: Callable[[UInt8Array], Prediction]
     space: LabelSpace
     label_info: str
     about: Mapping[str, Any]
+    bundle: Bundle | None = None
 
 
 @dataclass
@@ -90,7 +98,7 @@ class Tally:
         }
 
 
-def open_bundle(path: Path, backend: str, plan: str, long_side: int, threads: int) -> Model:
+def open_bundle(path: Path, backend: str, plan: str, threads: int, *, long_side: int = -1) -> Model:
     """A bundle, as the node opens it. `long_side` below 0 and an empty `plan` are the bundle's."""
     predictor = Predictor(path, backend, plan or None, long_side=None if long_side < 0 else long_side, threads=threads)
     bundle = predictor.bundle
@@ -103,11 +111,19 @@ def open_bundle(path: Path, backend: str, plan: str, long_side: int, threads: in
         "backend": predictor.backend_description,
     }
     info = label_info_json(bundle.label_space, model=bundle.name, preset=bundle.preset, plan=predictor.plan)
-    return Model(predictor, bundle.label_space, info, about)
+    return Model(bundle.name, predictor, bundle.label_space, info, about, bundle)
 
 
-def open_run(run: Path, network: str, plan: str, threads: int) -> Model:
-    """A network of a training run, in PyTorch; it gives no confidence."""
+def open_run(
+    run: Path,
+    network: str,
+    plan: str,
+    threads: int,
+    *,
+    device: str = "auto",
+    resize: tuple[int, int] | None = None,
+) -> Model:
+    """A network of a training run, in PyTorch; it gives no confidence. For the arguments see `RunPredictor`."""
     torch = require("torch", "train")
     from hrda_core.trainer.checkpoint import CHECKPOINT_NAME
     from hrda_core.trainer.loading import load_recipe
@@ -116,7 +132,7 @@ def open_run(run: Path, network: str, plan: str, threads: int) -> Model:
     from .run_predictor import RunPredictor
 
     torch.set_num_threads(threads or max(1, torch.get_num_threads() - 1))
-    predictor = RunPredictor(run, network, plan)
+    predictor = RunPredictor(run, network, plan, device=device, resize=resize)
     weights = run / WEIGHTS_NAME
     if network != "student" or not weights.is_file():
         weights = run / CHECKPOINT_NAME
@@ -130,23 +146,23 @@ def open_run(run: Path, network: str, plan: str, threads: int) -> Model:
     preset = load_recipe(run).model.preset
     info = label_info_json(CITYSCAPES19, model=predictor.name, preset=preset, plan=predictor.plan)
     nothing = np.empty((0, 0), np.uint8)
-    return Model(lambda rgb: Prediction(predictor(rgb), nothing), CITYSCAPES19, info, about)
+    return Model(predictor.name, lambda rgb: Prediction(predictor(rgb), nothing), CITYSCAPES19, info, about)
 
 
 def segmented(
     frames: Iterator[Frame],
     read: Callable[[Frame], UInt8Array],
     name: Callable[[Frame], str],
-    model: Model,
+    segment: Segment,
     tally: Tally,
-) -> Generator[tuple[Frame, tuple[UInt8Array, Prediction] | None], None, None]:
-    """Every frame with its RGB image and masks, or with None where it cannot be read.
+) -> Generator[tuple[Frame, Pictures | None], None, None]:
+    """Every frame with what is written of it, or with None where it cannot be read.
 
     Args:
         frames: in the order of the result; used in another thread, from its first item to its end.
         read: pixels of a frame, in that thread too; ImageError or DataError leaves the frame out.
         name: of a frame, for the list of those that were left out.
-        model: what segments.
+        segment: makes what is written of an image.
         tally: is kept up to date.
     """
     begin = time.monotonic()
@@ -157,7 +173,7 @@ def segmented(
             if isinstance(rgb, (ImageError, DataError)):
                 tally.leave_out(name(frame), str(rgb))
             else:
-                result = (rgb, model.predict(rgb))
+                result = segment(rgb)
                 tally.written += 1
             yield frame, result
             tally.seconds = time.monotonic() - begin

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
+from hrda_core.data.datasets.layouts import layout_names
 from hrda_core.errors import RecipeError
+from hrda_core.inference.overlay import OUTPUTS
+from hrda_core.labels import EVALUATION_GROUPS
 from hrda_training.arguments import parse_request
+from hrda_training.evaluate import EvaluateRequest
+from hrda_training.pack_source import PackRequest
+from hrda_training.predict import PredictRequest
 
 
 @dataclass(frozen=True)
@@ -111,3 +119,17 @@ def test_the_docstring_is_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert text in words
     assert "as it was called" not in words
+
+
+@pytest.mark.parametrize(
+    ("request_class", "names"),
+    [
+        (PackRequest, layout_names()),
+        (EvaluateRequest, layout_names()),
+        (EvaluateRequest, EVALUATION_GROUPS),
+        (PredictRequest, OUTPUTS),
+    ],
+)
+def test_a_help_that_lists_names_lists_all_there_are(request_class: type, names: Iterable[str]) -> None:
+    words = re.findall(r"\w+", request_class.__doc__ or "")
+    assert set(names) <= set(words)

@@ -188,7 +188,7 @@ def test_a_resized_prediction_has_the_size_of_the_labels(tmp_path: Path) -> None
         (["--bundle", "bundle", "--run", "run"], "either --bundle"),
         (["--run", "run", "--record", "x"], "--record"),
         (["--run", "run", "--plan", "whole"], "overlap"),
-        (["--run", "run", "--network", "pupil"], "student, teacher"),
+        (["--run", "run", "--network", "pupil"], "student or teacher"),
         (["--run", "run", "--device", "tpu"], "auto, cpu or cuda"),
         (["--run", "absent"], "absent"),
         (["--run", "data"], "recipe.yaml"),
