@@ -34,7 +34,7 @@ __all__ = [
     "locked",
     "read_json",
     "replaced_folder",
-    "sync_folder",
+    "sync",
     "unfinished",
     "whole_file",
     "write_json",
@@ -87,10 +87,10 @@ def whole_file(
         yield part
         part.chmod(usual if mode is None else mode)  # some libraries put a file for its owner alone in our file's place
         if durable:
-            _sync(part)
+            sync(part)
         part.replace(path)
         if durable:
-            sync_folder(path.parent)
+            sync(path.parent)
     except OSError as cause:
         kept = "the previous one is kept" if os.path.isfile(path) else "nothing was written"
         raise error(f"'{path}' cannot be written ({_reason(cause)}); {kept}: {advice}") from cause
@@ -147,9 +147,13 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path("~/.cache").expanduser()) / "hrda"
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames and removals in a folder last."""
-    _sync(folder, os.O_DIRECTORY)
+def sync(path: Path) -> None:
+    """Make the content of a file, or the renames and removals in a folder, outlast a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -356,14 +360,6 @@ def _remove_abandoned(folder: Path) -> None:
         with suppress(OSError):
             if part.is_file() and time.time() - part.stat().st_mtime > _ABANDONED_S:
                 part.unlink()
-
-
-def _sync(path: Path, flags: int = 0) -> None:
-    descriptor = os.open(path, os.O_RDONLY | flags)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _reason(error: OSError) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 from hrda_core.errors import BackendError
 from hrda_core.inference.tensorrt.engine_key import difference, engine_key
 from hrda_core.inference.tensorrt.trusted_files import check_folder, read_trusted
-from hrda_core.whole_files import PART_SUFFIX, locked, sync_folder, write_whole
+from hrda_core.whole_files import PART_SUFFIX, locked, sync, write_whole
 
 __all__ = ["EngineCache", "StoredEngine"]
 
@@ -189,7 +189,7 @@ class EngineCache:
         try:
             for path in paths:  # the manifest first
                 path.unlink(missing_ok=True)
-            sync_folder(self.folder)
+            sync(self.folder)
             for path, data in zip((*paths[1:], paths[0]), (plan, golden, text.encode()), strict=True):
                 write_whole(path, data, durable=True, mode=0o644, error=BackendError, advice=_SPACE)
         except BaseException as error:

@@ -51,15 +51,3 @@ def test_a_folder_in_which_nothing_was_reached_is_removed_and_another_is_kept(tm
     write_json(work.path("frames/selection.json"), {})
     work.discard_if_empty()
     assert (tmp_path / "work" / "frames" / "selection.json").is_file()
-
-
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "x.json").write_text("{")
-    with pytest.raises(DataError, match=r"x\.json' cannot be read"):
-        read_json(tmp_path / "x.json")
-
-
-def test_values_are_written_whole(tmp_path: Path) -> None:
-    write_json(tmp_path / "sub" / "x.json", {"a": [1, 2]})
-    assert read_json(tmp_path / "sub" / "x.json") == {"a": [1, 2]}
-    assert not list(tmp_path.rglob("*.part"))
