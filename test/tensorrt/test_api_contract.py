@@ -41,7 +41,7 @@ Sources = dict[str, str]
 def sources(repository: Path) -> Sources:
     """The engine code by file name."""
     inference = repository / "hrda_core" / "inference"
-    files = [*sorted((inference / "tensorrt").glob("*.py")), inference / "backends" / "tensorrt_backend.py"]
+    files = sorted([*(inference / "tensorrt").glob("*.py"), *(inference / "backends").glob("tensorrt_*.py")])
     return {file.name: file.read_text(encoding="utf-8") for file in files}
 
 
