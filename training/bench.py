@@ -10,20 +10,19 @@ Sizes are HEIGHTxWIDTH. What the figures mean: docs/robot/benchmarking.md.
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from hrda_core.bench.record import record
-from hrda_core.bench.request import BENCH_PRECISIONS, BenchRequest, requested_graph
-from hrda_core.bench.roofline import Device
-from hrda_core.errors import RecipeError, require
+from hrda_core.bench.request import BenchRequest, requested_graph
 from hrda_core.inference.bundle import Bundle
 from hrda_core.inference.thread_choice import keep_choice
 from hrda_core.machine import machine
 from hrda_core.whole_files import write_json
 from hrda_core.window_plan import parse_pair
 
-from .arguments import parse
+from .arguments import parse_request
 from .progress import ProgressPrinter
 
 __all__ = ["main"]
@@ -31,85 +30,29 @@ __all__ = ["main"]
 
 def main(argv: list[str]) -> int:
     """Parse, measure, print, write the record. Returns the exit code."""
-    options = parse(_parser(), argv)
-    request = _request(options)
-    bundle = Bundle.open(options.bundle)
+    read = {"size": partial(parse_pair, "--size")}
+    request, json = parse_request(BenchRequest, argv, verb="bench", about=__doc__, positional="bundle", read=read)
+    bundle = Bundle.open(request.bundle)
     before = machine()
     with ProgressPrinter() as printer:
         if before["load_average"][0] > before["cores"] / 2:
             load = f"load {before['load_average'][0]} on {before['cores']} cores"
             printer.say(f"other processes are busy ({load}): figures suffer")
-        if options.sweep_threads:
-            result = _sweep(bundle, request, printer)
+        if request.sweep_threads:
+            result = _sweep(bundle, replace(request, backend="onnx"), printer)
         else:
-            result = _bench(bundle, request, options.layers, printer)
-    if options.json:
-        write_json(options.json, record(**result, before=before))
-        print(f"written: {options.json}")
+            result = _bench(bundle, request, printer)
+    if json:
+        write_json(json, record(**result, before=before))
+        print(f"written: {json}")
     return 0
 
 
-def _parser() -> Any:
-    jsonargparse = require("jsonargparse", "train")
-    parser = jsonargparse.ArgumentParser(prog="hrda bench", description=__doc__.splitlines()[0])
-    parser.add_argument("bundle", type=Path, help="model bundle")
-    parser.add_argument("--plan", type=str, default="", help="window plan; default: the bundle's")
-    parser.add_argument("--size", type=str, default="480x640", help="HEIGHTxWIDTH of the image, pixels")
-    parser.add_argument(
-        "--backend",
-        type=str,
-        default="auto",
-        help="auto, onnx, cuda, torch, or tensorrt, which builds a missing engine",
-    )
-    parser.add_argument("--precision", type=str, default="fp32", help=f"one of {', '.join(BENCH_PRECISIONS)}")
-    parser.add_argument("--frames", type=int, default=50, help="frames that are timed")
-    parser.add_argument("--warm_up", type=int, default=3, help="frames before those")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = as the back end chooses")
-    parser.add_argument("--baseline", type=str, default="", help="window plan in eager PyTorch to compare with: nested")
-    parser.add_argument("--baseline_frames", type=int, default=5, help="frames of the baseline that are timed")
-    parser.add_argument("--layers", type=int, default=12, help="slowest layers to print; 0 = do not time layers")
-    parser.add_argument(
-        "--sweep_threads", action="store_true", help="time 1, 2, 4 ... threads and keep the best number"
-    )
-    parser.add_argument("--peak_tflops", type=float, default=0.0, help="peak of a GPU that the table of devices lacks")
-    parser.add_argument("--bandwidth_gbs", type=float, default=0.0, help="its memory bandwidth, GB/s")
-    parser.add_argument(
-        "--json", type=Path, default=None, help="write a record here: figures, machine, versions, commit"
-    )
-    return parser
-
-
-def _request(options: Any) -> BenchRequest:
-    return BenchRequest(
-        plan=options.plan,
-        size=parse_pair("--size", options.size),
-        backend="onnx" if options.sweep_threads else options.backend,
-        precision=options.precision,
-        frames=options.frames,
-        warm_up=options.warm_up,
-        threads=options.threads,
-        baseline=options.baseline,
-        baseline_frames=options.baseline_frames,
-        layers=options.layers > 0,
-        device=_device(options),
-    )
-
-
-def _device(options: Any) -> Device | None:
-    peak, bandwidth = options.peak_tflops * 1e12, options.bandwidth_gbs * 1e9
-    if peak == 0 == bandwidth:
-        return None
-    if peak <= 0 or bandwidth <= 0:
-        raise RecipeError("--peak_tflops and --bandwidth_gbs belong together, both above 0")
-    # One figure for all formats: of the precision that is asked for.
-    return Device("given", {"fp32": peak, "fp16": peak, "bf16": peak, "int8": peak}, bandwidth, "given by the user")
-
-
-def _bench(bundle: Bundle, request: BenchRequest, layers: int, printer: ProgressPrinter) -> dict[str, Any]:
+def _bench(bundle: Bundle, request: BenchRequest, printer: ProgressPrinter) -> dict[str, Any]:
     from hrda_core.bench.run import run_bench
 
     result = run_bench(bundle, request, say=printer.say, count=printer.counter("frames"), building=printer.build)
-    _print(result["figures"], layers)
+    _print(result["figures"], request.layers)
     return {"name": "bench", **result}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -24,21 +25,26 @@ UInt8Array = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class BenchRequest:
-    """What is measured.
+    """What is measured. These are the options of `hrda bench`, and their help.
 
     Attributes:
-        plan: window plan; empty = the bundle's default.
-        size: height and width of the image as it comes, pixels; it is padded as the graph needs it.
-        backend: one of `BACKEND_NAMES`. `tensorrt` builds an engine if there is none.
-        precision: one of `BENCH_PRECISIONS`: of the graph, or of the computation for `torch`.
-        frames, warm_up: frames that are timed, and frames before them.
-        threads: CPU threads; 0 = as the back end chooses.
-        baseline: window plan of the same network in eager PyTorch, fp32, timed in the same run; empty = none.
-        baseline_frames: how many of its frames are timed.
-        layers: time single layers as well.
-        device: peaks of the GPU, where the table of devices lacks it.
+        bundle: model bundle
+        plan: window plan; default: the bundle's
+        size: HEIGHTxWIDTH of the image as it comes, pixels; it is padded as the graph needs it; default: 480x640
+        backend: auto, onnx, cuda, torch, or tensorrt, which builds a missing engine
+        precision: fp32, fp16, bf16 or int8: of the graph, or of the computation for torch
+        frames: frames that are timed
+        warm_up: frames before those
+        threads: CPU threads; 0 = as the back end chooses
+        baseline: window plan of the same network in eager PyTorch, fp32, to compare with: nested
+        baseline_frames: frames of the baseline that are timed
+        layers: slowest layers to print; 0 = do not time layers
+        sweep_threads: time 1, 2, 4 ... threads and keep the best number
+        peak_tflops: peak of a GPU that the table of devices lacks
+        bandwidth_gbs: its memory bandwidth, GB/s
     """
 
+    bundle: Path
     plan: str = ""
     size: tuple[int, int] = (480, 640)
     backend: str = "auto"
@@ -48,8 +54,10 @@ class BenchRequest:
     threads: int = 0
     baseline: str = ""
     baseline_frames: int = 5
-    layers: bool = True
-    device: Device | None = None
+    layers: int = 12
+    sweep_threads: bool = False
+    peak_tflops: float = 0.0
+    bandwidth_gbs: float = 0.0
 
     def __post_init__(self) -> None:
         if min(self.size) < 1:
@@ -62,8 +70,19 @@ class BenchRequest:
             raise RecipeError(f"threads must be 0 (as the back end chooses) or more, not {self.threads}")
         if self.precision not in BENCH_PRECISIONS:
             raise RecipeError(f"precision '{self.precision}' is not known; choose one of {', '.join(BENCH_PRECISIONS)}")
-        if self.precision == "bf16" and self.backend != "torch":
+        if self.precision == "bf16" and (self.sweep_threads or self.backend != "torch"):
             raise RecipeError("precision 'bf16' is for back end 'torch'; graphs are written in fp32, fp16 or int8")
+        given = self.peak_tflops, self.bandwidth_gbs
+        if any(given) and min(given) <= 0:
+            raise RecipeError("--peak_tflops and --bandwidth_gbs belong together, both above 0")
+
+    @property
+    def device(self) -> Device | None:
+        """Peaks of the GPU, where they are given. One figure for all formats: of the precision that is asked for."""
+        if not self.peak_tflops:
+            return None
+        peaks = dict.fromkeys(BENCH_PRECISIONS, self.peak_tflops * 1e12)
+        return Device("given", peaks, self.bandwidth_gbs * 1e9, "given by the user")
 
 
 def requested_graph(bundle: Bundle, request: BenchRequest) -> GraphSpec:
