@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from hrda_core.data.datasets.labelled import read_image
 from hrda_core.errors import DataError, RecipeError, require
+from hrda_core.window_plan import parse_pair
 
 from .arguments import parse
 from .export_static import add_graph, is_bundle
@@ -57,7 +58,12 @@ def _parser() -> Any:
     add("--long_side", type=int, default=None, help="shrink larger images to this first, pixels; 0 = never (run: 640)")
     add("--size", type=str, default="", help="camera image, HEIGHTxWIDTH pixels: write a graph for this size alone")
     add("--precision", type=str, default="fp32", help="of that graph: fp32, fp16, int8")
-    add("--grid", type=str, default="", help="rows x columns of detail tiles, for example 2x3; default: the bundle's")
+    add(
+        "--grid",
+        type=str,
+        default="",
+        help="rows x columns of detail tiles, for example 2x3; default: the bundle's, or by the encoder",
+    )
     add("--overlap", type=int, default=0, help="pixels that neighbouring tiles share, feathered")
     add("--keep", type=int, default=None, help="topk: tiles that run for one image; default: half")
     add("--opset", type=int, default=20, help="ONNX operator set; 17 for TensorRT 8.6, 20 for 10.3 and newer")
@@ -85,7 +91,12 @@ def _check_together(options: Any) -> None:
             f"'{options.run}' is a bundle already; say which graph to add with --size HEIGHTxWIDTH, for example "
             f"--size 480x640, or --engine to build the engine of one that it has"
         )
-    given = {"grid": options.grid, "overlap": options.overlap, "keep": options.keep, "calibration": options.calibration}
+    given = {
+        "grid": is_bundle(options.run) and options.grid,
+        "overlap": options.overlap,
+        "keep": options.keep,
+        "calibration": options.calibration,
+    }
     lonely = [f"--{name}" for name, value in given.items() if value]
     if lonely or (options.precision != "fp32" and not options.engine):
         what = ", ".join(lonely) or "--precision"
@@ -112,6 +123,7 @@ def _export_run(options: Any) -> None:
         overrides=recipe.model.overrides,
         long_side=640 if options.long_side is None else options.long_side,
         provenance=_provenance(recipe, network),
+        grid=parse_pair("--grid", options.grid, "2x2") if options.grid else None,
         default_plan=plan,
     )
     sample = read_image(options.sample) if options.sample else _sample(recipe)

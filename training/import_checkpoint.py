@@ -19,6 +19,7 @@ import numpy as np
 from hrda_core.errors import BundleError, CheckpointError, RecipeError
 from hrda_core.inference.bundle import MANIFEST_NAME
 from hrda_core.whole_files import check_place, write_json, write_whole
+from hrda_core.window_plan import parse_pair
 
 from .arguments import parse_request
 
@@ -57,6 +58,7 @@ class ImportRequest:
         which: network of a UDA checkpoint
         allow_random_backbone: accept a file without its encoder
         sample: image for the parity check; default: a made-up one
+        grid: rows x columns of detail tiles, for example 2x2; default: by the encoder
         plan: default window plan; default: tiles, or whole
         long_side: larger images are shrunk to this first, pixels; 0 = never
         convert_trusted: only rewrite this .pth as safetensors --out
@@ -69,6 +71,7 @@ class ImportRequest:
     which: Literal["student", "teacher"] = "student"
     allow_random_backbone: bool = False
     sample: Path | None = None
+    grid: str = ""
     plan: str = ""
     long_side: int = 2048
     convert_trusted: Path | None = None
@@ -177,6 +180,7 @@ def _write_bundle(imported: _Imported, request: ImportRequest, out: Path, source
         long_side=request.long_side,
         provenance=_provenance(imported, source),
         label_space=_label_space(imported.classes, network.num_classes),
+        grid=parse_pair("--grid", request.grid, "2x2") if request.grid else None,
         default_plan=request.plan,
     )
     sample = _made_up_image() if request.sample is None else read_image(request.sample)

@@ -108,7 +108,7 @@ def open_bundle(path: Path, backend: str, plan: str, threads: int, *, long_side:
         "sha256": file_record(bundle.file(MANIFEST_NAME))["sha256"],
         "plan": predictor.plan,
         "long_side": predictor.long_side,
-        "backend": predictor.backend_description,
+        "backend": predictor.backend_info.what if predictor.backend_info else "",
     }
     info = label_info_json(bundle.label_space, model=bundle.name, preset=bundle.preset, plan=predictor.plan)
     return Model(bundle.name, predictor, bundle.label_space, info, about, bundle)

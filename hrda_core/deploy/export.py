@@ -33,9 +33,9 @@ from hrda_core.models.hrda import HRDA
 from hrda_core.models.presets import NetworkConfig, resolve_preset
 from hrda_core.models.segmenter import Segmenter
 from hrda_core.whole_files import replaced_folder
-from hrda_core.window_plan import PLAN_NAMES, PlanChoice
+from hrda_core.window_plan import PLAN_NAMES, PlanChoice, Size
 
-__all__ = ["ExportSpec", "ParityReport", "export_bundle", "measure_parity"]
+__all__ = ["ExportSpec", "ParityReport", "export_bundle", "measure_parity", "tiles_for"]
 
 MIN_AGREEMENT = 0.999
 """Share of pixels on which a graph must agree with PyTorch, or the export is refused."""
@@ -56,7 +56,7 @@ class ExportSpec:
         name, preset, long_side, label_space: as in `Bundle`.
         overrides: fields of the preset that were replaced, so that the network can be built again.
         provenance: recipe, data, licence, scores; plain values.
-        grid: rows and columns of detail tiles.
+        grid: rows and columns of detail tiles; None = what suits the encoder, see `tiles_for`.
         default_plan: window plan used when none is asked for; empty = `tiles` of HRDA, `whole` of other networks.
     """
 
@@ -66,7 +66,7 @@ class ExportSpec:
     long_side: int
     provenance: Mapping[str, Any]
     label_space: LabelSpace = CITYSCAPES19
-    grid: tuple[int, int] = (2, 2)
+    grid: Size | None = None
     default_plan: str = ""
 
     @property
@@ -125,6 +125,8 @@ def export_bundle(
     """
     plans, normalisation = graph_plans(model), (spec.network.mean, spec.network.std)
     spec = replace(spec, default_plan=spec.default_plan or plans[-1])
+    grid = spec.grid or tiles_for(model)
+    multiple_of = _multiple_of(model, grid)
     if spec.default_plan not in plans:
         raise BackendError(f"window plan '{spec.default_plan}' has no ONNX graph for '{spec.name}': {', '.join(plans)}")
     model.eval()
@@ -132,13 +134,13 @@ def export_bundle(
     with replaced_folder(folder, MANIFEST_NAME, error=BundleError) as part:
         part.mkdir()
         for plan in plans:
-            choice = PlanChoice(plan, spec.grid if plan == "tiles" else None)
+            choice = PlanChoice(plan, grid if plan == "tiles" else None)
             file = "model.onnx" if plan == spec.default_plan else f"{plan}.onnx"
             say(f"exporting window plan '{plan}' to {file}")
             written, reference = (
                 DeployGraph.for_any_size(network, choice, *normalisation).eval() for network in (light, model)
             )
-            reports[plan] = _write_graph(written, reference, part / file, sample, _multiple_of(model, spec.grid), say)
+            reports[plan] = _write_graph(written, reference, part / file, sample, multiple_of, say)
             graphs[plan] = {"file": file, "grid": list(choice.grid or (1, 1))}
             if reports[plan].labels < MIN_AGREEMENT:
                 raise BundleError(
@@ -146,7 +148,7 @@ def export_bundle(
                     f"only, expected {MIN_AGREEMENT:.1%}; nothing was written"
                 )
         (part / "model.safetensors").write_bytes(save({k: _half(v) for k, v in model.state_dict().items()}))
-        manifest = _manifest(model, spec, graphs, reports)
+        manifest = _manifest(model, spec, multiple_of, graphs, reports)
         (part / CARD_NAME).write_text(model_card(manifest), encoding="utf-8")
         write_manifest(part, manifest)
     return reports
@@ -170,6 +172,16 @@ def _write_graph(
         file.write_bytes(whole.SerializeToString())
         report = measure_parity(reference, file, sample, multiple_of)
     return report
+
+
+def tiles_for(model: HRDA | Segmenter) -> Size:
+    """Rows and columns of the detail tiles that suit a network's encoder.
+
+    Attention costs the square of a tile's pixels, so such encoders see 2 x 2 tiles, of the size that they were trained
+    on. Convolutions cost the same either way, and see most where nothing is cut: one tile (docs/robot/real_time.md).
+    """
+    attends = any(name.rsplit(".", 1)[-1] == "attn" for name, _ in model.backbone.named_modules())
+    return (2, 2) if attends else (1, 1)
 
 
 def graph_plans(model: HRDA | Segmenter) -> tuple[str, ...]:
@@ -200,7 +212,11 @@ def _to_onnx(graph: DeployGraph, multiple_of: int) -> onnx.ModelProto:
 
 
 def _manifest(
-    model: HRDA | Segmenter, spec: ExportSpec, graphs: Mapping[str, Any], reports: Mapping[str, ParityReport]
+    model: HRDA | Segmenter,
+    spec: ExportSpec,
+    multiple_of: int,
+    graphs: Mapping[str, Any],
+    reports: Mapping[str, ParityReport],
 ) -> dict[str, Any]:
     return {
         "name": spec.name,
@@ -208,7 +224,7 @@ def _manifest(
         "overrides": dict(spec.overrides),
         "label_space": spec.label_space.to_dict(),
         "normalisation": {"mean": list(spec.network.mean), "std": list(spec.network.std)},
-        "input": {"multiple_of": _multiple_of(model, spec.grid), "long_side": spec.long_side},
+        "input": {"multiple_of": multiple_of, "long_side": spec.long_side},
         "context_scale": 1.0 if isinstance(model, Segmenter) else model.context_scale,
         "default_plan": spec.default_plan,
         "graphs": dict(graphs),

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from hrda_core.errors import BackendError, ImageError, MissingPackageError
 from hrda_core.inference.backends import Backend, Reason, open_backend
 from hrda_core.inference.backends.fallback import FallBackBackend
+from hrda_core.inference.backends.protocol import BackendInfo
 from hrda_core.inference.bundle import PRECISIONS, Bundle, GraphSpec
 from hrda_core.inference.image_plan import graph_for_image, plan_for_graph
 from hrda_core.inference.say import Say, silent
@@ -132,7 +133,12 @@ class Predictor:
     @property
     def backend_description(self) -> str:
         """What runs where, for logs and diagnostics."""
-        return str(self._opened[-1].backend.info) if self._opened else "closed"
+        return str(self.backend_info or "closed")
+
+    @property
+    def backend_info(self) -> BackendInfo | None:
+        """What runs where, by fields; None once it is closed."""
+        return self._opened[-1].backend.info if self._opened else None
 
     @property
     def graph(self) -> GraphSpec:

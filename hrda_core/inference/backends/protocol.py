@@ -53,12 +53,16 @@ class BackendInfo:
                 told.append(reason)
         return replace(self, reasons=tuple(told))
 
-    def __str__(self) -> str:
+    @property
+    def what(self) -> str:
+        """What runs where, without the reasons: for records."""
         place = f"CUDA on {self.gpu}" if self.device == "cuda" else "CPU"
         threads = f"{self.threads} thread{'' if self.threads == 1 else 's'}" if self.threads else ""
         parts = [f"{_NAMES.get(self.kind, self.kind)} {self.version} {place}", threads, self.precision, *self.details]
-        what = ", ".join(part for part in parts if part)
-        return "; ".join([what, *(f"{reason.what}: {reason.why}" for reason in self.reasons)])
+        return ", ".join(part for part in parts if part)
+
+    def __str__(self) -> str:
+        return "; ".join([self.what, *(f"{reason.what}: {reason.why}" for reason in self.reasons)])
 
 
 class Backend(Protocol):
