@@ -169,18 +169,6 @@ class Predictor:
             labels, confidence = resize_map(labels, height, width), resize_map(confidence, height, width)
         return Prediction(labels, confidence)
 
-    def plan_for(self, height: int, width: int) -> WindowPlan:
-        """The window plan for an image of `height` x `width` pixels, after shrinking to `long_side`.
-
-        Raises:
-            ImageError: a side below 1.
-            BackendError: no graph is for images of this size.
-        """
-        size = shrunk(height, width, self.long_side)
-        candidates = self._candidates(size)
-        opened = next((opened.graph for opened in self._opened if opened.graph in candidates), candidates[0])
-        return plan_for_graph(self.bundle, opened, *size)
-
     def warm_up(self, height: int, width: int) -> None:
         """Run once on a grey image of this size, so that the first frame meets allocated memory.
 
