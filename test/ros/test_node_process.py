@@ -147,7 +147,7 @@ def test_node_module_imports_neither_torch_nor_plotting(ros: Any) -> None:
 
 def test_ros_free_modules_import_without_ros() -> None:
     modules = "codec pipeline parameters diagnostics outputs label_info segmenter topic_watch"
-    modules += " reload served_model continuity"
+    modules += " hot_swap served_model meters"
     code = "import sys; sys.modules.update(dict.fromkeys(['rclpy', 'sensor_msgs', 'std_msgs', 'rcl_interfaces']));"
     code += "import " + ", ".join(f"hrda_ros.{name}" for name in modules.split())
     subprocess.run([sys.executable, "-c", code], check=True, env=dict(os.environ))
