@@ -1,4 +1,4 @@
-"""The errors a user can meet, and the one helper for optional packages.
+"""The errors a user can meet, and helpers for their sentences and for optional packages.
 
     HrdaError                  base; commands print its text and end with exit code 2
     |-- BundleError            a model folder that is missing, damaged or of another format version
@@ -17,7 +17,9 @@ Every message says what was being done, what was found, what was expected, and w
 
 from __future__ import annotations
 
+import difflib
 import importlib
+from collections.abc import Iterable
 from types import ModuleType
 
 __all__ = [
@@ -32,6 +34,9 @@ __all__ = [
     "MissingPackageError",
     "RecipeError",
     "TrainingError",
+    "first_misfit",
+    "one_line",
+    "proposal",
     "require",
 ]
 
@@ -86,6 +91,27 @@ class TrainingError(HrdaError):
 
 class MissingPackageError(HrdaError):
     """An optional package that a feature needs is not installed."""
+
+
+def one_line(error: Exception) -> str:
+    """What an error of a library says, without line ends; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def first_misfit(error: RuntimeError) -> str:
+    """The first thing that PyTorch says does not fit: its list stands below a heading."""
+    return str(error).splitlines()[1 if "\n" in str(error) else 0].strip()
+
+
+def proposal(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """The end of a sentence on an unknown name: the known one that is most like it, or all of them.
+
+    Args:
+        prefix: what stands before the proposed name.
+    """
+    known = tuple(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean '{prefix}{near[0]}'?" if near else f"known: {', '.join(known)}"
 
 
 def require(module: str, extra: str) -> ModuleType:

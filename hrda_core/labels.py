@@ -6,7 +6,6 @@ where a label space file is read.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hrda_core.errors import LabelSpaceError, require
+from hrda_core.errors import LabelSpaceError, one_line, proposal, require
 
 __all__ = [
     "CAMVID11",
@@ -252,7 +251,7 @@ def read_label_space(path: Path) -> tuple[LabelSpace, IdTable | None]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise LabelSpaceError(f"{where} cannot be read ({' '.join(str(error).split())})") from error
+        raise LabelSpaceError(f"{where} cannot be read ({one_line(error)})") from error
     if not isinstance(values, Mapping):
         raise LabelSpaceError(f"{where} is not a mapping; expected the keys {', '.join(_SPACE_KEYS)}")
     unknown = sorted(str(key) for key in values if key not in _SPACE_KEYS)
@@ -288,6 +287,4 @@ def _read_ids(ids: Any, numbers: Mapping[str, int], name: str, where: str) -> Id
 def _class_number(name: Any, numbers: Mapping[str, int], where: str) -> int:
     if name in numbers:
         return numbers[name]
-    near = difflib.get_close_matches(str(name), numbers, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(numbers)}"
-    raise LabelSpaceError(f"{where}: '{name}' is not one of the classes; {hint}")
+    raise LabelSpaceError(f"{where}: '{name}' is not one of the classes; {proposal(str(name), numbers)}")

@@ -62,7 +62,7 @@ def resize_image(image: UInt8Array, height: int, width: int, interpolation: Inte
 
 
 def resize_map(labels: UInt8Array, height: int, width: int) -> UInt8Array:
-    """Nearest neighbour, for label maps and masks: uint8 (H, W) -> uint8 (height, width)."""
-    if labels.shape == (height, width):
+    """Nearest neighbour, for label maps, masks and their pictures: uint8 (H, W, ...) -> uint8 (height, width, ...)."""
+    if labels.shape[:2] == (height, width):
         return labels
     return np.asarray(cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)

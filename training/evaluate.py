@@ -118,7 +118,8 @@ def main(argv: list[str]) -> int:
 
 
 def _pairs(request: EvaluateRequest) -> ImageLabelPairs:
-    from hrda_core.data.datasets.labelled import open_labelled, pair_folders, read_names
+    from hrda_core.data.datasets.labelled import open_labelled, pair_folders
+    from hrda_core.data.image_files import read_names
 
     images, labels = request.images, request.labels
     names = None if request.list is None else read_names(request.list)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hrda_core.data.datasets.labelled import read_image
+from hrda_core.data.image_files import read_image
 from hrda_core.errors import DataError, RecipeError, require
 from hrda_core.window_plan import parse_pair
 

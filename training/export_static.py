@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hrda_core.data.datasets.labelled import read_image
+from hrda_core.data.image_files import read_image
 from hrda_core.errors import BackendError, BundleError, DataError, RecipeError
 from hrda_core.inference import Bundle
 from hrda_core.inference.bundle import MANIFEST_NAME, GraphSpec

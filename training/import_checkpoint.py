@@ -169,7 +169,7 @@ def _write_weights(imported: _Imported, file: Path, source: str) -> None:
 
 
 def _write_bundle(imported: _Imported, request: ImportRequest, out: Path, source: str) -> None:
-    from hrda_core.data.datasets.labelled import read_image
+    from hrda_core.data.image_files import read_image
     from hrda_core.deploy.export import ExportSpec, export_bundle
 
     network, model = imported.network, imported.model

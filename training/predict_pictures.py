@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hrda_core.data.frames import ImageFrames
-from hrda_core.data.image_files import read_image
+from hrda_core.data.image_files import encoded, read_image
 from hrda_core.errors import DataError
 from hrda_core.whole_files import PART_SUFFIX, write_whole
 
@@ -51,9 +51,7 @@ class MaskFiles:
     def write(self, name: str, masks: Pictures) -> None:
         """Write the files of an image, each whole or not at all."""
         for output, file in zip(self.outputs, self._files(name), strict=True):
-            pixels = masks[output]
-            bgr = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-            write_whole(file, cv2.imencode(file.suffix, bgr)[1].tobytes())
+            write_whole(file, encoded(masks[output], file.suffix))
 
 
 def predict_images(

@@ -28,7 +28,8 @@ import torch
 
 from hrda_core.bench.graph_ops import graph_ops
 from hrda_core.bench.record import ROOT, milliseconds, write_record
-from hrda_core.data.datasets.labelled import pair_folders, read_image
+from hrda_core.data.datasets.labelled import pair_folders
+from hrda_core.data.image_files import read_image
 from hrda_core.deploy.deploy_graph import static_graph
 from hrda_core.deploy.folding import folded
 from hrda_core.deploy.half_precision import in_half_precision

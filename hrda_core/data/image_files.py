@@ -14,8 +14,11 @@ from hrda_core.errors import DataError, require
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "BoolArray",
     "LabelReader",
     "UInt8Array",
+    "decoded",
+    "encoded",
     "image_size",
     "read_image",
     "read_labels",
@@ -26,6 +29,7 @@ __all__ = [
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 UInt8Array = npt.NDArray[np.uint8]
+BoolArray = npt.NDArray[np.bool_]
 LabelReader = Callable[[Path], UInt8Array]
 """Path of a label file -> native ids, uint8 (H, W)."""
 
@@ -42,6 +46,20 @@ def read_image(path: Path) -> UInt8Array:
     bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if bgr is None:
         raise DataError(f"'{path}' cannot be read as an image; remove it or copy it again")
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def encoded(image: UInt8Array, suffix: str = ".png", quality: int = 95) -> bytes:
+    """The content of an image file: uint8 (H, W, 3) RGB, or (H, W) ids; `suffix` is `.png` or `.jpg`."""
+    stored = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix == ".jpg" else []
+    return cv2.imencode(suffix, stored, options)[1].tobytes()
+
+
+def decoded(content: bytes) -> UInt8Array:
+    """An image that `encoded` wrote: uint8 (H, W, 3) RGB."""
+    bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    assert bgr is not None
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 

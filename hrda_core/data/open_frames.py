@@ -7,15 +7,12 @@ from pathlib import Path, PurePosixPath
 
 from hrda_core.data.datasets.name_lists import select_names
 from hrda_core.data.frames import ImageFrames, UnlabelledFrames
+from hrda_core.data.recordings.recording_files import SUFFIXES, storage_kind
 from hrda_core.errors import DataError
 
-__all__ = ["BAG_SUFFIXES", "VIDEO_SUFFIXES", "open_unlabelled"]
-
+__all__ = ["VIDEO_SUFFIXES", "open_unlabelled"]
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv")
-
-
-BAG_SUFFIXES = (".bag", ".bag.active", ".db3", ".db3.zstd", ".mcap", ".mcap.zstd")
 
 
 def open_unlabelled(path: Path, *, topic: str = "", names: Sequence[str] | None = None) -> UnlabelledFrames:
@@ -53,16 +50,15 @@ def _kind(path: Path) -> str:
         return "recording" if _is_bag_folder(path.iterdir()) else "folder"
     if not path.exists():
         raise DataError(f"'{path}' does not exist; give a folder of images, a video file, or a recording")
-    name = path.name.lower()
-    if name.endswith(BAG_SUFFIXES):
+    if storage_kind(path):
         return "recording"
-    if name.endswith(VIDEO_SUFFIXES):
+    if path.name.lower().endswith(VIDEO_SUFFIXES):
         return "video"
     raise DataError(
         f"'{path}' is no source of images by its name; expected a folder of images, a video "
-        f"({' '.join(VIDEO_SUFFIXES)}) or a recording (rosbag2 folder, {' '.join(BAG_SUFFIXES)})"
+        f"({' '.join(VIDEO_SUFFIXES)}) or a recording (rosbag2 folder, {' '.join(SUFFIXES)})"
     )
 
 
 def _is_bag_folder(entries: Iterable[Path]) -> bool:
-    return any(entry.name == "metadata.yaml" or entry.name.lower().endswith(BAG_SUFFIXES) for entry in entries)
+    return any(entry.name == "metadata.yaml" or storage_kind(entry) for entry in entries)

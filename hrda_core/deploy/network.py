@@ -5,7 +5,7 @@ from __future__ import annotations
 from safetensors.torch import load_file
 from torch import nn
 
-from hrda_core.errors import BundleError
+from hrda_core.errors import BundleError, first_misfit
 from hrda_core.inference.bundle import Bundle
 from hrda_core.models import create_model
 
@@ -27,8 +27,8 @@ def load_network(bundle: Bundle) -> nn.Module:
     try:
         model.load_state_dict(load_file(bundle.file(WEIGHTS_FILE)))
     except RuntimeError as error:
-        first = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()
         raise BundleError(
-            f"model bundle '{bundle.path}': {WEIGHTS_FILE} does not fit preset '{bundle.preset}' ({first})"
+            f"model bundle '{bundle.path}': {WEIGHTS_FILE} does not fit preset '{bundle.preset}' "
+            f"({first_misfit(error)})"
         ) from error
     return model.eval()

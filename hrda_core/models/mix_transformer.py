@@ -14,7 +14,6 @@ Tokens are (B, N, C) with N = H * W in row-major order, maps (B, C, H, W).
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from hrda_core.errors import ImageError, RecipeError
+from hrda_core.errors import ImageError, RecipeError, proposal
 
 __all__ = ["VARIANTS", "MixTransformer", "Variant"]
 
@@ -83,9 +82,7 @@ class MixTransformer(nn.Module):
     def __init__(self, variant: str = "b5", *, drop_path: float = 0.1, checkpoint_blocks: bool = False) -> None:
         super().__init__()
         if variant not in VARIANTS:
-            near = difflib.get_close_matches(variant.lower(), VARIANTS, n=1, cutoff=0.5)
-            hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(VARIANTS)}"
-            raise RecipeError(f"MiT variant '{variant}' is not known{hint}")
+            raise RecipeError(f"MiT variant '{variant}' is not known; {proposal(variant.lower(), VARIANTS)}")
         if not 0 <= drop_path < 1:
             raise RecipeError(f"drop_path must lie in 0..1, 1 excluded, not {drop_path}")
         self.variant = variant

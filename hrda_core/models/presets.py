@@ -6,12 +6,11 @@ becomes its HRDA version with `hrda=True`, and any encoder of timm can be put un
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from hrda_core.errors import RecipeError
+from hrda_core.errors import RecipeError, proposal
 
 __all__ = ["DECODERS", "PRESETS", "NetworkConfig", "list_presets", "resolve_preset"]
 
@@ -74,7 +73,7 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         if self.decoder not in DECODERS:
-            raise RecipeError(f"decoder '{self.decoder}' is not known{_nearest(self.decoder, DECODERS)}")
+            raise RecipeError(f"decoder '{self.decoder}' is not known; {proposal(self.decoder, DECODERS)}")
         for name in ("decoder_channels", "embed_channels", "attention_channels"):
             width = getattr(self, name)
             if not isinstance(width, int) or width < 1:
@@ -86,11 +85,6 @@ class NetworkConfig:
         # YAML has lists only.
         for name, length in (("detail_crop", 2), ("mean", 3), ("std", 3)):
             object.__setattr__(self, name, _numbers(name, getattr(self, name), length))
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"
 
 
 def _numbers(name: str, value: Any, length: int) -> tuple[Any, ...]:
@@ -158,9 +152,9 @@ def resolve_preset(name: str, **overrides: Any) -> NetworkConfig:
         RecipeError: unknown preset or override (the message proposes the nearest name), or a value out of range.
     """
     if name not in PRESETS:
-        raise RecipeError(f"network preset '{name}' is not known{_nearest(name, list_presets())}")
+        raise RecipeError(f"network preset '{name}' is not known; {proposal(name, list_presets())}")
     known = [field.name for field in fields(NetworkConfig)]
     for key in overrides:
         if key not in known:
-            raise RecipeError(f"network presets have no override '{key}'{_nearest(key, known)}")
+            raise RecipeError(f"network presets have no override '{key}'; {proposal(key, known)}")
     return replace(PRESETS[name], **overrides)

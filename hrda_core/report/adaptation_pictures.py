@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from hrda_core.data.image_files import UInt8Array, encoded
 from hrda_core.labels import LabelSpace
 from hrda_core.report.contact_sheet import jpeg_bytes
+from hrda_core.resizing import resize_image, resize_map
 
 __all__ = ["ChangedFrame", "classes_in", "draw_mask", "draw_rgb", "draw_what_changed"]
 
-UInt8Array = npt.NDArray[np.uint8]
 
 _WIDEST = 640
 _PALE = 0.5
@@ -40,22 +40,22 @@ class ChangedFrame:
 
 def draw_rgb(rgb: UInt8Array) -> bytes:
     """The frame as JPEG, at most 640 pixels wide."""
-    return jpeg_bytes(_fit(rgb, cv2.INTER_AREA))
+    return jpeg_bytes(resize_image(rgb, *_fitting(rgb), "area"))
 
 
 def draw_mask(labels: UInt8Array, space: LabelSpace) -> bytes:
     """The mask, (H, W) ids, in the colours of its classes as PNG, at most 640 pixels wide."""
-    return _png(space.color_table()[_fit(labels, cv2.INTER_NEAREST)])
+    return encoded(space.color_table()[resize_map(labels, *_fitting(labels))])
 
 
 def draw_what_changed(rgb: UInt8Array, before: UInt8Array, after: UInt8Array, space: LabelSpace) -> bytes:
     """The frame in pale grey, with pixels whose class changed in the colour of the new one, as PNG."""
-    old, new = (_fit(labels, cv2.INTER_NEAREST) for labels in (before, after))
-    small = cv2.resize(rgb, new.shape[::-1], interpolation=cv2.INTER_AREA)
-    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+    size = _fitting(rgb)
+    old, new = (resize_map(labels, *size) for labels in (before, after))
+    grey = cv2.cvtColor(resize_image(rgb, *size, "area"), cv2.COLOR_RGB2GRAY)
     picture = np.repeat((255 * _PALE + (1 - _PALE) * grey).astype(np.uint8)[..., None], 3, axis=2)
     picture[old != new] = space.color_table()[new[old != new]]
-    return _png(picture)
+    return encoded(picture)
 
 
 def classes_in(frames: Sequence[ChangedFrame], candidates: Sequence[str]) -> list[int]:
@@ -64,12 +64,7 @@ def classes_in(frames: Sequence[ChangedFrame], candidates: Sequence[str]) -> lis
     return sorted({int(value) for values in found for value in values})
 
 
-def _fit(picture: UInt8Array, method: int) -> UInt8Array:
+def _fitting(picture: UInt8Array) -> tuple[int, int]:
+    """Height and width of a picture that is shrunk to `_WIDEST`."""
     height, width = picture.shape[:2]
-    if width <= _WIDEST:
-        return picture
-    return np.asarray(cv2.resize(picture, (_WIDEST, max(1, round(height * _WIDEST / width))), interpolation=method))
-
-
-def _png(rgb: UInt8Array) -> bytes:
-    return cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1].tobytes()
+    return (height, width) if width <= _WIDEST else (max(1, round(height * _WIDEST / width)), _WIDEST)

@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-
 from hrda_core.data.frames import evenly_spaced
+from hrda_core.data.image_files import UInt8Array, decoded
 from hrda_core.data.scan.camera_scan import Picture
 from hrda_core.data.scan.scan import Scan
 from hrda_core.report.bag_text import camera_facts, clock, size_text
-from hrda_core.report.contact_sheet import UInt8Array, contact_sheet, jpeg_bytes
+from hrda_core.report.contact_sheet import contact_sheet, jpeg_bytes
 from hrda_core.report.html_page import jpeg, png, render, write_page
 from hrda_core.report.time_figures import draw_over_time
 
@@ -97,12 +95,5 @@ def _camera(camera: Mapping[str, Any], pictures: Sequence[Picture], begin_ns: in
 def _sheet(pictures: Sequence[Picture], begin_ns: int) -> UInt8Array:
     """As many pictures as there is room for, evenly spaced."""
     chosen = evenly_spaced(pictures, SHEET_PICTURES)
-    return contact_sheet(
-        [_decoded(picture) for picture in chosen], [clock((picture.stamp_ns - begin_ns) / 1e9) for picture in chosen]
-    )
-
-
-def _decoded(picture: Picture) -> UInt8Array:
-    bgr = cv2.imdecode(np.frombuffer(picture.jpeg, np.uint8), cv2.IMREAD_COLOR)
-    assert bgr is not None  # it was encoded here
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+    times = [clock((picture.stamp_ns - begin_ns) / 1e9) for picture in chosen]
+    return contact_sheet([decoded(picture.jpeg) for picture in chosen], times)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-import numpy.typing as npt
+
+from hrda_core.data.image_files import UInt8Array, encoded
+from hrda_core.resizing import resize_image
 
 __all__ = ["contact_sheet", "jpeg_bytes"]
-
-UInt8Array = npt.NDArray[np.uint8]
 
 _GAP = 6
 _TEXT_HEIGHT = 18
@@ -40,10 +40,7 @@ def contact_sheet(
     for place, (picture, text) in enumerate(zip(pictures, texts, strict=True)):
         top, left = place // columns * step, place % columns * (cell_width + _GAP)
         height = max(1, round(cell_width * picture.shape[0] / picture.shape[1]))
-        method = cv2.INTER_AREA if cell_width < picture.shape[1] else cv2.INTER_LINEAR
-        sheet[top : top + height, left : left + cell_width] = cv2.resize(
-            picture, (cell_width, height), interpolation=method
-        )
+        sheet[top : top + height, left : left + cell_width] = resize_image(picture, height, cell_width, "area")
         scale = min(0.42, 0.42 * cell_width / max(1, cv2.getTextSize(text, _FONT, 0.42, 1)[0][0]))
         cv2.putText(sheet, text, (left + 1, top + height + 13), _FONT, scale, (40, 40, 40), 1, cv2.LINE_AA)
     return sheet
@@ -51,5 +48,4 @@ def contact_sheet(
 
 def jpeg_bytes(picture: UInt8Array) -> bytes:
     """A picture uint8 (H, W, 3) RGB as JPEG."""
-    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
+    return encoded(picture, ".jpg", _JPEG_QUALITY)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from hrda_core.errors import DataError
 from hrda_core.labels import LabelSpace
+from hrda_core.resizing import resize_image, resize_map
 
 __all__ = ["MAX_WIDTH", "draw_panel"]
 
@@ -94,10 +95,7 @@ def _draw(values: Array, kind: str, space: LabelSpace, mean: Sequence[float], st
 
 
 def _fit(picture: UInt8Array, height: int, width: int, *, smooth: bool) -> UInt8Array:
-    if picture.shape[:2] == (height, width):
-        return picture
-    method = cv2.INTER_AREA if smooth else cv2.INTER_NEAREST
-    return np.asarray(cv2.resize(picture, (width, height), interpolation=method), np.uint8)
+    return resize_image(picture, height, width, "area") if smooth else resize_map(picture, height, width)
 
 
 def _caption(text: str, width: int) -> UInt8Array:

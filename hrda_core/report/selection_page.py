@@ -11,10 +11,11 @@ import numpy as np
 
 from hrda_core.data.frame_selection.selected_frames import SelectedFrame, Selection
 from hrda_core.data.frames import evenly_spaced
-from hrda_core.data.image_files import read_image
+from hrda_core.data.image_files import UInt8Array, decoded, read_image
 from hrda_core.report.bag_text import clock
-from hrda_core.report.contact_sheet import UInt8Array, contact_sheet, jpeg_bytes
+from hrda_core.report.contact_sheet import contact_sheet, jpeg_bytes
 from hrda_core.report.time_figures import draw_reasons
+from hrda_core.resizing import resize_image
 
 __all__ = ["draw_selection"]
 
@@ -51,11 +52,8 @@ def _timeline(selection: Selection) -> UInt8Array:
     times: dict[str, dict[str, list[float]]] = {camera: defaultdict(list) for camera in selection.cameras}
     for row in selection.rows:
         times[row.frame.topic][row.reason].append((row.frame.stamp_ns - selection.begin_ns) / 1e9)
-    bgr = cv2.imdecode(np.frombuffer(draw_reasons(times), np.uint8), cv2.IMREAD_COLOR)
-    assert bgr is not None  # it was encoded here
-    height = round(bgr.shape[0] * _WIDTH / bgr.shape[1])
-    resized = cv2.resize(bgr, (_WIDTH, height), interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.cvtColor(resized, cv2.COLOR_BGR2RGB), np.uint8)
+    picture = decoded(draw_reasons(times))
+    return resize_image(picture, round(picture.shape[0] * _WIDTH / picture.shape[1]), _WIDTH, "area")
 
 
 def _sheet(rows: Sequence[SelectedFrame], folder: Path, begin_ns: int) -> UInt8Array:

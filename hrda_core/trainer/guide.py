@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from hrda_core.errors import DataError, RecipeError
+from hrda_core.errors import DataError, RecipeError, first_misfit, one_line
 from hrda_core.inference.bundle import file_record
 from hrda_core.labels import CITYSCAPES19
 from hrda_core.models import HRDA, Segmenter, create_model
@@ -33,7 +33,7 @@ def load_guide(config: GuideConfig) -> Guide:
         # Half precision of a bundle becomes the single precision of the network.
         network.load_state_dict(load_file(config.weights))
     except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[1 if isinstance(error, RuntimeError) and "\n" in str(error) else 0].strip()
+        reason = first_misfit(error) if isinstance(error, RuntimeError) else one_line(error)
         raise DataError(
             f"weights '{config.weights}' are not those of the larger network '{config.name}' ({reason}); give a bundle "
             f"or a finished run"

@@ -20,10 +20,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
+from hrda_core.data.image_files import encoded
 from hrda_core.machine import commit, machine, versions
 from hrda_core.whole_files import write_json, write_whole
 
@@ -106,9 +106,7 @@ class Journal:
 
     def panel(self, iteration: int, picture: npt.NDArray[np.uint8]) -> None:
         """Keep a picture, uint8 (H, W, 3) RGB."""
-        bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-        drawn = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
-        write_whole(self._run / PANELS_NAME / f"iteration_{iteration:06d}.jpg", drawn)
+        write_whole(self._run / PANELS_NAME / f"iteration_{iteration:06d}.jpg", encoded(picture, ".jpg", 85))
         if self._board is not None:
             self._board.add_image("panel", picture, iteration, dataformats="HWC")
 

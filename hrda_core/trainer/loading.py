@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from hrda_core.errors import DataError, RecipeError, require
+from hrda_core.errors import DataError, RecipeError, first_misfit, require
 from hrda_core.labels import CITYSCAPES19
 from hrda_core.models import HRDA, Segmenter, create_model
 from hrda_core.trainer.checkpoint import CHECKPOINT_NAME, load_checkpoint
@@ -68,7 +68,7 @@ def load_network(run: Path, network: str = "student") -> HRDA | Segmenter:
     try:
         built.load_state_dict(_tensors(run, network))
     except RuntimeError as error:
-        reason = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()
+        reason = first_misfit(error)
         raise DataError(f"the weights in '{run}' do not fit the network of its {RECIPE_NAME} ({reason})") from error
     return built.eval()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import types
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hrda_core.data.augmentation.transforms import AppearanceConfig, CropConfig, MarginConfig
-from hrda_core.errors import RecipeError
+from hrda_core.errors import RecipeError, proposal
 from hrda_core.trainer.optim import OptimConfig
 from hrda_core.uda.distillation import DistillationConfig
 from hrda_core.uda.domain_generalization import DgConfig
@@ -326,9 +325,7 @@ def check_keys(values: Mapping[str, Any], known: type = Recipe, where: str = "")
     names = [entry.name for entry in fields(known)]
     for key, value in values.items():
         if key not in names:
-            near = difflib.get_close_matches(key, names, n=1)
-            hint = f"did you mean '{where}{near[0]}'?" if near else f"known: {', '.join(names)}"
-            raise RecipeError(f"recipe key '{where}{key}' is not known; {hint}")
+            raise RecipeError(f"recipe key '{where}{key}' is not known; {proposal(key, names, where)}")
         inner = _dataclass_in(hints[key])
         if inner is None:
             continue

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from hrda_core.errors import DataError, RecipeError
+from hrda_core.errors import DataError, RecipeError, first_misfit
 from hrda_core.interop import load_backbone
 from hrda_core.labels import CITYSCAPES19
 from hrda_core.models import HRDA, Segmenter, create_model
@@ -98,7 +98,7 @@ class State:
                 if network is not None:
                     network.load_state_dict(saved.below(name))
         except RuntimeError as error:
-            reason = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()
+            reason = first_misfit(error)
             raise DataError(f"the checkpoint is one of another network ({reason}); use another run folder") from error
         load_style_tensors(self.networks.student, saved.below("styles"))
         restore_optimizer(_plain(self.optimizer), self.networks.student, saved.below("optimizer"))

@@ -12,7 +12,7 @@ from hrda_core.data.datasets.audit import audit
 from hrda_core.data.datasets.class_statistics import ClassStatistics, class_statistics
 from hrda_core.data.datasets.source_spec import LabelledSource, open_source
 from hrda_core.data.frames import UnlabelledFrames, evenly_spaced
-from hrda_core.data.image_files import UInt8Array
+from hrda_core.data.image_files import BoolArray, UInt8Array
 from hrda_core.data.packs.format import IMAGES, LABELS, TRAIN
 from hrda_core.data.packs.pseudo_pack import write_pseudo_pack
 from hrda_core.data.packs.selection import choose_images, shown_classes
@@ -124,10 +124,9 @@ def pack_from_predictions(given: Bundle, frames: UnlabelledFrames, folder: Path,
     predictor = Predictor(given)
     thresholds = _sure_from(predictor, frames)
 
-    def predict(rgb: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
+    def predict(rgb: UInt8Array) -> tuple[UInt8Array, BoolArray]:
         found = predictor(rgb)
-        sure = found.confidence >= thresholds[found.labels]
-        return found.labels, np.where(sure, np.uint8(255), np.uint8(0))
+        return found.labels, found.confidence >= thresholds[found.labels]
 
     model = f"{given.name} {file_record(given.file(MANIFEST_NAME))['sha256'][:12]}"
     return write_pseudo_pack(

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hrda_core.data.augmentation.appearance import AppearanceConfig, augment_appearance, photometric_distortion
 from hrda_core.data.frames import UnlabelledFrames
-from hrda_core.data.image_files import UInt8Array
+from hrda_core.data.image_files import BoolArray, UInt8Array
 from hrda_core.errors import DataError, RecipeError
 from hrda_core.labels import IGNORE_LABEL
 from hrda_core.resizing import INTERPOLATIONS, Interpolation, keep_ratio_size, resize_image, resize_map, shrunk
@@ -33,7 +33,6 @@ __all__ = [
     "target_crop",
 ]
 
-BoolArray = npt.NDArray[np.bool_]
 Map = TypeVar("Map", bound=np.generic)
 
 

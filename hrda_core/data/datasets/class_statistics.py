@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hrda_core.data.datasets.labelled import ImageLabelPairs
-from hrda_core.data.image_files import UInt8Array, image_size
+from hrda_core.data.image_files import BoolArray, UInt8Array, image_size
 from hrda_core.errors import DataError, HrdaError
 from hrda_core.labels import IGNORE_LABEL
 from hrda_core.whole_files import cache_folder, whole_file
@@ -30,7 +30,6 @@ _FORMAT = 1
 _WORKERS = 2  # threads: decoding, which takes most of the time, runs outside the interpreter's lock
 _STRIP = 1 << 23  # pixels counted at once: OpenCV counts in float32, exact up to 2 ** 24
 
-BoolArray = npt.NDArray[np.bool_]
 Int64Array = npt.NDArray[np.int64]
 
 

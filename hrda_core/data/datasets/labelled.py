@@ -9,27 +9,11 @@ from pathlib import Path, PurePosixPath
 from hrda_core.data.datasets.layouts import FOLDERS, find_layout, find_split
 from hrda_core.data.datasets.name_lists import select_names
 from hrda_core.data.frames import ImageFrames, UnlabelledFrames
-from hrda_core.data.image_files import (
-    IMAGE_SUFFIXES,
-    LabelReader,
-    UInt8Array,
-    read_image,
-    read_labels,
-    read_names,
-)
+from hrda_core.data.image_files import LabelReader, UInt8Array, read_image, read_labels
 from hrda_core.errors import DataError
 from hrda_core.labels import IdTable, read_label_space
 
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "ImageLabelPairs",
-    "open_labelled",
-    "open_unlabelled_layout",
-    "pair_folders",
-    "read_image",
-    "read_labels",
-    "read_names",
-]
+__all__ = ["ImageLabelPairs", "open_labelled", "open_unlabelled_layout", "pair_folders"]
 
 LabelledPath = tuple[Path, Path]
 

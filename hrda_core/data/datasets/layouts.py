@@ -5,14 +5,13 @@ A row is all that the rest needs to know of a data set; no file is converted or 
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from hrda_core.data.image_files import LabelReader, read_labels, read_synthia_labels
-from hrda_core.errors import DataError
+from hrda_core.errors import DataError, proposal
 from hrda_core.labels import CITYSCAPES_IDS, MAPILLARY_IDS, SYNTHIA_IDS, IdTable
 
 __all__ = ["FOLDERS", "LAYOUTS", "Layout", "find_layout", "find_split", "layout_names"]
@@ -192,7 +191,7 @@ def find_layout(name: str) -> Layout:
     """
     if name in LAYOUTS:
         return LAYOUTS[name]
-    raise DataError(f"data layout '{name}' is not known; {_nearest(name, layout_names())}")
+    raise DataError(f"data layout '{name}' is not known; {proposal(name, layout_names())}")
 
 
 def find_split(layout: Layout, split: str, allowed: tuple[str, ...]) -> str:
@@ -208,10 +207,4 @@ def find_split(layout: Layout, split: str, allowed: tuple[str, ...]) -> str:
             f"split '{split}' of {layout.title} has no labels; with labels come {', '.join(allowed)}; "
             f"as an unlabelled target it can be used"
         )
-    raise DataError(f"split '{split}' of layout '{layout.name}' is not known; {_nearest(split, allowed)}")
-
-
-def _nearest(name: str, known: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    return f"{hint}known: {', '.join(known)}"
+    raise DataError(f"split '{split}' of layout '{layout.name}' is not known; {proposal(split, allowed)}")

@@ -8,13 +8,11 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
-
 from hrda_core.data.frame_selection.selected_frames import NEIGHBOURS, Neighbour, Selection
-from hrda_core.data.image_files import UInt8Array
+from hrda_core.data.image_files import UInt8Array, encoded
 from hrda_core.data.recordings.recordings import RecordedImage, Recordings
 from hrda_core.data.scan.camera_scan import AnalysedFrame, FrameKey
-from hrda_core.data.scan.frame_quality import shrink
+from hrda_core.data.scan.frame_quality import thumbnail
 from hrda_core.errors import DataError, ImageError
 from hrda_core.whole_files import write_json, write_whole
 
@@ -102,8 +100,8 @@ def _changed(folder: Path) -> DataError:
 
 def _write_picture(path: Path, rgb: UInt8Array) -> None:
     if path.suffix == ".jpg":
-        rgb = shrink(rgb)
-    write_whole(path, cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1].tobytes())
+        rgb = thumbnail(rgb)
+    write_whole(path, encoded(rgb, path.suffix))
 
 
 def _report(progress: Callable[[int, int], None] | None, total: int, left: int) -> None:

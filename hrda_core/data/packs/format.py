@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hrda_core.errors import DataError, require
+from hrda_core.errors import DataError, one_line, require
 from hrda_core.whole_files import file_sha256
 
 __all__ = [
@@ -197,7 +197,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"'{folder}' has no {MANIFEST}, so it is no source pack; make one with 'hrda pack-source'"
         ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"'{path}' cannot be read ({' '.join(str(error).split())}); copy the pack again") from error
+        raise DataError(f"'{path}' cannot be read ({one_line(error)}); copy the pack again") from error
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
     if version != FORMAT_VERSION:
         raise DataError(
@@ -206,8 +206,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def check_files(folder: Path, image: PackImage, verify: bool) -> None:
-    """Compare the files of an image with their sizes, and with `verify` their hashes.
+def check_files(folder: Path, image: PackImage) -> None:
+    """Compare the files of an image with their sizes and hashes.
 
     Raises:
         DataError: a file is missing or differs; it is named.
@@ -217,7 +217,7 @@ def check_files(folder: Path, image: PackImage, verify: bool) -> None:
         found = path.stat().st_size if path.is_file() else None
         if found is None:
             raise DataError(f"'{path}' is missing from its source pack; copy the pack again, whole")
-        if found != size or (verify and file_sha256(path) != digest):
+        if found != size or file_sha256(path) != digest:
             raise DataError(f"'{path}' is not the file that {MANIFEST} describes (it was changed); copy the pack again")
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,18 +16,24 @@ from typing import Any
 import numpy as np
 
 from hrda_core.data.frames import ImageFrames, UnlabelledFrames
-from hrda_core.data.image_files import UInt8Array
+from hrda_core.data.image_files import BoolArray, UInt8Array
 from hrda_core.data.packs.format import TRAIN, ClassTotals, PackImage, check_files, is_pack
 from hrda_core.data.packs.source_pack import SourcePack
 from hrda_core.data.packs.writer import PackWriter, pack_writer
-from hrda_core.errors import DataError, RecipeError
-from hrda_core.labels import CITYSCAPES19, IGNORE_LABEL, LabelSpace
+from hrda_core.errors import DataError
+from hrda_core.labels import CITYSCAPES19, IGNORE_LABEL
 from hrda_core.whole_files import write_json
 
 __all__ = ["Predict", "write_pseudo_pack"]
 
-Predict = Callable[[UInt8Array], tuple[UInt8Array, UInt8Array]]
-"""RGB uint8 (H, W, 3) -> class ids and confidence (probability times 255), uint8 (H, W) each."""
+Predict = Callable[[UInt8Array], tuple[UInt8Array, BoolArray]]
+"""RGB uint8 (H, W, 3) -> class ids uint8 (H, W), and of which of them the model is sure, bool (H, W)."""
+
+_MIN_SURE = 0.1
+"""Frames with a smaller share of sure pixels are left out."""
+
+_LONG_SIDE = 1024
+"""Larger frames are shrunk to this after the prediction, pixels."""
 
 _NOTES = "notes"
 """Folder of the unfinished pack: a file for each finished frame, written when its image and labels are whole."""
@@ -39,14 +44,8 @@ def write_pseudo_pack(
     predict: Predict,
     out: Path,
     *,
-    min_confidence: float = 0.9,
-    min_sure: float = 0.1,
-    long_side: int = 1024,
-    space: LabelSpace = CITYSCAPES19,
-    name: str = "own predictions",
-    licence: str = "unknown",
-    model: str = "",
-    command: str = "",
+    name: str,
+    model: str,
     progress: Callable[[int, int], None] | None = None,
 ) -> SourcePack:
     """Label frames by the model's sure predictions and write them as a pack of kind `pseudo`, nothing held out.
@@ -56,54 +55,34 @@ def write_pseudo_pack(
 
     Args:
         frames: unlabelled images of the target.
-        predict: the model.
+        predict: the model, which tells the 19 classes of Cityscapes. Pixels of which it is not sure become 255.
         out: folder of the pack: absent, empty or a pack.
-        min_confidence: pixels of lower probability (0 to 1) become 255.
-        min_sure: frames with a smaller share of sure pixels are left out.
-        long_side: larger frames are shrunk to this after the prediction, pixels; 0 = never.
-        space: classes that `predict` gives.
-        name, licence: of the frames.
+        name: of the pack.
         model: identifies the model, such as its name and hash: a pack of another model is not continued.
-        command: the command line, for the record.
         progress: called with frames done and frames in all.
 
     Raises:
-        RecipeError: a threshold outside 0..1.
         DataError: no frame with enough sure pixels, a frame that cannot be read, or `out` cannot be written.
     """
-    for option, value in (("min_confidence", min_confidence), ("min_sure", min_sure)):
-        if not 0 <= value <= 1:
-            raise RecipeError(f"{option} is {value}; give a share from 0 to 1")
-    settings = {
-        "frames": _identity(frames),
-        "model": model,
-        "name": name,
-        "licence": licence,
-        "min_confidence": float(min_confidence),
-        "min_sure": float(min_sure),
-        "long_side": long_side,
-        "classes": list(space.classes),
-    }
+    settings = {"frames": _identity(frames), "model": model, "name": name}
     if (whole := _made_before(out, settings)) is not None:
         return whole
-    threshold = math.ceil(255 * min_confidence - 1e-9)
     images, predicted = [], []
-    with pack_writer(out, space, long_side=long_side, settings=settings) as writer:
+    with pack_writer(out, CITYSCAPES19, long_side=_LONG_SIDE, settings=settings) as writer:
         for index in range(len(frames)):
             note = writer.folder / _NOTES / f"frame_{index:06d}.json"
-            if (finished := _finished(note, writer.folder, len(space))) is None:
+            if (finished := _finished(note, writer.folder)) is None:
                 rgb = frames.load(index)
-                labels, confidence = predict(rgb)
-                sure, image = confidence >= threshold, None
-                if sure.any() and sure.mean() >= min_sure:
+                (labels, sure), image = predict(rgb), None
+                if sure.mean() >= _MIN_SURE:
                     image = writer.add(note.stem, TRAIN, rgb, np.where(sure, labels, np.uint8(IGNORE_LABEL)))
-                finished = np.bincount(labels.reshape(-1), minlength=256)[: len(space)].tolist(), image
+                finished = np.bincount(labels.reshape(-1), minlength=256)[: len(CITYSCAPES19)].tolist(), image
                 write_json(note, {"predicted": finished[0], "image": None if image is None else image.to_dict()})
                 if progress is not None:
                     progress(index + 1, len(frames))
             predicted.append(finished[0])
             images += [] if finished[1] is None else [finished[1]]
-        _finish(writer, images, predicted, settings, command, space)
+        _finish(writer, images, predicted, settings)
     return SourcePack.open(out)
 
 
@@ -112,15 +91,12 @@ def _finish(
     images: Sequence[PackImage],
     predicted: Sequence[Sequence[int]],
     settings: Mapping[str, Any],
-    command: str,
-    space: LabelSpace,
 ) -> None:
-    least, frames = settings["min_confidence"], len(predicted)
+    frames, space = len(predicted), CITYSCAPES19
     if not images:
         shutil.rmtree(writer.folder)
         raise DataError(
-            f"of {frames} frames none has {settings['min_sure']:.0%} of pixels of which the model is at least "
-            f"{least:.0%} sure; lower min_confidence, or adapt with a source pack"
+            f"of {frames} frames none has {_MIN_SURE:.0%} of pixels of which the model is sure; give a source pack"
         )
     shutil.rmtree(writer.folder / _NOTES)
     counts = np.array(predicted, np.int64).reshape(-1, len(space))
@@ -133,26 +109,23 @@ def _finish(
     facts = {
         "kind": "pseudo",
         "name": settings["name"],
-        "licence": settings["licence"],
-        "origin": {
-            "labels": f"predictions of {settings['model'] or 'a model'} with a confidence of at least {least:.0%}",
-            "frames": frames,
-        },
+        "licence": "unknown",
+        "origin": {"labels": f"predictions of {settings['model']} where it was sure", "frames": frames},
         "whole": ClassTotals.of(counts, np.zeros(frames, np.int64)).to_dict(),
         "notes": notes,
-        "command": command,
+        "command": "",
         "settings": dict(settings),
     }
     writer.finish(images, facts)
 
 
-def _finished(note: Path, folder: Path, num_classes: int) -> tuple[list[int], PackImage | None] | None:
+def _finished(note: Path, folder: Path) -> tuple[list[int], PackImage | None] | None:
     """Predicted pixels of each class, and the image, of a frame that an interrupted call has finished."""
     try:
         entry = json.loads(note.read_text(encoding="utf-8"))
-        image = None if entry["image"] is None else PackImage.from_dict(entry["image"], num_classes)
+        image = None if entry["image"] is None else PackImage.from_dict(entry["image"], len(CITYSCAPES19))
         if image is not None:
-            check_files(folder, image, False)
+            check_files(folder, image)
         return [int(count) for count in entry["predicted"]], image
     except (OSError, KeyError, TypeError, ValueError, DataError):
         return None

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from hrda_core.data.image_files import BoolArray
 from hrda_core.data.packs.format import MIN_SHARE
 from hrda_core.errors import DataError
 
 __all__ = ["Choice", "choose_images", "shown_classes"]
 
 _NEIGHBOURS = 4  # images on either side of a held-out one that training does not get, by order of names
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -67,12 +67,8 @@ class SourcePack:
     manifest: Mapping[str, Any]
 
     @classmethod
-    def open(cls, path: Path, *, verify: bool = False) -> SourcePack:
-        """Read `pack.yaml`, and check that every file that it lists is there and has its size.
-
-        Args:
-            path: folder of the pack.
-            verify: also check the sha256 of every file.
+    def open(cls, path: Path) -> SourcePack:
+        """Read the `pack.yaml` of a folder, and check that every file that it lists is there and unchanged.
 
         Raises:
             DataError: no pack, another format version, a key that is missing, or a file that is missing or changed.
@@ -95,7 +91,7 @@ class SourcePack:
         except (KeyError, TypeError, ValueError, LabelSpaceError) as error:
             raise DataError(f"'{path / MANIFEST}' lacks or garbles a key ({error!r}); make the pack again") from error
         for image in pack.images:
-            check_files(path, image, verify)
+            check_files(path, image)
         return pack
 
     def train_pairs(self) -> ImageLabelPairs:
@@ -105,21 +101,6 @@ class SourcePack:
     def held_out_pairs(self) -> ImageLabelPairs:
         """Images to measure on, never trained on; may be none."""
         return self._pairs(HELD_OUT)
-
-    def statistics(self, *, held_out: bool = False) -> ClassStatistics:
-        """Facts of `train_pairs()`, or of `held_out_pairs()`, row by row; no file is opened."""
-        images = self._part(HELD_OUT if held_out else TRAIN)
-        sizes = np.array([image.size for image in images], np.int64).reshape(-1, 2)
-        return ClassStatistics(
-            counts=np.array([image.pixels for image in images], np.int64).reshape(-1, len(self.space)),
-            ignored=np.array([image.ignored for image in images], np.int64),
-            outside=np.zeros((len(images), 256), np.bool_),
-            unknown=np.zeros((len(images), 256), np.bool_),
-            label_sizes=sizes,
-            image_sizes=sizes.copy(),
-            broken=np.empty(0, np.int64),
-            reasons=np.empty(0, np.str_),
-        )
 
     def describe(self) -> str:
         """One line for logs and model cards."""
@@ -149,8 +130,9 @@ class SourcePack:
 
     def totals(self, part: str) -> ClassTotals:
         """Sums over the images of a part, `"train"` or `"held_out"`."""
-        facts = self.statistics(held_out=part == HELD_OUT)
-        return ClassTotals.of(facts.counts, facts.ignored)
+        images = self._part(part)
+        pixels = np.array([image.pixels for image in images], np.int64).reshape(-1, len(self.space))
+        return ClassTotals.of(pixels, np.array([image.ignored for image in images], np.int64))
 
 
 def write_source_pack(

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hrda_core.data.image_files import UInt8Array
+from hrda_core.data.image_files import UInt8Array, encoded
 from hrda_core.data.packs.format import (
     FIRST_LINE,
     FORMAT_VERSION,
@@ -104,9 +104,8 @@ class PackWriter:
             )
         image_path = self.folder / IMAGES / f"{name}.jpg"
         label_path = self.folder / LABELS / f"{name}.png"
-        bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-        write_whole(image_path, cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes())
-        write_whole(label_path, cv2.imencode(".png", labels)[1].tobytes())
+        write_whole(image_path, encoded(rgb, ".jpg", _QUALITY))
+        write_whole(label_path, encoded(labels))
         return PackImage(
             name=name,
             part=part,

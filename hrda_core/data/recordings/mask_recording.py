@@ -7,50 +7,25 @@ line and play together. Chunks are compressed: masks shrink about thirtyfold.
 from __future__ import annotations
 
 import posixpath
-import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
+from hrda_core.data.image_files import UInt8Array
+from hrda_core.data.recordings.recorded_image import IMAGE, RecordedImage, read_header
 from hrda_core.errors import DataError, require
 
-__all__ = ["CameraImage", "MaskBagWriter", "RecordingWriter", "camera_names"]
+__all__ = ["MaskBagWriter", "RecordingWriter", "camera_names"]
 
-UInt8Array = npt.NDArray[np.uint8]
 _Writer = TypeVar("_Writer", bound="RecordingWriter")
 
-_IMAGE, _TEXT = "sensor_msgs/msg/Image", "std_msgs/msg/String"
+_TEXT = "std_msgs/msg/String"
 _VERSION = 8  # of the recording; what rosbag2 of Humble, Jazzy and Kilted all read
 _ENCODINGS = {2: "mono8", 3: "rgb8"}
 """Number of an array's dimensions -> encoding of its message."""
-
-
-class CameraImage(Protocol):
-    """What is needed of a recorded image; `hrda_core.data.recordings.recordings.RecordedImage` has it."""
-
-    @property
-    def topic(self) -> str:
-        """Where it was published."""
-
-    @property
-    def log_ns(self) -> int:
-        """Time in the recording, ns."""
-
-    @property
-    def message_type(self) -> str:
-        """`sensor_msgs/msg/Image` or `sensor_msgs/msg/CompressedImage`."""
-
-    @property
-    def raw(self) -> bytes:
-        """The message as serialised."""
-
-    @property
-    def schema_is_ros1(self) -> bool:
-        """Serialised by ROS 1, not as CDR."""
 
 
 def camera_names(topics: Sequence[str]) -> dict[str, str]:
@@ -148,7 +123,7 @@ class MaskBagWriter(RecordingWriter):
         super().__init__(path)
         self._cameras, self._label_info = cameras, label_info
 
-    def write_masks(self, image: CameraImage, masks: Mapping[str, UInt8Array]) -> None:
+    def write_masks(self, image: RecordedImage, masks: Mapping[str, UInt8Array]) -> None:
         """Add the masks of an image.
 
         Args:
@@ -160,7 +135,7 @@ class MaskBagWriter(RecordingWriter):
             self._write_label_info(f"{base}/label_info", image.log_ns)
         types, header = self._store.types, self._header(image)
         for name, pixels in masks.items():
-            message = types[_IMAGE](
+            message = types[IMAGE](
                 header=header,
                 height=pixels.shape[0],
                 width=pixels.shape[1],
@@ -169,9 +144,9 @@ class MaskBagWriter(RecordingWriter):
                 step=int(np.prod(pixels.shape[1:])),
                 data=np.ascontiguousarray(pixels).reshape(-1),
             )
-            self.write(f"{base}/{name}", _IMAGE, image.log_ns, self._store.serialize_cdr(message, _IMAGE))
+            self.write(f"{base}/{name}", IMAGE, image.log_ns, self._store.serialize_cdr(message, IMAGE))
 
-    def copy_image(self, image: CameraImage) -> None:
+    def copy_image(self, image: RecordedImage) -> None:
         """Add the camera image itself, on its topic.
 
         One of ROS 1 becomes a message of ROS 2; where its bytes are no such message it is left out.
@@ -184,9 +159,9 @@ class MaskBagWriter(RecordingWriter):
                 return
         self.write("/" + image.topic.strip("/"), image.message_type, image.log_ns, raw)
 
-    def _header(self, image: CameraImage) -> Any:
+    def _header(self, image: RecordedImage) -> Any:
         types = self._store.types
-        sec, nanosec, frame_id = _read_header(image.raw, image.schema_is_ros1)
+        sec, nanosec, frame_id = read_header(image.raw, image.schema_is_ros1)
         return types["std_msgs/msg/Header"](
             stamp=types["builtin_interfaces/msg/Time"](sec=sec, nanosec=nanosec), frame_id=frame_id
         )
@@ -204,14 +179,3 @@ def _latched() -> Any:
         rosbags.QosHistory.KEEP_LAST, 1, rosbags.QosReliability.RELIABLE, rosbags.QosDurability.TRANSIENT_LOCAL,
         unlimited, unlimited, rosbags.QosLiveliness.AUTOMATIC, unlimited, False,
     )  # fmt: skip
-
-
-def _read_header(raw: bytes, is_ros1: bool) -> tuple[int, int, str]:
-    """Seconds, nanoseconds and frame_id of a serialised message that begins with a header.
-
-    CDR: four bytes of encapsulation, the second odd where little-endian; text ends with a zero that its length counts.
-    ROS 1: a sequence number in their place, and text without the zero.
-    """
-    order = "<" if is_ros1 or raw[1] & 1 else ">"
-    sec, nanosec, length = struct.unpack_from(f"{order}{'I' if is_ros1 else 'i'}II", raw, 4)
-    return sec, nanosec, bytes(raw[16 : 16 + length]).rstrip(b"\0").decode("utf-8", "replace")

@@ -12,7 +12,7 @@ from hrda_core.data.image_files import UInt8Array
 from hrda_core.errors import HrdaError, ImageError, require
 from hrda_core.messages import decode_compressed, decode_image
 
-__all__ = ["COMPRESSED", "IMAGE", "IMAGE_TYPES", "RecordedImage", "header_stamp"]
+__all__ = ["COMPRESSED", "IMAGE", "IMAGE_TYPES", "RecordedImage", "header_stamp", "read_header"]
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 IMAGE_TYPES = (IMAGE, COMPRESSED)
@@ -62,16 +62,23 @@ class RecordedImage:
 
 
 def header_stamp(raw: bytes, is_ros1: bool) -> int:
-    """Time stamp of a serialised message that begins with a `std_msgs/Header`, ns; 0 where it has none or nonsense.
-
-    CDR: four bytes of encapsulation, the second odd where little-endian, then seconds and nanoseconds. ROS 1: a
-    sequence number in place of the encapsulation, always little-endian.
-    """
+    """Time stamp of a serialised message that begins with a `std_msgs/Header`, ns; 0 where it has none or nonsense."""
     if len(raw) < 12:
         return 0
-    order = "<" if is_ros1 or raw[1] & 1 else ">"
-    seconds, nanoseconds = struct.unpack_from(f"{order}{'I' if is_ros1 else 'i'}I", raw, 4)
-    return int(seconds * 10**9 + nanoseconds) if seconds >= 0 and nanoseconds < 10**9 else 0
+    seconds, nanoseconds, _ = read_header(raw, is_ros1)
+    return seconds * 10**9 + nanoseconds if seconds >= 0 and nanoseconds < 10**9 else 0
+
+
+def read_header(raw: bytes, is_ros1: bool) -> tuple[int, int, str]:
+    """Seconds, nanoseconds and frame_id of a serialised message that begins with a `std_msgs/Header`; 12 bytes or more.
+
+    CDR: four bytes of encapsulation, the second odd where little-endian; text ends with a zero that its length counts.
+    ROS 1: a sequence number in their place, always little-endian, and text without the zero.
+    """
+    little = is_ros1 or bool(raw[1] & 1)
+    seconds, nanoseconds = struct.unpack_from(f"{'<' if little else '>'}{'I' if is_ros1 else 'i'}I", raw, 4)
+    length = int.from_bytes(raw[12:16], "little" if little else "big")
+    return seconds, nanoseconds, bytes(raw[16 : 16 + length]).rstrip(b"\0").decode("utf-8", "replace")
 
 
 @cache

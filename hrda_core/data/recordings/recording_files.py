@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from hrda_core.data.recordings.salvage.findings import new_unpacker
-from hrda_core.errors import DataError
+from hrda_core.errors import DataError, one_line
 
 __all__ = ["SUFFIXES", "RecordingFiles", "find_recordings", "storage_kind", "unpacked"]
 
@@ -101,7 +101,7 @@ def _with_metadata(path: Path, storage: tuple[Path, ...]) -> RecordingFiles:
             for topic in information["topics_with_message_count"]
         }
     except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-        return RecordingFiles(path, storage, None, (f"{_METADATA} cannot be read ({_one_line(error)})",))
+        return RecordingFiles(path, storage, None, (f"{_METADATA} cannot be read ({one_line(error)})",))
     missing = tuple(f"file '{file.name}' is missing" for file in listed if not file.is_file())
     files = tuple(file for file in listed if file.is_file()) or storage
     return RecordingFiles(path, files, written, missing)
@@ -109,10 +109,6 @@ def _with_metadata(path: Path, storage: tuple[Path, ...]) -> RecordingFiles:
 
 def _read_metadata(path: Path) -> Any:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 @contextmanager
@@ -138,5 +134,5 @@ def unpacked(path: Path, damage: list[str]) -> Iterator[Path]:
             except OSError:
                 raise  # the disk is full
             except Exception as error:
-                damage.append(f"'{path.name}' unpacks only in part ({_one_line(error)})")
+                damage.append(f"'{path.name}' unpacks only in part ({one_line(error)})")
         yield target

@@ -28,7 +28,7 @@ from hrda_core.data.recordings.recording_storage import (
     read_place,
 )
 from hrda_core.data.recordings.recordings import Recordings
-from hrda_core.errors import DataError, HrdaError
+from hrda_core.errors import DataError, HrdaError, one_line
 
 __all__ = ["BagFrames", "open_bag"]
 
@@ -166,5 +166,4 @@ def _as_data_error(where: str) -> Iterator[None]:
     except HrdaError as error:
         raise DataError(f"{where} is not usable: {error}") from error
     except Exception as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{where} cannot be read ({text}); copy it again, or record it anew") from error
+        raise DataError(f"{where} cannot be read ({one_line(error)}); copy it again, or record it anew") from error

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from hrda_core.data.recordings.recording_files import storage_kind, unpacked
 from hrda_core.data.recordings.salvage import mcap_walk, ros1_walk, sqlite_walk
 from hrda_core.data.recordings.salvage.findings import Connection, Findings, Found, unpack
-from hrda_core.errors import HrdaError, require
+from hrda_core.errors import HrdaError, one_line, require
 
 __all__ = [
     "StorageFile",
@@ -118,7 +118,7 @@ def list_storage(path: Path) -> StorageFile:
         except Exception as error:
             if not storage.stat().st_size:
                 return StorageFile(path, (), 2**63 - 1, None, False, (*damage, "the file is empty"))
-            return _list_damaged(path, storage, [*damage, f"it does not open ({_one_line(error)})"])
+            return _list_damaged(path, storage, [*damage, f"it does not open ({one_line(error)})"])
 
 
 def _list_whole(path: Path, reader: Any, damage: list[str]) -> StorageFile:
@@ -183,7 +183,7 @@ def read_storage(file: StorageFile, wanted: Collection[TopicKey], damage: list[s
         except HrdaError:
             raise
         except Exception as error:  # rosbags lets struct, zstd, SQLite and file errors through as they are
-            damage.append(_one_line(error))
+            damage.append(one_line(error))
         findings, before = Findings(dict(file.connections)), {topic: Counter(times) for topic, times in given.items()}
         for message in _salvaged(storage, findings, wanted, damage):
             if before.get(message.topic, Counter())[message.log_ns]:
@@ -229,8 +229,4 @@ def _plain(message: StoredMessage, damage: list[str]) -> Iterator[StoredMessage]
     try:
         yield message._replace(raw=unpack("zstd", message.raw))
     except Exception as error:
-        damage.append(f"the message at {message.log_ns / 1e9:.9f} s does not unpack ({_one_line(error)})")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        damage.append(f"the message at {message.log_ns / 1e9:.9f} s does not unpack ({one_line(error)})")

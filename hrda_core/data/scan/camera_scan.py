@@ -6,14 +6,21 @@ from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from hrda_core.data.image_files import UInt8Array
+from hrda_core.data.image_files import UInt8Array, encoded
 from hrda_core.data.recordings.recorded_image import RecordedImage
 from hrda_core.data.recordings.thinned_image import ThinnedImage, decode_thinned, encoding_of
-from hrda_core.data.scan.frame_quality import ROWS, FloatArray, FrameQuality, measure, motion_between, shrink, view_of
+from hrda_core.data.scan.frame_quality import (
+    ROWS,
+    FloatArray,
+    FrameQuality,
+    measure,
+    motion_between,
+    thumbnail,
+    view_of,
+)
 from hrda_core.errors import ImageError
 
 __all__ = ["AnalysedFrame", "CameraPass", "CameraScan", "FrameKey", "Picture"]
@@ -137,7 +144,7 @@ class CameraPass:
 
     def _measure(self, image: ThinnedImage, stamp_ns: int) -> FrameQuality:
         rgb, width, height = image
-        small = shrink(rgb, width, height)
+        small = thumbnail(rgb, width, height)
         before, self._view = self._view, view_of(small)
         self._sizes.setdefault((width, height))
         self._pictures.offer(small, stamp_ns)
@@ -153,9 +160,7 @@ class _EvenlySpaced:
 
     def offer(self, small: UInt8Array, stamp_ns: int) -> None:
         if self._count and self._offered % self._step == 0:
-            bgr = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
-            jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
-            self.kept.append(Picture(stamp_ns, jpeg.tobytes()))
+            self.kept.append(Picture(stamp_ns, encoded(small, ".jpg", _JPEG_QUALITY)))
             if len(self.kept) >= 2 * self._count:
                 self.kept = self.kept[::2]
                 self._step *= 2

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hrda_core.data.image_files import UInt8Array
 
-__all__ = ["DESCRIPTOR_SHAPE", "ROWS", "WIDTH", "FrameQuality", "measure", "motion_between", "shrink", "view_of"]
+__all__ = ["DESCRIPTOR_SHAPE", "ROWS", "WIDTH", "FrameQuality", "measure", "motion_between", "thumbnail", "view_of"]
 
 WIDTH = 320
 ROWS = 360
@@ -57,7 +57,7 @@ class FrameQuality:
     descriptor: npt.NDArray[np.float16] = field(repr=False)
 
 
-def shrink(rgb: UInt8Array, width: int = 0, height: int = 0) -> UInt8Array:
+def thumbnail(rgb: UInt8Array, width: int = 0, height: int = 0) -> UInt8Array:
     """The frame at a width of `WIDTH`, uint8 (h, WIDTH, 3); narrower frames are enlarged.
 
     Args:
@@ -78,7 +78,7 @@ def measure(rgb: UInt8Array, small: UInt8Array, motion: float) -> FrameQuality:
 
     Args:
         rgb: uint8 (H, W, 3), or every n-th row.
-        small: the frame as `shrink` makes it.
+        small: the frame as `thumbnail` makes it.
         motion: see `motion_between`; NaN where there is no frame before.
     """
     grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)

@@ -15,9 +15,8 @@ from hrda_core.data.datasets.labelled import (
     open_labelled,
     open_unlabelled_layout,
     pair_folders,
-    read_labels,
-    read_names,
 )
+from hrda_core.data.image_files import read_labels, read_names
 from hrda_core.errors import DataError
 
 

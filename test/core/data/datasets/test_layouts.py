@@ -149,7 +149,7 @@ def test_a_label_space_file_replaces_the_table_of_the_layout(tmp_path: Path) -> 
 def test_unknown_layouts_and_splits_propose_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="did you mean 'cityscapes'"):
         open_labelled("cityscape", tmp_path, "train")
-    with pytest.raises(DataError, match=r"did you mean 'train'.*known: train, val"):
+    with pytest.raises(DataError, match="did you mean 'train'"):
         open_labelled("cityscapes", tmp_path, "trian")
     with pytest.raises(DataError, match="split 'test' of Cityscapes has no labels"):
         open_labelled("cityscapes", tmp_path, "test")

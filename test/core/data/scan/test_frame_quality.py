@@ -8,23 +8,23 @@ import pytest
 from made_scan import street
 
 from hrda_core.data.scan.frame_filters import FilterLimits
-from hrda_core.data.scan.frame_quality import FrameQuality, measure, motion_between, shrink, view_of
+from hrda_core.data.scan.frame_quality import FrameQuality, measure, motion_between, thumbnail, view_of
 
 GENERATOR = np.random.default_rng(0)
 NAN = float("nan")
 
 
 def _quality(rgb: np.ndarray) -> FrameQuality:
-    return measure(rgb, shrink(rgb), NAN)
+    return measure(rgb, thumbnail(rgb), NAN)
 
 
 def _motion(before: np.ndarray, after: np.ndarray) -> float:
-    return motion_between(view_of(shrink(before)), view_of(shrink(after)))
+    return motion_between(view_of(thumbnail(before)), view_of(thumbnail(after)))
 
 
 @pytest.mark.parametrize(("height", "width"), [(90, 160), (375, 1242), (721, 1281), (1080, 1920), (2000, 700), (8, 8)])
 def test_frames_are_shrunk_to_one_width(height: int, width: int) -> None:
-    small = shrink(GENERATOR.integers(0, 256, (height, width, 3), np.uint8))
+    small = thumbnail(GENERATOR.integers(0, 256, (height, width, 3), np.uint8))
 
     assert small.dtype == np.uint8
     assert small.shape == (max(16, round(height * 320 / width)), 320, 3)
