@@ -116,14 +116,14 @@ def parse(parser: Any, argv: list[str]) -> Any:
     try:
         return parser.parse_args([_as_known(parser, argument) for argument in argv])
     except jsonargparse.ArgumentError as error:
-        text = _sentence(" ".join(str(error).split()))
+        text = _sentence(parser, " ".join(str(error).split()))
         raise RecipeError(f"{text}{_proposal(parser, text)}") from None
 
 
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "NoneType": "null"}
 
 
-def _sentence(text: str) -> str:
+def _sentence(parser: Any, text: str) -> str:
     """What jsonargparse says of a value of the wrong type, without the names of Python's types."""
     found = re.fullmatch(
         r'Parser key "([\w.]+)"(?: element \d+)?: (.*?)(?:Given value type.*?)?(?:Got|Given) value: (.*)', text
@@ -134,7 +134,8 @@ def _sentence(text: str) -> str:
     words = re.findall(r"Literal\[(.*?)\]|<class '(?:\w+\.)*(\w+)'>", expected)
     kinds = [choices.replace("'", "").split(", ") if choices else [_KINDS.get(kind, kind)] for choices, kind in words]
     *others, last = dict.fromkeys(chain(*kinds)) or [expected]
-    return f"{name}: expected {', '.join(others)}{' or ' if others else ''}{last}, not '{value}'"
+    option = f"--{name}" if f"--{name}" in _flags(parser) else name
+    return f"{option}: expected {', '.join(others)}{' or ' if others else ''}{last}, not '{value}'"
 
 
 def _as_known(parser: Any, argument: str) -> str:

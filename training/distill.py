@@ -11,17 +11,18 @@ result is a complete bundle; agreement with the larger model is measured on imag
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from hrda_core.errors import BundleError, RecipeError, require
 from hrda_core.inference.bundle import MANIFEST_NAME
+from hrda_core.labels import EVALUATION_GROUPS
 from hrda_core.memory import keep_big_buffers
 from hrda_core.whole_files import check_place, write_json
 
-from .arguments import parse
+from .arguments import parse_request
 from .distill_data import DistillData, open_data
 from .progress import ProgressPrinter
 from .stop_request import StopRequest
@@ -30,181 +31,185 @@ if TYPE_CHECKING:
     from hrda_core.adaptation.workspace import Workspace
     from hrda_core.data.datasets.labelled import ImageLabelPairs
     from hrda_core.labels import ClassGroups
-    from hrda_core.trainer.distill import Larger, Schedule, Slim
+    from hrda_core.trainer.distill import Larger
     from hrda_core.trainer.distill_measures import Comparison
-    from hrda_core.trainer.recipe import Recipe
+    from hrda_core.trainer.recipe import Recipe, RuntimeConfig
 
-__all__ = ["main"]
+__all__ = ["DistillRequest", "main"]
+
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True)
+class DistillRequest:
+    """Which network learns from which, on what, and how long.
+
+    Attributes:
+        teacher: larger model: a bundle, or the folder of a finished training run
+        out: bundle folder for the slim model; a bundle there is replaced
+        decoder_channels: width of the slim decoder, for example 64
+        work: working folder; default: OUT.work
+        resume: go on in the working folder of an interrupted call
+        embed_channels: width of each embedded level; 0 = as the decoder
+        attention_channels: width of the scale attention; 0 = as the decoder
+        encoder: another encoder; default: the larger model's, with its weights
+        backbone: weights file of another encoder
+        allow_random_backbone: let another encoder start from random weights
+        images: folder of images without labels
+        list: text file of the images of the folder to use, one name a line
+        bag: recordings instead; frames are chosen as by hrda adapt
+        topic: camera topics of the recordings; default: the only one
+        frames: most frames of the recordings to learn on
+        held_out: share of the images, from their end, to measure agreement on
+        source: labelled images too: a pack of hrda pack-source, LAYOUT:ROOT, or a folder of images/ and labels/;
+            default: none
+        iterations: steps
+        batch_size: images a step
+        crop: height and width of the crops; default: 0.75 of the image
+        lr: learning rate of the encoder; decoders learn ten times faster
+        start: slices: from encoder and heaviest decoder channels of the larger model; encoder: random decoders
+        temperature: softness of the targets; 0 = hard labels, the control
+        plan: window plan of the larger model: overlap, or tiles (half the time)
+        detail: share of the detail crop's own loss
+        context: share of the context's own loss
+        attention: weight of the difference of the scale attentions
+        eval_images: labelled images, to score both models on
+        eval_labels: their label PNGs
+        groups: groups of classes to score in, for example camvid11
+        device: where the network is trained
+        precision: of the training's computation
+        threads: CPU threads; 0 = PyTorch's choice
+        seed: of all randomness
+        command: as it was called
+    """
+
+    teacher: Path
+    out: Path
+    decoder_channels: int
+    work: Path | None = None
+    resume: bool = False
+    embed_channels: int = 0
+    attention_channels: int = 0
+    encoder: str = ""
+    backbone: Path | None = None
+    allow_random_backbone: bool = False
+    images: Path | None = None
+    list: Path | None = None
+    bag: tuple[Path, ...] = ()
+    topic: tuple[str, ...] = ()
+    frames: int = 500
+    held_out: float = 0.1
+    source: str = ""
+    iterations: int = 2000
+    batch_size: int = 2
+    crop: tuple[int, int] | None = None
+    lr: float = 1e-4
+    start: Literal["slices", "encoder"] = "slices"
+    temperature: float = 2.0
+    plan: str = "overlap"
+    detail: float = 0.1
+    context: float = 0.0
+    attention: float = 0.0
+    eval_images: Path | None = None
+    eval_labels: Path | None = None
+    groups: str = "cityscapes19"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    threads: int = 0
+    seed: int = 0
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.images is None) == (not self.bag):
+            raise RecipeError("give the images to learn on: either --images FOLDER or --bag DRIVE, without labels")
+        if (self.eval_images is None) != (self.eval_labels is None):
+            raise RecipeError("give both --eval_images and --eval_labels, or neither")
+        if self.groups not in EVALUATION_GROUPS:
+            raise RecipeError(f"--groups '{self.groups}' is not known; choose one of {', '.join(EVALUATION_GROUPS)}")
+        if not 0 < self.held_out <= 0.5:
+            raise RecipeError(f"--held_out is a share above 0 and up to 0.5, not {self.held_out}")
+        if self.out.resolve() == self.teacher.resolve():
+            raise RecipeError(
+                f"--out '{self.out}' is the larger model; give another folder, a given model is never lost"
+            )
+
+    @property
+    def runtime(self) -> RuntimeConfig:
+        """How the training is carried out."""
+        from hrda_core.trainer.recipe import RuntimeConfig
+
+        return RuntimeConfig(device=self.device, precision=self.precision, threads=self.threads)
+
+    def part(self, kind: type[Part]) -> Part:
+        """`Slim` or `Schedule`: the fields of this request that have the names of its own."""
+        return kind(**{field.name: getattr(self, field.name) for field in fields(kind)})  # type: ignore[arg-type]
+
+    def identity(self, larger: Larger) -> dict[str, Any]:
+        """What the images in the working folder depend on; the run in it keeps its own recipe."""
+        kept = ("bag", "topic", "frames", "held_out", "images", "list", "source")
+        return {name: _plain(getattr(self, name)) for name in kept} | {"teacher": larger.guide.sha256}
 
 
 def main(argv: list[str]) -> int:
     """Parse, distil, export, say what it came to. Returns the exit code."""
-    options = parse(_parser(), argv)
+    request, json = parse_request(DistillRequest, argv, verb="distill", about=__doc__, positional="teacher")
     require("torch", "train")
     from hrda_core.adaptation.stages.source import check_source
     from hrda_core.adaptation.workspace import Workspace
     from hrda_core.trainer.distill import open_larger
 
     keep_big_buffers()
-    if (options.images is None) == (not options.bag):
-        raise RecipeError("give the images to learn on: either --images FOLDER or --bag DRIVE, without labels")
-    larger = open_larger(options.teacher)
-    labelled = _labelled(options)
-    folder = options.work or options.out.with_name(options.out.name + ".work")
-    _check_begun(folder, options)
-    check_place(options.out, MANIFEST_NAME, error=BundleError)
-    check_source(options.source)
-    schedule = _schedule(options)
+    larger = open_larger(request.teacher)
+    labelled = _labelled(request)
+    folder = request.work or request.out.with_name(request.out.name + ".work")
+    if (folder / "run" / "checkpoint.safetensors").exists() and not request.resume:
+        raise RecipeError(f"working folder '{folder}' holds a distillation already; give --resume, or another --work")
+    check_place(request.out, MANIFEST_NAME, error=BundleError)
+    check_source(request.source)
     with ProgressPrinter() as printer:
-        work = Workspace.open(folder, _identity(options, larger), printer.say)
-        data = open_data(options, work, printer.say, printer.count)
-        recipe = _recipe(options, larger, schedule, data)
+        work = Workspace.open(folder, request.identity(larger), printer.say)
+        data = open_data(request, work, printer.say, printer.count)
+        recipe = _recipe(request, larger, data)
         if not _train(recipe, work, printer):
             command = shlex.join(["hrda", "distill", *(argument for argument in argv if argument != "--resume")])
-            printer.close()
-            print(f"\nstopped; go on with: {command} --resume", file=sys.stderr)
+            printer.say(f"\nstopped; go on with: {command} --resume")
             return 130
-        count = printer.counter("labelled images")
-        command = shlex.join(["hrda", "distill", *argv])
-        comparison = _finish(options, larger, recipe, data, labelled, work, command, count)
-    print(f"\n{comparison.table()}\nbundle: {options.out}\nreport: {work.path('run') / 'report.html'}")
-    if options.json:
-        write_json(options.json, comparison.to_dict())
+        comparison = _finish(request, larger, recipe, data, labelled, work, printer.counter("labelled images"))
+    print(f"\n{comparison.table()}\nbundle: {request.out}\nreport: {work.path('run') / 'report.html'}")
+    if json:
+        write_json(json, comparison.to_dict())
     return 0
 
 
-def _parser() -> Any:
-    jsonargparse = require("jsonargparse", "train")
-    parser = jsonargparse.ArgumentParser(prog="hrda distill", description=__doc__.splitlines()[0])
-    add = parser.add_argument
-    add("teacher", type=Path, help="larger model: a bundle, or the folder of a finished training run")
-    add("--out", type=Path, required=True, help="bundle folder for the slim model; a bundle there is replaced")
-    add("--work", type=Path, default=None, help="working folder; default: OUT.work")
-    add("--resume", action="store_true", help="go on in the working folder of an interrupted call")
-    add("--decoder_channels", type=int, required=True, help="width of the slim decoder, for example 64")
-    add("--embed_channels", type=int, default=0, help="width of each embedded level; 0 = as the decoder")
-    add("--attention_channels", type=int, default=0, help="width of the scale attention; 0 = as the decoder")
-    add("--encoder", type=str, default="", help="another encoder; default: the larger model's, with its weights")
-    add("--backbone", type=Path, default=None, help="weights file of another encoder")
-    add("--allow-random-backbone", action="store_true", help="let another encoder start from random weights")
-    add("--images", type=Path, default=None, help="folder of images without labels")
-    add("--list", type=Path, default=None, help="text file of the images of the folder to use, one name a line")
-    add("--bag", type=Path, nargs="+", default=[], help="recordings instead; frames are chosen as by hrda adapt")
-    add("--topic", type=str, nargs="*", default=[], help="camera topics of the recordings; default: the only one")
-    add("--frames", type=int, default=500, help="most frames of the recordings to learn on")
-    add("--held_out", type=float, default=0.1, help="share of the images, from their end, to measure agreement on")
-    add("--source", type=str, default="", help="labelled images too: a pack of hrda pack-source, LAYOUT:ROOT, or a "
-        "folder of images/ and labels/; default: none")  # fmt: skip
-    add("--iterations", type=int, default=2000, help="steps")
-    add("--batch_size", type=int, default=2, help="images a step")
-    add("--crop", type=int, nargs=2, default=None, help="height and width of the crops; default: 0.75 of the image")
-    add("--lr", type=float, default=1e-4, help="learning rate of the encoder; decoders learn ten times faster")
-    add("--start", type=str, default="slices", help="slices: from encoder and heaviest decoder channels of the larger "
-        "model; encoder: random decoders")  # fmt: skip
-    add("--temperature", type=float, default=2.0, help="softness of the targets; 0 = hard labels, the control")
-    add(
-        "--plan", type=str, default="overlap", help="window plan of the larger model: overlap, or tiles (half the time)"
-    )
-    add("--detail", type=float, default=0.1, help="share of the detail crop's own loss")
-    add("--context", type=float, default=0.0, help="share of the context's own loss")
-    add("--attention", type=float, default=0.0, help="weight of the difference of the scale attentions")
-    add("--eval_images", type=Path, default=None, help="labelled images, to score both models on")
-    add("--eval_labels", type=Path, default=None, help="their label PNGs")
-    add("--groups", type=str, default="cityscapes19", help="groups of classes to score in, for example camvid11")
-    add("--device", type=str, default="auto", help="auto, cpu or cuda")
-    add("--precision", type=str, default="fp32", help="fp32, bf16 or fp16")
-    add("--threads", type=int, default=0, help="CPU threads; 0 = PyTorch's choice")
-    add("--seed", type=int, default=0, help="of all randomness")
-    add("--json", type=Path, default=None, help="write the figures here")
-    return parser
-
-
-def _labelled(options: Any) -> tuple[ImageLabelPairs, ClassGroups] | None:
+def _labelled(request: DistillRequest) -> tuple[ImageLabelPairs, ClassGroups] | None:
     """What to score on; a wrong folder shall not wait for the end of the training to be found."""
     from hrda_core.data.datasets.labelled import pair_folders
-    from hrda_core.labels import EVALUATION_GROUPS
 
-    if (options.eval_images is None) != (options.eval_labels is None):
-        raise RecipeError("give both --eval_images and --eval_labels, or neither")
-    if options.groups not in EVALUATION_GROUPS:
-        raise RecipeError(f"--groups '{options.groups}' is not known; choose one of {', '.join(EVALUATION_GROUPS)}")
-    if options.eval_images is None:
+    if request.eval_images is None or request.eval_labels is None:
         return None
-    return pair_folders(options.eval_images, options.eval_labels), EVALUATION_GROUPS[options.groups]
-
-
-def _check_begun(folder: Path, options: Any) -> None:
-    if options.out.resolve() == options.teacher.resolve():
-        raise RecipeError(
-            f"--out '{options.out}' is the larger model; give another folder, a given model is never lost"
-        )
-    if (folder / "run" / "checkpoint.safetensors").exists() and not options.resume:
-        raise RecipeError(f"working folder '{folder}' holds a distillation already; give --resume, or another --work")
-
-
-def _schedule(options: Any) -> Schedule:
-    from hrda_core.trainer.distill import Schedule
-    from hrda_core.trainer.recipe import RuntimeConfig
-
-    if options.start not in ("slices", "encoder"):
-        raise RecipeError(f"--start is slices or encoder, not '{options.start}'")
-    if not 0 < options.held_out <= 0.5:
-        raise RecipeError(f"--held_out is a share above 0 and up to 0.5, not {options.held_out}")
-    return Schedule(
-        iterations=options.iterations,
-        batch_size=options.batch_size,
-        lr=options.lr,
-        seed=options.seed,
-        start=options.start,
-        temperature=options.temperature,
-        plan=options.plan,
-        attention=options.attention,
-        detail=options.detail,
-        context=options.context,
-        crop=None if options.crop is None else (options.crop[0], options.crop[1]),
-        runtime=RuntimeConfig(device=options.device, precision=options.precision, threads=options.threads),
-    )
-
-
-def _slim(options: Any) -> Slim:
-    from hrda_core.trainer.distill import Slim
-
-    return Slim(
-        options.decoder_channels,
-        options.embed_channels,
-        options.attention_channels,
-        options.encoder,
-        options.backbone,
-        options.allow_random_backbone,
-    )
-
-
-def _identity(options: Any, larger: Larger) -> dict[str, Any]:
-    """What the images in the working folder depend on; the run in it keeps its own recipe."""
-    kept = ("bag", "topic", "frames", "held_out", "images", "list", "source")
-    return {name: _plain(getattr(options, name)) for name in kept} | {"teacher": larger.guide.sha256}
+    return pair_folders(request.eval_images, request.eval_labels), EVALUATION_GROUPS[request.groups]
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, list):
+    if isinstance(value, tuple):
         return [_plain(entry) for entry in value]
     return str(value.resolve()) if isinstance(value, Path) else value
 
 
-def _recipe(options: Any, larger: Larger, schedule: Schedule, data: DistillData) -> Recipe:
+def _recipe(request: DistillRequest, larger: Larger, data: DistillData) -> Recipe:
     from hrda_core.adaptation.stages.train import smallest_size
-    from hrda_core.trainer.distill import distillation_recipe
+    from hrda_core.trainer.distill import Schedule, Slim, distillation_recipe
     from hrda_core.trainer.recipe import TargetConfig
 
     return distillation_recipe(
         larger,
-        _slim(options),
-        schedule,
-        name=options.out.name,
+        request.part(Slim),
+        request.part(Schedule),
+        name=request.out.name,
         target=TargetConfig(data.description, path=data.train.folder, names=data.names, licence="as the images"),
         image_size=smallest_size(data.train, larger.long_side),
-        source=data.source,
-        source_size=data.source_size,
+        source=None if data.source is None else data.source.config,
+        source_size=None if data.source is None else (data.source.height, data.source.width),
     )
 
 
@@ -226,13 +231,12 @@ def _train(recipe: Recipe, work: Workspace, printer: ProgressPrinter) -> bool:
 
 
 def _finish(
-    options: Any,
+    request: DistillRequest,
     larger: Larger,
     recipe: Recipe,
     data: DistillData,
     labelled: tuple[ImageLabelPairs, ClassGroups] | None,
     work: Workspace,
-    command: str,
     count: Callable[[int, int], None],
 ) -> Comparison:
     """Compare the two networks and write the bundle."""
@@ -258,15 +262,15 @@ def _finish(
             progress=count,
         )
     spec = ExportSpec(
-        name=options.out.name,
+        name=request.out.name,
         preset=recipe.model.preset,
         overrides=recipe.model.overrides,
         long_side=larger.long_side,
-        provenance=_provenance(larger, recipe, comparison, command),
+        provenance=_provenance(larger, recipe, comparison, request.command),
         grid=larger.grid,
     )
-    with work.stage("export", f"to '{options.out}'"):
-        export_bundle(network, spec, options.out, data.held_out.load(0))
+    with work.stage("export", f"to '{request.out}'"):
+        export_bundle(network, spec, request.out, data.held_out.load(0))
     return comparison
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hrda_core.errors import DataError, HrdaError
 from hrda_core.whole_files import write_whole
 
 if TYPE_CHECKING:
+    from hrda_core.adaptation.recipe import SourceFolder
     from hrda_core.adaptation.workspace import Workspace
     from hrda_core.data.frames import ImageFrames
-    from hrda_core.trainer.recipe import SourceConfig
+
+    from .distill import DistillRequest
 
 __all__ = ["DistillData", "open_data"]
 
@@ -29,18 +31,17 @@ class DistillData:
         train, held_out: unlabelled images.
         names: file that lists `train`; None = all of its folder.
         description: for the model card.
-        source, source_size: labelled images, and height and width of a typical one.
+        source: labelled images.
     """
 
     train: ImageFrames
     held_out: ImageFrames
     names: Path | None
     description: str
-    source: SourceConfig | None
-    source_size: tuple[int, int] | None
+    source: SourceFolder | None
 
 
-def open_data(options: Any, work: Workspace, say: Say, count: Count) -> DistillData:
+def open_data(request: DistillRequest, work: Workspace, say: Say, count: Count) -> DistillData:
     """Open the images and the labelled source.
 
     Raises:
@@ -50,64 +51,50 @@ def open_data(options: Any, work: Workspace, say: Say, count: Count) -> DistillD
     from hrda_core.data.frame_selection.frame_selection import SelectionConfig
 
     try:
-        source = _source(options, work, say, count)
-        if options.images is not None:
-            return _split(options, work, source)
-        selection = SelectionConfig(budget=options.frames, held_out=options.held_out)
-        with work.stage("frames", f"choosing from {', '.join(bag.name for bag in options.bag)}"):
-            frames = choose_frames(options.bag, options.topic, work.path("frames"), selection, say, count)
+        source = _source(request, work, say, count)
+        if request.images is not None:
+            return _split(request, request.images, work, source)
+        selection = SelectionConfig(budget=request.frames, held_out=request.held_out)
+        with work.stage("frames", f"choosing from {', '.join(bag.name for bag in request.bag)}"):
+            frames = choose_frames(request.bag, request.topic, work.path("frames"), selection, say, count)
     except HrdaError:
         work.discard_if_empty()
         raise
-    text = f"{len(frames.adapt)} frames of {', '.join(bag.name for bag in options.bag)}"
-    return DistillData(frames.adapt, frames.held_out, None, text, *source)
+    text = f"{len(frames.adapt)} frames of {', '.join(bag.name for bag in request.bag)}"
+    return DistillData(frames.adapt, frames.held_out, None, text, source)
 
 
-def _split(options: Any, work: Workspace, source: tuple[SourceConfig | None, tuple[int, int] | None]) -> DistillData:
+def _split(request: DistillRequest, folder: Path, work: Workspace, source: SourceFolder | None) -> DistillData:
     """A folder's images: the last ones in order of their names are held out."""
     from hrda_core.data.frames import ImageFrames
     from hrda_core.data.image_files import read_names
     from hrda_core.data.open_frames import open_unlabelled
 
-    if not options.images.is_dir():
-        raise DataError(
-            f"--images '{options.images}' is not a folder; give a folder of images, or --bag for recordings"
-        )
-    found = open_unlabelled(options.images, names=None if options.list is None else read_names(options.list))
+    if not folder.is_dir():
+        raise DataError(f"--images '{folder}' is not a folder; give a folder of images, or --bag for recordings")
+    found = open_unlabelled(folder, names=None if request.list is None else read_names(request.list))
     if not isinstance(found, ImageFrames):
-        raise DataError(f"--images '{options.images}' is a recording; give it with --bag")
+        raise DataError(f"--images '{folder}' is a recording; give it with --bag")
     if len(found) < 2:
-        raise DataError(f"'{options.images}' has {len(found)} image; expected 2 or more: one is measured on")
-    kept = len(found) - max(1, round(options.held_out * len(found)))
+        raise DataError(f"'{folder}' has {len(found)} image; expected 2 or more: one is measured on")
+    kept = len(found) - max(1, round(request.held_out * len(found)))
     names = work.path("images.txt")
     write_whole(names, "".join(f"{file}\n" for file in found.files[:kept]))
     train, held_out = replace(found, files=found.files[:kept]), replace(found, files=found.files[kept:])
-    return DistillData(train, held_out, names, f"{kept} images of {options.images}", *source)
+    return DistillData(train, held_out, names, f"{kept} images of {folder}", source)
 
 
-def _source(
-    options: Any, work: Workspace, say: Say, count: Count
-) -> tuple[SourceConfig | None, tuple[int, int] | None]:
+def _source(request: DistillRequest, work: Workspace, say: Say, count: Count) -> SourceFolder | None:
     from hrda_core.adaptation.stages.source import open_or_make_pack, source_folder
-    from hrda_core.trainer.recipe import SourceConfig
 
-    if not options.source:
-        return None, None
+    if not request.source:
+        return None
     pack = open_or_make_pack(
-        options.source,
+        request.source,
         work.path("source"),
-        seed=options.seed,
+        seed=request.seed,
         say=say,
         progress=lambda done, total: count("source images", done, total),
         command="hrda distill",
     )
-    found = source_folder(pack)
-    source = SourceConfig(
-        name=found.name,
-        images=found.images,
-        labels=found.labels,
-        names=found.names,
-        licence=found.licence,
-        rcs_min_pixels=found.rcs_min_pixels,
-    )
-    return source, (found.height, found.width)
+    return source_folder(pack)

@@ -50,6 +50,18 @@ class SourceFolder:
     width: int
     rcs_min_pixels: int
 
+    @property
+    def config(self) -> SourceConfig:
+        """For a recipe."""
+        return SourceConfig(
+            name=self.name,
+            images=self.images,
+            labels=self.labels,
+            names=self.names,
+            licence=self.licence,
+            rcs_min_pixels=self.rcs_min_pixels,
+        )
+
 
 @dataclass(frozen=True)
 class _Geometry:
@@ -113,14 +125,7 @@ def adaptation_recipe(
     return Recipe(
         name=name,
         method="self_training",
-        source=SourceConfig(
-            name=source.name,
-            images=source.images,
-            labels=source.labels,
-            names=source.names,
-            licence=source.licence,
-            rcs_min_pixels=source.rcs_min_pixels,
-        ),
+        source=source.config,
         target=TargetConfig(
             name="frames of the recording, unlabelled",
             path=frames,

@@ -69,7 +69,7 @@ class Slim:
         embed_channels, attention_channels: see `NetworkConfig`; 0 = as the decoder.
         encoder: name; empty = the larger network's, whose weights it then starts from.
         backbone: file of weights for another encoder; None = those that an installed package brings.
-        random_encoder: let another encoder start from random weights.
+        allow_random_backbone: let another encoder start from random weights.
     """
 
     decoder_channels: int
@@ -77,7 +77,7 @@ class Slim:
     attention_channels: int = 0
     encoder: str = ""
     backbone: Path | None = None
-    random_encoder: bool = False
+    allow_random_backbone: bool = False
 
     def overrides(self, larger: Larger) -> dict[str, Any]:
         """Of the larger network's preset."""
@@ -187,9 +187,9 @@ def distillation_recipe(
             overrides=overrides,
             imagenet=packaged,
             backbone=slim.backbone,
-            allow_random_backbone=slim.random_encoder,
+            allow_random_backbone=slim.allow_random_backbone,
             # Statistics of the encoder that is taken over are those that its weights were trained with.
-            freeze_encoder_norm=same_encoder or not slim.random_encoder,
+            freeze_encoder_norm=same_encoder or not slim.allow_random_backbone,
         ),
         # Images are shrunk as the node shrinks them.
         crop=CropConfig(*crop, scale_min=0.67 * ratio, scale_max=1.33 * ratio, interpolation="area"),

@@ -179,7 +179,7 @@ def test_the_recipe_fits_the_images_and_the_larger_network(large: Path, street: 
 
 
 def test_another_encoder_brings_its_own_normalisation_and_start(large: Path, street: Path) -> None:
-    recipe = _recipe(large, street, Schedule(), Slim(8, encoder="resnet18", random_encoder=True))
+    recipe = _recipe(large, street, Schedule(), Slim(8, encoder="resnet18", allow_random_backbone=True))
     assert recipe.model.overrides["mean"] == pytest.approx([123.675, 116.28, 103.53])
     assert not recipe.model.freeze_encoder_norm
     assert not recipe.model.imagenet
@@ -243,7 +243,7 @@ def test_the_scale_of_labelled_images_follows_their_size(large: Path, street: Pa
         ({"--images": ""}, "either --images FOLDER or --bag"),
         ({"--images": "absent"}, "'absent' is not a folder"),
         ({"--eval_images": "x"}, "both --eval_images and --eval_labels"),
-        ({"--start": "zero"}, "--start is slices or encoder"),
+        ({"--start": "zero"}, "--start: expected slices or encoder"),
         ({"--groups": "camvid12"}, "--groups 'camvid12' is not known"),
         ({"--held_out": "0.9"}, "--held_out is a share"),
         ({"--temperature": "-1"}, "temperature"),
