@@ -11,10 +11,12 @@ from pathlib import Path
 from hrda_core.adaptation.efforts import Effort
 from hrda_core.data.augmentation.transforms import AppearanceConfig, CropConfig
 from hrda_core.deploy.network import WEIGHTS_FILE
-from hrda_core.errors import DataError, RecipeError
+from hrda_core.errors import RecipeError
 from hrda_core.inference.bundle import Bundle
 from hrda_core.labels import CITYSCAPES19
 from hrda_core.models.presets import NetworkConfig, resolve_preset
+from hrda_core.models.timm_encoder import PACKAGED_ENCODER
+from hrda_core.trainer.geometry import fitting_crop, scales
 from hrda_core.trainer.optim import OptimConfig
 from hrda_core.trainer.recipe import ModelConfig, Recipe, RuntimeConfig, SourceConfig, TargetConfig
 from hrda_core.uda.feature_distance import FeatureDistanceConfig
@@ -22,12 +24,6 @@ from hrda_core.uda.masked_consistency import MicConfig
 from hrda_core.uda.self_training import SelfTrainingConfig
 
 __all__ = ["SourceFolder", "adaptation_recipe", "check_bundle"]
-
-_PACKAGED_ENCODER = "tf_efficientnet_lite0"
-"""The encoder whose ImageNet weights an installed package brings."""
-
-_CROP_STEP = 64
-"""Half of a crop, the detail crop, is a multiple of 32: the encoder's stride."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +57,6 @@ class SourceFolder:
             licence=self.licence,
             rcs_min_pixels=self.rcs_min_pixels,
         )
-
-
-@dataclass(frozen=True)
-class _Geometry:
-    """Crops in pixels, and the range of scales of source and target images."""
-
-    crop: tuple[int, int]
-    source_scale: tuple[float, float]
-    target_scale: tuple[float, float]
 
 
 def check_bundle(bundle: Bundle) -> None:
@@ -116,8 +103,8 @@ def adaptation_recipe(
         RecipeError: a preset or override that this release does not know.
     """
     network = resolve_preset(bundle.preset, **bundle.manifest.get("overrides", {}))
-    geometry = _geometry(frame_size, (source.height, source.width), effort)
-    height, width = geometry.crop
+    height, width = fitting_crop(frame_size, effort.crop_share, effort.crop_limit)
+    scale = scales((height, width), frame_size, (source.height, source.width))
     overrides = dict(bundle.manifest.get("overrides", {}))
     if network.hrda:
         overrides["detail_crop"] = [height // 2, width // 2]
@@ -130,14 +117,14 @@ def adaptation_recipe(
             name="frames of the recording, unlabelled",
             path=frames,
             long_side=bundle.long_side,
-            scale_min=geometry.target_scale[0],
-            scale_max=geometry.target_scale[1],
+            scale_min=scale.target[0],
+            scale_max=scale.target[1],
             licence="as the recording",
         ),
         model=ModelConfig(
             preset=bundle.preset,
             overrides=overrides,
-            imagenet=network.encoder == _PACKAGED_ENCODER,
+            imagenet=network.encoder == PACKAGED_ENCODER,
             backbone=imagenet,
             weights=bundle.file(WEIGHTS_FILE),
             # The paper's encoder has no BatchNorm; this is nearest, and best in all of docs/results/adaptation.md.
@@ -147,8 +134,8 @@ def adaptation_recipe(
         crop=CropConfig(
             height,
             width,
-            scale_min=geometry.source_scale[0],
-            scale_max=geometry.source_scale[1],
+            scale_min=scale.source[0],
+            scale_max=scale.source[1],
             interpolation="area",
         ),
         appearance=_PLAIN if source_is_pseudo else _ROBUST,
@@ -175,26 +162,8 @@ _PLAIN = AppearanceConfig(photometric=False)
 
 
 def _feature_distance(network: NetworkConfig, imagenet: Path | None) -> tuple[FeatureDistanceConfig, list[str]]:
-    if imagenet is not None or network.encoder == _PACKAGED_ENCODER:
+    if imagenet is not None or network.encoder == PACKAGED_ENCODER:
         return FeatureDistanceConfig(), []
     return FeatureDistanceConfig(weight=0.0), [
         f"no feature distance: no ImageNet weights of encoder {network.encoder} are at hand (--imagenet FILE)"
     ]
-
-
-def _geometry(frame: tuple[int, int], source: tuple[int, int], effort: Effort) -> _Geometry:
-    """Crops and scales such that objects of source and target have about one size."""
-    height, width = frame
-    crop = (_crop_side(height, effort), _crop_side(width, effort))
-    if min(crop) < _CROP_STEP:
-        raise DataError(
-            f"frames of {frame[1]}x{frame[0]} pixels are too small to adapt on; expected at least "
-            f"{round(_CROP_STEP / effort.crop_share + 0.5)} pixels a side: give a recording with larger images"
-        )
-    smallest = min(1.0, max(0.75, crop[0] / height, crop[1] / width))
-    ratio = max(height, width) / max(source)
-    return _Geometry(crop, (0.67 * ratio, 1.33 * ratio), (smallest, 1.0))
-
-
-def _crop_side(side: int, effort: Effort) -> int:
-    return int(min(side * effort.crop_share, effort.crop_limit)) // _CROP_STEP * _CROP_STEP

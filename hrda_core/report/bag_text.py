@@ -46,8 +46,8 @@ def camera_facts(camera: Mapping[str, Any]) -> list[tuple[str, str]]:
     return facts
 
 
-def sparkline(times: Sequence[float], values: Sequence[float], most: float = 255.0) -> str:
-    """Means over time as bars of one character, from 0 to `most`; a space where there is no value."""
+def sparkline(times: Sequence[float], values: Sequence[float]) -> str:
+    """Means over time as bars of one character, from 0 to 255; a space where there is no value."""
     if not times:
         return ""
     begin, length = min(times), max(times) - min(times)
@@ -55,7 +55,7 @@ def sparkline(times: Sequence[float], values: Sequence[float], most: float = 255
     for time, value in zip(times, values, strict=True):
         place = int((time - begin) / length * len(columns)) if length > 0 else 0
         columns[min(place, len(columns) - 1)].append(value)
-    return "".join(_bar(sum(column) / len(column) / most) if column else " " for column in columns)
+    return "".join(_bar(sum(column) / len(column) / 255) if column else " " for column in columns)
 
 
 def clock(seconds: float) -> str:

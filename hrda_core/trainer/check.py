@@ -21,6 +21,8 @@ from hrda_core.uda.step import StepRandom
 
 __all__ = ["Estimate", "estimate"]
 
+_STEPS = 3
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -57,7 +59,6 @@ def estimate(
     recipe: Recipe,
     say: Callable[[str], None],
     count: Callable[[int, int], None] = lambda done, total: None,
-    steps: int = 3,
 ) -> Estimate:
     """Open the data, audit it, take a few steps, and throw the result away.
 
@@ -73,7 +74,7 @@ def estimate(
     batch_s = time.perf_counter() - begin
     renew_prototypes(state, recipe, sources.samples.source, runtime)
     seconds = []
-    for loaded in load_batches(sources.samples, 0, min(steps, recipe.iterations), 0):
+    for loaded in load_batches(sources.samples, 0, min(_STEPS, recipe.iterations), 0):
         begin = time.perf_counter()
         prepare_networks(state, recipe)
         with runtime.autocast():

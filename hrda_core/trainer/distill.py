@@ -12,6 +12,8 @@ from hrda_core.errors import BundleError, DataError, RecipeError
 from hrda_core.inference.bundle import MANIFEST_NAME, Bundle, file_record
 from hrda_core.labels import CITYSCAPES19
 from hrda_core.models.presets import NetworkConfig, resolve_preset
+from hrda_core.models.timm_encoder import PACKAGED_ENCODER
+from hrda_core.trainer.geometry import CROP_STEP, fitting_crop, scales
 from hrda_core.trainer.loading import RECIPE_NAME, load_recipe
 from hrda_core.trainer.optim import OptimConfig
 from hrda_core.trainer.recipe import (
@@ -27,12 +29,6 @@ from hrda_core.uda.distillation import DistillationConfig, GuideConfig
 from hrda_core.uda.supervised import LossConfig
 
 __all__ = ["Larger", "Schedule", "Slim", "distillation_recipe", "open_larger"]
-
-_PACKAGED_ENCODER = "tf_efficientnet_lite0"
-"""The encoder whose ImageNet weights an installed package brings."""
-
-_CROP_STEP = 64
-"""Half of a crop, the detail crop, is a multiple of 32: the encoder's stride."""
 
 _CROP_SHARE = 0.75
 """Of an image's sides: crops that leave room for other places and sizes, and still show a street."""
@@ -164,23 +160,21 @@ def distillation_recipe(
         RecipeError: an unknown preset, encoder or value.
     """
     overrides = slim.overrides(larger)
-    height, width = image_size
-    crop = schedule.crop or _crop(height, width)
-    if any(side < _CROP_STEP or side % _CROP_STEP for side in crop):
-        raise RecipeError(f"--crop is a height and width in multiples of {_CROP_STEP} pixels, not {crop[0]} {crop[1]}")
+    crop = schedule.crop or fitting_crop(image_size, _CROP_SHARE)
+    if any(side < CROP_STEP or side % CROP_STEP for side in crop):
+        raise RecipeError(f"--crop is a height and width in multiples of {CROP_STEP} pixels, not {crop[0]} {crop[1]}")
     network = resolve_preset(larger.guide.preset, **overrides)
     if network.hrda:
         overrides["detail_crop"] = [crop[0] // 2, crop[1] // 2]
     same_encoder = network.encoder == larger.config.encoder
-    packaged = network.encoder == _PACKAGED_ENCODER and slim.backbone is None
-    smallest = min(1.0, max(_CROP_SHARE, crop[0] / height, crop[1] / width))
-    ratio = 1.0 if source_size is None else max(height, width) / max(source_size)
+    packaged = network.encoder == PACKAGED_ENCODER and slim.backbone is None
+    scale = scales(crop, image_size, source_size)
     return Recipe(
         name=name,
         method="distillation",
         source=source or SourceConfig(name=NO_SOURCE, layout=NO_SOURCE),
         target=TargetConfig(
-            **vars(target) | {"long_side": larger.long_side, "scale_min": smallest, "scale_max": 1.0},
+            **vars(target) | {"long_side": larger.long_side, "scale_min": scale.target[0], "scale_max": 1.0},
         ),
         model=ModelConfig(
             preset=larger.guide.preset,
@@ -192,7 +186,7 @@ def distillation_recipe(
             freeze_encoder_norm=same_encoder or not slim.allow_random_backbone,
         ),
         # Images are shrunk as the node shrinks them.
-        crop=CropConfig(*crop, scale_min=0.67 * ratio, scale_max=1.33 * ratio, interpolation="area"),
+        crop=CropConfig(*crop, scale_min=scale.source[0], scale_max=scale.source[1], interpolation="area"),
         appearance=AppearanceConfig(photometric=True, gamma=1.5, darken=0.4),
         distillation=DistillationConfig(
             larger.guide,
@@ -226,16 +220,6 @@ def _larger_of_run(run: Path) -> Larger:
 
 def _guide(name: str, preset: str, overrides: Mapping[str, Any], weights: Path) -> GuideConfig:
     return GuideConfig(name, weights.resolve(), preset, dict(overrides), str(file_record(weights)["sha256"]))
-
-
-def _crop(height: int, width: int) -> tuple[int, int]:
-    crop = (int(_CROP_SHARE * height) // _CROP_STEP * _CROP_STEP, int(_CROP_SHARE * width) // _CROP_STEP * _CROP_STEP)
-    if min(crop) < _CROP_STEP:
-        raise DataError(
-            f"images of {width}x{height} pixels are too small to learn from; expected at least "
-            f"{round(_CROP_STEP / _CROP_SHARE + 0.5)} pixels a side: give larger ones, or a --crop"
-        )
-    return crop
 
 
 def _normalisation(encoder: str) -> tuple[list[float], list[float]]:
