@@ -20,7 +20,6 @@ coordinates and results are cropped by `[:height, :width]`.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -38,7 +37,6 @@ __all__ = [
     "PlanChoice",
     "SizeRules",
     "WindowPlan",
-    "parse_pair",
     "plan_windows",
     "sliding_windows",
 ]
@@ -118,41 +116,6 @@ class PlanChoice:
         if options:
             raise TypeError(f"a PlanChoice has its options already; found {', '.join(options)} beside it")
         return plan
-
-    @classmethod
-    def parse(
-        cls, name: str, grid: str = "", overlap: int = 0, keep: int | None = None, crop: str = "", stride: str = ""
-    ) -> PlanChoice:
-        """From options of a command: pairs are text such as `2x3`, and empty text stands for None.
-
-        Raises:
-            BackendError, RecipeError: see the class; RecipeError also for text that is no pair.
-        """
-        pairs = {
-            option: parse_pair(f"--{option}", text, example) if text else None
-            for option, text, example in (
-                ("grid", grid, "2x3"),
-                ("crop", crop, "1024x1024"),
-                ("stride", stride, "512x512"),
-            )
-        }
-        return cls(name, pairs["grid"], overlap, keep, pairs["crop"], pairs["stride"])
-
-
-def parse_pair(option: str, text: str, example: str = "480x640") -> Size:
-    """Two numbers of a command line, such as `480x640`: height and width, or rows and columns.
-
-    Args:
-        option: name of the option, for the error.
-        example: for the error.
-
-    Raises:
-        RecipeError: the text is something else, or a number is 0.
-    """
-    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text.strip().lower())
-    if found is None or min(int(found[1]), int(found[2])) < 1:
-        raise RecipeError(f"{option} must be two numbers above 0 like {example}, not '{text}'")
-    return int(found[1]), int(found[2])
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from hrda_core.errors import RecipeError, require
 
-__all__ = ["parse", "parse_request"]
+__all__ = ["pair", "parse", "parse_request"]
 
 Request = TypeVar("Request")
 
@@ -56,6 +56,18 @@ def parse_request(
     if "command" in get_type_hints(kind):
         values["command"] = shlex.join(["hrda", *verb.split(), *argv])
     return kind(**values), json
+
+
+def pair(option: str, example: str = "480x640") -> Callable[[str], tuple[int, int]]:
+    """For `read`: two numbers in one word, such as `480x640`: height and width, or rows and columns."""
+
+    def numbers(word: str) -> tuple[int, int]:
+        found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", word.strip().lower())
+        if found is None or min(int(found[1]), int(found[2])) < 1:
+            raise RecipeError(f"{option} must be two numbers above 0 like {example}, not '{word}'")
+        return int(found[1]), int(found[2])
+
+    return numbers
 
 
 def _add_fields(parser: Any, kind: Any, positional: str, read: Collection[str]) -> None:

@@ -11,7 +11,6 @@ Sizes are HEIGHTxWIDTH. What the figures mean: docs/robot/benchmarking.md.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from hrda_core.bench.record import record
@@ -20,9 +19,8 @@ from hrda_core.inference.bundle import Bundle
 from hrda_core.inference.thread_choice import keep_choice
 from hrda_core.machine import machine
 from hrda_core.whole_files import write_json
-from hrda_core.window_plan import parse_pair
 
-from .arguments import parse_request
+from .arguments import pair, parse_request
 from .progress import ProgressPrinter
 
 __all__ = ["main"]
@@ -30,7 +28,7 @@ __all__ = ["main"]
 
 def main(argv: list[str]) -> int:
     """Parse, measure, print, write the record. Returns the exit code."""
-    read = {"size": partial(parse_pair, "--size")}
+    read = {"size": pair("--size")}
     request, json = parse_request(BenchRequest, argv, verb="bench", about=__doc__, positional="bundle", read=read)
     bundle = Bundle.open(request.bundle)
     before = machine()

@@ -15,7 +15,7 @@ from hrda_core.errors import BackendError, BundleError, DataError, RecipeError
 from hrda_core.inference import Bundle
 from hrda_core.inference.bundle import MANIFEST_NAME, GraphSpec
 from hrda_core.whole_files import replaced_folder, write_json
-from hrda_core.window_plan import PlanChoice, parse_pair
+from hrda_core.window_plan import PlanChoice, Size
 
 from .progress import ProgressPrinter
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     from hrda_core.deploy.static_export import StaticReport
 
-__all__ = ["SAMPLES_FOLDER", "add_graph", "is_bundle"]
+    from .export import ExportRequest
+
+__all__ = ["SAMPLES_FOLDER", "add_graph"]
 
 SAMPLES_FOLDER = "samples"
 """Folder of a bundle with images of its target domain, for parity checks."""
@@ -34,82 +36,77 @@ _SUFFIXES = (".jpg", ".jpeg", ".png")
 UInt8Array = npt.NDArray[np.uint8]
 
 
-def is_bundle(folder: Path) -> bool:
-    """Whether the folder is a model bundle."""
-    return (folder / MANIFEST_NAME).is_file()
+def add_graph(request: ExportRequest, json: Path | None) -> None:
+    """Write the graph that is asked for, say how it agrees with PyTorch, and build its engine if that is wanted.
 
-
-def add_graph(options: Any) -> None:
-    """Write the graph that the options ask for, say how it agrees with PyTorch, and build its engine if wanted.
+    Args:
+        request: for a bundle.
+        json: file for the figures; None = none.
 
     Raises:
-        HrdaError: a mistake in the options, a bundle that cannot be used or written, a graph below the bar.
+        HrdaError: a mistake in the request, a bundle that cannot be used or written, a graph below the bar.
     """
-    if options.engine and options.size:
+    if request.engine and request.size:
         _require_gpu()
-    bundle = _open(options)
-    graph = _write(bundle, options) if options.size else _present(bundle, options)
-    if options.engine:
-        _build_engine(Bundle.open(bundle.path, verify=False), graph, options)
+    bundle = _open(request)
+    graph = _write(bundle, request, request.size, json) if request.size else _present(bundle, request)
+    if request.engine:
+        _build_engine(Bundle.open(bundle.path, verify=False), graph, request)
 
 
-def _open(options: Any) -> Bundle:
+def _open(request: ExportRequest) -> Bundle:
     """The bundle that gets the graph: the one given, or a copy of it at --out."""
-    bundle = Bundle.open(options.run)
-    if options.out is None or options.out.resolve() == options.run.resolve():
+    bundle = Bundle.open(request.run)
+    if request.out is None or request.out.resolve() == request.run.resolve():
         return bundle
-    if options.out.exists():
-        raise BundleError(f"'{options.out}' exists; choose another folder for the copy, or leave --out away")
-    with replaced_folder(options.out, MANIFEST_NAME, error=BundleError) as copy:
+    if request.out.exists():
+        raise BundleError(f"'{request.out}' exists; choose another folder for the copy, or leave --out away")
+    with replaced_folder(request.out, MANIFEST_NAME, error=BundleError) as copy:
         shutil.copytree(bundle.path, copy, ignore=shutil.ignore_patterns("engines", ".*"))
-    return Bundle.open(options.out, verify=False)
+    return Bundle.open(request.out, verify=False)
 
 
-def _write(bundle: Bundle, options: Any) -> GraphSpec:
+def _write(bundle: Bundle, request: ExportRequest, size: Size, json: Path | None) -> GraphSpec:
     from hrda_core.deploy.static_export import StaticRequest, export_static
 
-    request = StaticRequest(
-        PlanChoice.parse(options.plan or bundle.default_plan, options.grid, options.overlap, options.keep),
-        parse_pair("--size", options.size),
-        options.precision,
-        options.opset,
-        options.long_side,
-    )
-    quantise = _quantiser(options) if options.precision == "int8" else None
-    report = export_static(bundle, request, _parity_images(bundle, options), quantise=quantise, say=print)
+    choice = PlanChoice(request.plan or bundle.default_plan, request.grid, request.overlap, request.keep)
+    wanted = StaticRequest(choice, size, request.precision, request.opset, request.long_side)
+    quantise = _quantiser(request) if request.precision == "int8" else None
+    report = export_static(bundle, wanted, _parity_images(bundle, request), quantise=quantise, say=print)
     _tell(report)
-    if options.json:
-        write_json(options.json, _record(bundle, report))
+    if json:
+        write_json(json, _record(bundle, report))
     return report.graph
 
 
-def _quantiser(options: Any) -> Any:
+def _quantiser(request: ExportRequest) -> Any:
     from hrda_core.deploy.int8.search import quantise_to_agree
 
     from .calibration_images import calibration_images
 
-    if options.calibration is None:
+    footage = request.calibration
+    if footage is None:
         raise RecipeError(
             "--precision int8 needs --calibration: a folder of images, a video or a recording of the target domain"
         )
 
     def run(model: onnx.ModelProto, padded: Sequence[UInt8Array]) -> onnx.ModelProto:
         height, width = padded[0].shape[1:3]
-        images = list(calibration_images(options.calibration, (height, width)))
-        found = quantise_to_agree(model, images, backend=options.int8_for, say=print)
+        images = list(calibration_images(footage, (height, width)))
+        found = quantise_to_agree(model, images, backend=request.int8_for, say=print)
         print(f"{found.layers - len(found.kept)} of {found.layers} layers in int8")
         return found.model
 
     return run
 
 
-def _parity_images(bundle: Bundle, options: Any) -> list[UInt8Array]:
-    where: Path = options.images or bundle.path / SAMPLES_FOLDER
+def _parity_images(bundle: Bundle, request: ExportRequest) -> list[UInt8Array]:
+    where: Path = request.images or bundle.path / SAMPLES_FOLDER
     if where.is_file():
         return [read_image(where)]
     found = sorted(path for path in where.rglob("*") if path.suffix.lower() in _SUFFIXES) if where.is_dir() else []
     if not found:
-        if options.images:
+        if request.images:
             raise DataError(f"'{where}' is no image and no folder with images ({', '.join(_SUFFIXES)})")
         raise DataError(
             f"bundle '{bundle.path}' has no samples to compare the graph on; give an image of the camera or a folder "
@@ -119,15 +116,15 @@ def _parity_images(bundle: Bundle, options: Any) -> list[UInt8Array]:
     return [read_image(path) for path in found[::step]]
 
 
-def _present(bundle: Bundle, options: Any) -> GraphSpec:
+def _present(bundle: Bundle, request: ExportRequest) -> GraphSpec:
     """The static graph for --engine without --size: the only one of its plan and precision."""
-    plan = options.plan or bundle.default_plan
-    wanted = (plan, options.precision)
+    plan = request.plan or bundle.default_plan
+    wanted = (plan, request.precision)
     graphs = [graph for graph in bundle.static_graphs if (graph.plan, graph.precision) == wanted]
     if len(graphs) != 1:
         have = ", ".join(graph.file for graph in bundle.static_graphs) or "none"
         raise BackendError(
-            f"--engine without --size takes the one graph of plan '{plan}' in {options.precision}; bundle "
+            f"--engine without --size takes the one graph of plan '{plan}' in {request.precision}; bundle "
             f"'{bundle.path}' has {len(graphs)} of that kind (graphs of one size: {have}); give --size HEIGHTxWIDTH"
         )
     return graphs[0]
@@ -146,14 +143,14 @@ def _require_gpu() -> None:
         ) from error
 
 
-def _build_engine(bundle: Bundle, graph: GraphSpec, options: Any) -> None:
+def _build_engine(bundle: Bundle, graph: GraphSpec, request: ExportRequest) -> None:
     _require_gpu()  # before a progress bar of nothing
     from hrda_core.inference.backends.tensorrt_engines import ensure_engine
     from hrda_core.inference.tensorrt.builder import BuildOptions
 
-    build = BuildOptions(workspace_bytes=options.workspace_mib << 20)
+    build = BuildOptions(workspace_bytes=request.workspace_mib << 20)
     with ProgressPrinter() as printer:
-        path = ensure_engine(bundle, graph, build, rebuild=options.rebuild, say=print, progress=printer.build)
+        path = ensure_engine(bundle, graph, build, rebuild=request.rebuild, say=print, progress=printer.build)
     print(f"engine: {path}")
 
 

@@ -19,9 +19,8 @@ import numpy as np
 from hrda_core.errors import BundleError, CheckpointError, RecipeError
 from hrda_core.inference.bundle import MANIFEST_NAME
 from hrda_core.whole_files import check_place, write_json, write_whole
-from hrda_core.window_plan import parse_pair
 
-from .arguments import parse_request
+from .arguments import pair, parse_request
 
 if TYPE_CHECKING:
     from hrda_core.interop import Checkpoint, Guess, LoadReport
@@ -71,7 +70,7 @@ class ImportRequest:
     which: Literal["student", "teacher"] = "student"
     allow_random_backbone: bool = False
     sample: Path | None = None
-    grid: str = ""
+    grid: tuple[int, int] | None = None
     plan: str = ""
     long_side: int = 2048
     convert_trusted: Path | None = None
@@ -89,7 +88,14 @@ class ImportRequest:
 
 def main(argv: list[str]) -> int:
     """Parse, load, write. Returns the exit code."""
-    request, json_file = parse_request(ImportRequest, argv, verb="import", about=__doc__, positional="checkpoint")
+    request, json_file = parse_request(
+        ImportRequest,
+        argv,
+        verb="import",
+        about=__doc__,
+        positional="checkpoint",
+        read={"grid": pair("--grid", "2x2")},
+    )
     if request.convert_trusted is not None and request.out is not None:
         return _convert(request.convert_trusted, request.out)
     checkpoint = request.checkpoint
@@ -180,7 +186,7 @@ def _write_bundle(imported: _Imported, request: ImportRequest, out: Path, source
         long_side=request.long_side,
         provenance=_provenance(imported, source),
         label_space=_label_space(imported.classes, network.num_classes),
-        grid=parse_pair("--grid", request.grid, "2x2") if request.grid else None,
+        grid=request.grid,
         default_plan=request.plan,
     )
     sample = _made_up_image() if request.sample is None else read_image(request.sample)

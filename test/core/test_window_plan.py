@@ -17,7 +17,6 @@ from hrda_core.window_plan import (
     CropBox,
     PlanChoice,
     SizeRules,
-    parse_pair,
     plan_windows,
     sliding_windows,
 )
@@ -245,18 +244,6 @@ def test_a_choice_that_makes_no_sense_is_refused_when_it_is_made(
 ) -> None:
     with pytest.raises(error, match=message):
         PlanChoice(**options)
-
-
-def test_a_choice_is_parsed_from_the_options_of_a_command() -> None:
-    assert PlanChoice.parse("topk", "2X3 ", 32, 2) == PlanChoice("topk", (2, 3), 32, 2)
-    assert PlanChoice.parse("slide", crop="512x768", stride="256x256") == PlanChoice(
-        "slide", crop=(512, 768), stride=(256, 256)
-    )
-    assert PlanChoice.parse("context") == PlanChoice("context")
-    for text in ("2", "2x", "0x2", "2x3x4", "two x three"):
-        with pytest.raises(RecipeError, match=f"--grid must be two numbers above 0 like 2x3, not '{text}'"):
-            PlanChoice.parse("tiles", text)
-    assert parse_pair("--size", "480x640") == (480, 640)
 
 
 def test_a_choice_goes_where_a_name_goes_and_takes_no_options_beside_its_own() -> None:

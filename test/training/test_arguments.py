@@ -15,7 +15,7 @@ from hrda_core.data.datasets.layouts import layout_names
 from hrda_core.errors import RecipeError
 from hrda_core.inference.overlay import OUTPUTS
 from hrda_core.labels import EVALUATION_GROUPS
-from hrda_training.arguments import parse_request
+from hrda_training.arguments import pair, parse_request
 from hrda_training.evaluate import EvaluateRequest
 from hrda_training.pack_source import PackRequest
 from hrda_training.predict import PredictRequest
@@ -119,6 +119,14 @@ def test_the_docstring_is_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert text in words
     assert "as it was called" not in words
+
+
+def test_a_pair_is_two_numbers_in_one_word() -> None:
+    grid = pair("--grid", "2x3")
+    assert grid("2X3 ") == (2, 3)
+    for text in ("2", "2x", "0x2", "2x3x4", "two x three"):
+        with pytest.raises(RecipeError, match=f"--grid must be two numbers above 0 like 2x3, not '{text}'"):
+            grid(text)
 
 
 @pytest.mark.parametrize(
