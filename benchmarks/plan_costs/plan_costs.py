@@ -18,7 +18,7 @@ from typing import Any
 
 import cv2
 import torch
-from plan_costs_arms import ARMS, BUNDLE, CHECK_ARMS, NESTED, OVERLAP, Arm, arm_named
+from plan_costs_arms import ARMS, BUNDLE, CHECK_ARMS, GRID, NESTED, OVERLAP, Arm, arm_named
 from plan_costs_masks import load_frames, predict_masks, scores
 from plan_costs_picture import draw
 from plan_costs_speed import SPEED_SIZE, flops_at_1080, graph_gflop, measure, ratios
@@ -27,6 +27,7 @@ from plan_costs_table import tables
 from hrda_core.bench.record import ROOT, write_record
 from hrda_core.machine import load_average, machine
 from hrda_core.whole_files import write_json
+from hrda_core.window_plan import PlanChoice
 
 SPEED_FILE = "speed.json"
 CHECK_EVERY = 3
@@ -75,8 +76,8 @@ def _further(entry: str) -> list[Arm]:
         raise SystemExit(f"--also takes NAME=BUNDLE with a folder that is a bundle, not '{entry}'")
     path = Path(bundle).resolve()
     return [
-        Arm(f"{name}, tiles", "tiles", bundle=path),
-        Arm(f"{name}, context", "context", grid=(1, 1), bundle=path),
+        Arm(f"{name}, tiles", PlanChoice("tiles", GRID), bundle=path),
+        Arm(f"{name}, context", PlanChoice("context"), bundle=path),
     ]
 
 

@@ -29,6 +29,7 @@ from hrda_core.windows.torch_windows import plan_for, run_plan
 __all__ = [
     "ARMS",
     "CHECK_ARMS",
+    "GRID",
     "NESTED",
     "OVERLAP",
     "OVERLAP_GRAPH",
@@ -52,9 +53,8 @@ class Arm:
 
     Attributes:
         name: in tables and pictures.
-        plan: window plan.
+        choice: window plan.
         engine: `onnx`: a static graph, everything folded, in ONNX Runtime; `torch`: eager PyTorch, nothing folded.
-        grid, overlap, keep: see `PlanChoice`.
         max_batch: `torch`: see `predict_logits`.
         multiple: the frame is padded to a multiple of this, pixels.
         moved: `overlap` in PyTorch: its inner detail crops lie this far from their places, rows and columns of pixels.
@@ -62,11 +62,8 @@ class Arm:
     """
 
     name: str
-    plan: str
+    choice: PlanChoice
     engine: str = "onnx"
-    grid: Size = (2, 2)
-    overlap: int = 0
-    keep: int = 0
     max_batch: int | None = 1
     multiple: int = PADDING
     moved: Size = (0, 0)
@@ -80,31 +77,32 @@ class Arm:
     @property
     def graph_key(self) -> str:
         """Arms with the same key run the same graph."""
-        rows, columns = self.grid
-        return f"{self.bundle.name}_{self.plan}_{rows}x{columns}_{self.overlap}_{self.keep}"
+        rows, columns = self.choice.grid or (1, 1)
+        return f"{self.bundle.name}_{self.choice.name}_{rows}x{columns}_{self.choice.overlap}_{self.choice.keep or 0}"
 
 
 NESTED, OVERLAP, OVERLAP_GRAPH = "nested", "overlap", "overlap, graph"
+GRID = (2, 2)
 
 ARMS: tuple[Arm, ...] = (
-    Arm(NESTED, "nested", "torch"),
-    Arm(OVERLAP, "overlap", "torch"),
-    Arm(OVERLAP_GRAPH, "overlap"),
-    Arm("tiles 1x1", "tiles", grid=(1, 1)),
-    Arm("tiles", "tiles"),
-    Arm("tiles, feathered", "tiles", overlap=32),
-    Arm("tiles 3x3, feathered", "tiles", grid=(3, 3), overlap=32),
-    Arm("topk 3 of 4", "topk", keep=3),
-    Arm("topk 2 of 4", "topk", keep=2),
-    Arm("topk 1 of 4", "topk", keep=1),
-    Arm("topk 2 of 4, feathered", "topk", keep=2, overlap=32),
-    Arm("context", "context", grid=(1, 1)),
+    Arm(NESTED, PlanChoice("nested"), "torch"),
+    Arm(OVERLAP, PlanChoice("overlap"), "torch"),
+    Arm(OVERLAP_GRAPH, PlanChoice("overlap")),
+    Arm("tiles 1x1", PlanChoice("tiles", (1, 1))),
+    Arm("tiles", PlanChoice("tiles", GRID)),
+    Arm("tiles, feathered", PlanChoice("tiles", GRID, 32)),
+    Arm("tiles 3x3, feathered", PlanChoice("tiles", (3, 3), 32)),
+    Arm("topk 3 of 4", PlanChoice("topk", GRID, keep=3)),
+    Arm("topk 2 of 4", PlanChoice("topk", GRID, keep=2)),
+    Arm("topk 1 of 4", PlanChoice("topk", GRID, keep=1)),
+    Arm("topk 2 of 4, feathered", PlanChoice("topk", GRID, 32, keep=2)),
+    Arm("context", PlanChoice("context")),
 )
 
 CHECK_ARMS: tuple[Arm, ...] = (
-    Arm("nested, 8 px", "nested", "torch", multiple=1),
-    Arm("overlap, 8 px", "overlap", "torch", multiple=1),
-    Arm("overlap, crops moved", "overlap", "torch", moved=(32, 40)),
+    Arm("nested, 8 px", PlanChoice("nested"), "torch", multiple=1),
+    Arm("overlap, 8 px", PlanChoice("overlap"), "torch", multiple=1),
+    Arm("overlap, crops moved", PlanChoice("overlap"), "torch", moved=(32, 40)),
 )
 """How much the dearest plans change by what should not matter: padding, and where detail crops begin."""
 
@@ -135,7 +133,7 @@ def open_arm(arm: Arm, work: Path, size: Size, images: Sequence[UInt8Array], thr
     if arm.engine == "torch":
         return _torch_runner(arm)
     folder = _bundle_with_graph(arm, work, size, images)
-    predictor = Predictor(folder, "onnx", arm.plan, threads=threads)
+    predictor = Predictor(folder, "onnx", arm.choice.name, threads=threads)
 
     def run(rgb: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
         found, (height, width) = predictor(padded(rgb, arm.multiple)), rgb.shape[:2]
@@ -171,9 +169,7 @@ def _bundle_with_graph(arm: Arm, work: Path, size: Size, images: Sequence[UInt8A
             shutil.copytree(arm.bundle, copy)
     bundle, whole = Bundle.open(folder), _up(size, arm.multiple)
     if all(graph.size != whole for graph in bundle.static_graphs):
-        tiled = arm.plan not in ("context", "overlap")
-        choice = PlanChoice(arm.plan, arm.grid if tiled else None, arm.overlap, arm.keep or None)
-        export_static(bundle, StaticRequest(choice, whole), [padded(image, arm.multiple) for image in images])
+        export_static(bundle, StaticRequest(arm.choice, whole), [padded(image, arm.multiple) for image in images])
     return folder
 
 
@@ -184,7 +180,7 @@ def _torch_runner(arm: Arm) -> Runner:
 
     def run(rgb: UInt8Array) -> tuple[UInt8Array, None]:
         image = (torch.from_numpy(padded(rgb, arm.multiple)).permute(2, 0, 1)[None].float() - mean) / std
-        plan = _moved(plan_for(network, arm.plan, *image.shape[2:]), arm.moved)
+        plan = _moved(plan_for(network, arm.choice, *image.shape[2:]), arm.moved)
         with torch.inference_mode():
             logits = run_plan(network, image, plan, arm.max_batch)[0, :, : rgb.shape[0], : rgb.shape[1]]
             return logits.argmax(0).to(torch.uint8).numpy(), None

@@ -21,7 +21,7 @@ from hrda_core.deploy.folding import folded
 from hrda_core.deploy.network import load_network
 from hrda_core.inference import Bundle
 from hrda_core.models import HRDA, create_model
-from hrda_core.window_plan import Size
+from hrda_core.window_plan import PlanChoice, Size
 from hrda_core.windows.flops import FlopCounter
 
 __all__ = ["SPEED_SIZE", "flops_at_1080", "graph_gflop", "measure", "ratios"]
@@ -58,7 +58,7 @@ def measure(arms: Sequence[Arm], work: Path, rounds: int) -> dict[str, Any]:
     image = _image()
     timed = list(arms)
     if any(arm.name == NESTED for arm in arms):
-        timed.append(Arm(IN_ONE_BATCH, NESTED, "torch", max_batch=None))
+        timed.append(Arm(IN_ONE_BATCH, PlanChoice("nested"), "torch", max_batch=None))
     runners = {
         (arm.name, threads): open_arm(arm, work, SPEED_SIZE, [image], threads) for arm in timed for threads in THREADS
     }
@@ -130,7 +130,7 @@ def graph_gflop(arm: Arm, work: Path) -> float:
         return round(sum(op.flops for op in graph_ops(path, size)) / 1e9, 2)
     height, width = padded(_image(), arm.multiple).shape[:2]
     model = load_network(Bundle.open(arm.bundle))
-    return round(FlopCounter(model)(arm.plan, height, width).giga, 2)
+    return round(FlopCounter(model)(arm.choice, height, width).giga, 2)
 
 
 def flops_at_1080() -> dict[str, dict[str, float]]:
