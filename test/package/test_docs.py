@@ -114,8 +114,11 @@ def test_every_option_of_a_verb_in_the_text_exists(capsys: pytest.CaptureFixture
         elif options:
             with pytest.raises(SystemExit):
                 main([*verb.split(), "--help"])
-            text = capsys.readouterr().out
-            unknown |= {f"{verb} {option}" for option in options if not re.search(rf"{option}\b", text)}
+            # Commands take a dash for an underscore.
+            text = capsys.readouterr().out.replace("_", "-")
+            unknown |= {
+                f"{verb} {option}" for option in options if not re.search(rf"{option.replace('_', '-')}\b", text)
+            }
     assert not unknown
 
 
