@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from hrda_core.uda.precision import at_least_single
+
 __all__ = ["SyncBatchNorm2d", "synchronise_norms"]
 
 
@@ -35,7 +37,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
     def _synchronised(self, x: Tensor) -> Tensor:
         processes = dist.get_world_size()
-        var, mean = torch.var_mean(x.float() if x.dtype.itemsize < 4 else x, dim=(0, 2, 3), unbiased=False)
+        var, mean = torch.var_mean(at_least_single(x), dim=(0, 2, 3), unbiased=False)
         # Two small exchanges, not one of sums of squares: those lose the digits that the variance is made of.
         whole_mean = _sum(mean) / processes
         whole_var = _sum(var + (mean - whole_mean) ** 2) / processes

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hrda_core.uda.precision import at_least_single
+
 __all__ = ["JitterDraw", "blur_kernel_size", "color_jitter", "draw_blur", "draw_jitter", "gaussian_blur"]
 
 OPERATIONS = ("brightness", "contrast", "saturation", "hue")
@@ -119,7 +121,7 @@ def gaussian_blur(images: Tensor, sigmas: Sequence[float]) -> Tensor:
 def _blur(image: Tensor, sigma: float) -> Tensor:
     for axis in (1, 2):
         radius = min(blur_kernel_size(image.shape[axis]) // 2, math.ceil(_NEGLIGIBLE * sigma))
-        distance = torch.arange(-radius, radius + 1, device=image.device, dtype=torch.float32)
+        distance = at_least_single(torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype))
         kernel = torch.exp(-(distance**2) / (2 * sigma**2))
         kernel = (kernel / kernel.sum()).to(image.dtype)
         pad, shape = ((0, 0, radius, radius), (1, 1, -1, 1)) if axis == 1 else ((radius, radius, 0, 0), (1, 1, 1, -1))

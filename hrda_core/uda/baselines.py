@@ -15,6 +15,7 @@ from torch import Tensor
 from hrda_core.models.hrda import HRDA
 from hrda_core.uda.adversarial import adversarial_loss, discriminator_loss
 from hrda_core.uda.entropy import entropy_loss
+from hrda_core.uda.precision import at_least_single
 from hrda_core.uda.step import Batch, Networks, StepContext, StepRandom, StepResult
 from hrda_core.uda.supervised import LossConfig, accuracies, draw_box, forward_losses, on_cpu
 
@@ -62,10 +63,10 @@ def adversarial_step(
     assert networks.discriminator is not None, "the adversarial baseline needs a discriminator"
     terms, metrics, source_logits = _source(batch, networks, random, losses, context)
     logits = _target_logits(batch, networks, random)
-    probs = logits.float().softmax(1)
+    probs = at_least_single(logits).softmax(1)
     adversarial = weight * adversarial_loss(networks.discriminator, probs)
     context.backward(adversarial)
-    source_probs = _enlarged(source_logits, batch.source_images).float().softmax(1)
+    source_probs = at_least_single(_enlarged(source_logits, batch.source_images)).softmax(1)
     game = discriminator_loss(networks.discriminator, source_probs, probs)
     context.backward(game)
     terms["target.adversarial"] = adversarial.detach()

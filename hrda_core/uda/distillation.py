@@ -26,6 +26,7 @@ from hrda_core.models.hrda import HRDA, TrainOutput
 from hrda_core.uda.augment import color_jitter, draw_blur, draw_jitter, gaussian_blur
 from hrda_core.uda.draws import ImageSpace
 from hrda_core.uda.losses import segmentation_loss
+from hrda_core.uda.precision import at_least_single
 from hrda_core.uda.step import Batch, Guide, Networks, StepContext, StepRandom, StepResult
 from hrda_core.uda.supervised import LossConfig, accuracies, draw_box, forward_losses, on_cpu
 from hrda_core.window_plan import CropBox
@@ -141,8 +142,7 @@ def soft_loss(logits: Tensor, taught: Tensor, temperature: float, weight: Tensor
     """
     if temperature == 0:
         return segmentation_loss(logits, taught.argmax(1), weight)
-    # Losses are single precision whatever the networks compute in.
-    logits, taught = (value.float() if value.dtype.itemsize < 4 else value for value in (logits, taught))
+    logits, taught = at_least_single(logits), at_least_single(taught)
     said = F.log_softmax(_enlarged(logits, taught) / temperature, dim=1)
     wanted = F.log_softmax(taught / temperature, dim=1)
     loss = temperature**2 * F.kl_div(said, wanted, reduction="none", log_target=True).sum(1)

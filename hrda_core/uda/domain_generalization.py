@@ -19,6 +19,7 @@ from torch import Tensor
 from hrda_core.errors import RecipeError
 from hrda_core.models.hrda import HRDA
 from hrda_core.uda.feature_distance import FeatureDistanceConfig
+from hrda_core.uda.precision import at_least_single
 from hrda_core.uda.self_training import ImageSpace, source_feature_distance
 from hrda_core.uda.step import Batch, Networks, StepContext, StepRandom, StepResult
 from hrda_core.uda.style_hallucination import attached_styles, draw_style_weights
@@ -76,7 +77,7 @@ def style_consistency(logits: Tensor) -> Tensor:
     Returns:
         scalar with gradient into both halves.
     """
-    ours, theirs = logits.float().log_softmax(1).chunk(2)
+    ours, theirs = at_least_single(logits).log_softmax(1).chunk(2)
     middle = ((ours.exp() + theirs.exp()) / 2).clamp(_SMALLEST_PROBABILITY, 1).log()
     divergence = ours.exp() * (ours - middle) + theirs.exp() * (theirs - middle)
     return 0.5 * divergence.sum(1).mean()

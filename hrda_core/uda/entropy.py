@@ -11,6 +11,8 @@ import math
 
 from torch import Tensor
 
+from hrda_core.uda.precision import at_least_single
+
 __all__ = ["entropy_loss"]
 
 
@@ -23,5 +25,5 @@ def entropy_loss(logits: Tensor) -> Tensor:
     Returns:
         scalar with gradient: 0 = sure everywhere, 1 = all classes equal everywhere.
     """
-    log_probs = logits.float().log_softmax(1)
+    log_probs = at_least_single(logits).log_softmax(1)
     return -(log_probs.exp() * log_probs).sum(1).mean() / math.log(logits.shape[1])

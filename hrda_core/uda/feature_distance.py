@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hrda_core.errors import RecipeError
 from hrda_core.labels import IGNORE_LABEL
+from hrda_core.uda.precision import at_least_single
 from hrda_core.uda.step import StepContext
 
 __all__ = ["FeatureDistanceConfig", "downscale_labels", "imagenet_features", "thing_feature_distance"]
@@ -92,8 +93,7 @@ def thing_feature_distance(
         scalar with gradient.
     """
     context = context or StepContext()
-    difference = student_map - imagenet_map
-    difference = difference.float() if difference.dtype.itemsize < 4 else difference
+    difference = at_least_single(student_map - imagenet_map)
     distance = difference.norm(dim=1)  # (B, h, w)
     if things:
         cells = downscale_labels(labels, labels.shape[2] // student_map.shape[3], min_share, num_classes)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hrda_core.labels import IGNORE_LABEL
 from hrda_core.models.hrda import TrainOutput
+from hrda_core.uda.precision import at_least_single
 
 __all__ = ["HrdaLosses", "hrda_loss", "pixel_accuracy", "segmentation_loss"]
 
@@ -38,9 +39,7 @@ def segmentation_loss(logits: Tensor, labels: Tensor, weight: Tensor | None = No
         labels: int64 (B, H, W); `IGNORE_LABEL` pixels give 0.
         weight: float (B, H, W), multiplied into each pixel's loss.
     """
-    # Losses are single precision whatever the network computes in.
-    logits = logits.float() if logits.dtype.itemsize < 4 else logits
-    upsampled = F.interpolate(logits, size=labels.shape[1:], mode="bilinear", align_corners=False)
+    upsampled = F.interpolate(at_least_single(logits), size=labels.shape[1:], mode="bilinear", align_corners=False)
     loss = F.cross_entropy(upsampled, labels, ignore_index=IGNORE_LABEL, reduction="none")
     return (loss if weight is None else loss * weight).mean()
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hrda_core.uda.precision import at_least_single
 from hrda_core.uda.step import StepContext
 
 __all__ = ["PseudoLabels", "pseudo_labels"]
@@ -45,10 +46,11 @@ def pseudo_labels(
         context: with several processes the quality is that of all images.
     """
     context = context or StepContext()
-    top, labels = logits.float().max(dim=1)
-    probability = 1 / torch.exp(logits.float() - top[:, None]).sum(dim=1)  # softmax of the winner alone
+    logits = at_least_single(logits)
+    top, labels = logits.max(dim=1)
+    probability = 1 / torch.exp(logits - top[:, None]).sum(dim=1)  # softmax of the winner alone
     sure = context.reduce((probability >= threshold).sum().double())
-    quality = (sure / (context.processes * probability.numel())).float()
+    quality = (sure / (context.processes * probability.numel())).to(probability.dtype)
     weight = quality.expand_as(probability)
     if trust is not None:
         weight = weight * trust

@@ -30,6 +30,7 @@ from hrda_core.models.hrda import HRDA
 from hrda_core.models.mix_transformer import MixTransformer
 from hrda_core.models.segmenter import Segmenter
 from hrda_core.models.timm_encoder import TimmEncoder
+from hrda_core.uda.precision import at_least_single
 
 __all__ = [
     "StyleHallucination",
@@ -121,13 +122,13 @@ class StyleHallucination(nn.Module):
         # Sums of products, since autocast would round those of a matrix product.
         shares = weights.to(self.proto_mean)[..., None]
         new_mean, new_std = (shares * self.proto_mean).sum(1), (shares * self.proto_std).sum(1)
-        plain = (features.float() - mean[..., None, None]) / std[..., None, None]
+        plain = (at_least_single(features) - mean[..., None, None]) / std[..., None, None]
         return (plain * new_std[..., None, None] + new_mean[..., None, None]).to(features.dtype)
 
 
 def style_statistics(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (unbiased, + 1e-7) of channels: (B, C, H, W) -> two float32 (B, C), no gradient."""
-    values = features.detach().float().flatten(2)
+    """Mean and standard deviation (unbiased, + 1e-7) of channels: (B, C, H, W) -> two (B, C), no gradient."""
+    values = at_least_single(features.detach()).flatten(2)
     return values.mean(2), values.std(2) + _EPS
 
 
@@ -176,7 +177,7 @@ def collect_style_prototypes(
         scale: images are resized by it; HRDA: `context_scale`.
 
     Returns:
-        means and standard deviations, float32 (count, C) each.
+        means and standard deviations, (count, C) each, float32 at least.
 
     Raises:
         RecipeError: fewer images than prototypes.
