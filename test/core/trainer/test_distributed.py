@@ -1,4 +1,4 @@
-"""Two processes of one image each train as one process with both."""
+"""Two processes of two images each train as one process with all four."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from processes import torchrun
 from street_images import write_street_images
 from tiny_network import TINY
 
-ITERATIONS = 20
+ITERATIONS = 12
+
+TOLERANCE = 1e-9
+"""Relative. The largest difference of any loss was 1e-14: ten seeds, each with other images, on four sets of processor
+instructions (AVX-512, AVX2, AVX, SSE), half of them over 20 steps."""
 
 
 def _write_recipe(folder: Path) -> Path:
@@ -29,8 +33,9 @@ def _write_recipe(folder: Path) -> Path:
         "crop": {"height": 64, "width": 64},
         "optim": {"warmup": 2},
         "iterations": ITERATIONS,
-        "batch_size": 2,
-        # Double precision: AdamW turns the round-off of gradients that are 0 in exact arithmetic into whole steps.
+        # The deepest map has one cell an image. BatchNorm makes +1 and -1 of two values, whatever they are: gradients
+        # are 0 but for round-off, AdamW turns that into whole steps, and 20 steps made 5e-6 of 1e-16. So four images.
+        "batch_size": 4,
         "runtime": {"precision": "fp64", "device": "cpu", "threads": 1},
     }
     path = folder / "recipe.yaml"
@@ -56,4 +61,4 @@ def test_two_processes_equal_one_with_the_same_global_batch(tmp_path: Path, repo
     for step, (alone, together) in enumerate(zip(one, two, strict=True)):
         assert alone.keys() == together.keys()
         for name, value in alone.items():
-            assert together[name] == pytest.approx(value, rel=1e-5), f"step {step}, {name}"
+            assert together[name] == pytest.approx(value, rel=TOLERANCE, abs=0), f"step {step}, {name}"
