@@ -11,6 +11,15 @@ from typing import Any
 
 import pytest
 
+try:
+    import hypothesis
+except ImportError:  # a ROS distribution may lack it
+    pass
+else:
+    # The default deadline of 200 ms is a timing: a busy machine would fail tests that hold.
+    hypothesis.settings.register_profile("untimed", deadline=None)
+    hypothesis.settings.load_profile("untimed")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 # Helpers for tests are imported by their file name. (An own line, since pytest of Humble has no option `pythonpath`.)
 sys.path.insert(0, str(REPOSITORY / "test" / "support"))
