@@ -53,7 +53,7 @@ class StaticRequest:
 
     Attributes:
         choice: window plan, one of `GRAPH_PLANS`; without a grid its tiles are those of the bundle's graph `tiles`, or
-            2 x 2 where `topk` has to choose and that graph has one tile.
+            2 x 2 where that graph has one tile and `topk` has to choose or neighbours are to overlap.
         size: height and width of the camera image, pixels.
         precision: one of `PRECISIONS`.
         opset: ONNX operator set.
@@ -174,7 +174,8 @@ def _cut(bundle: Bundle, request: StaticRequest, model: HRDA | Segmenter) -> tup
     choice, tiles = request.choice, bundle.graphs.get("tiles")
     if choice.name in ("tiles", "topk") and choice.grid is None:
         grid = tiles.choice.grid if tiles else None
-        choice = replace(choice, grid=(2, 2) if grid is None or (choice.name == "topk" and grid == (1, 1)) else grid)
+        several = choice.name == "topk" or choice.overlap > 0
+        choice = replace(choice, grid=(2, 2) if grid is None or (several and grid == (1, 1)) else grid)
     # Of one size; which one, the rule of `plan_for_graph` says.
     graph = GraphSpec(choice, "", (1, 1), request.precision)
     size = shrunk(*request.size, bundle.long_side if request.long_side is None else request.long_side)

@@ -14,7 +14,7 @@ from tiny_network import TINY
 
 from hrda_core.deploy import export as export_module
 from hrda_core.deploy import onnx_writing
-from hrda_core.deploy.export import ExportSpec, export_bundle
+from hrda_core.deploy.export import ExportSpec, export_bundle, tiles_for
 from hrda_core.deploy.network import load_network
 from hrda_core.errors import BackendError, BundleError
 from hrda_core.inference import Bundle, Predictor, predict_logits
@@ -56,12 +56,22 @@ def test_masks_of_the_bundle_equal_pytorch_at_any_size(exported: Path, size: tup
     padded = np.pad(image, ((0, height - size[0]), (0, width - size[1]), (0, 0)), mode="edge")
     normalised = (torch.from_numpy(padded).permute(2, 0, 1)[None].float() - 127.5) / 127.5
     with torch.inference_mode():
-        logits = F.interpolate(_model()(normalised), scale_factor=4.0, mode="bilinear", align_corners=False)
+        # One tile: the encoder has no attention.
+        logits = F.interpolate(_model()(normalised, (1, 1)), scale_factor=4.0, mode="bilinear", align_corners=False)
     probability, labels = logits.softmax(1).max(1)
     result = Predictor(exported)(image)
     crop = (0, slice(0, size[0]), slice(0, size[1]))
     assert (result.labels == labels[crop].numpy()).mean() >= 0.995
     assert np.abs(result.confidence - 255 * probability[crop].numpy()).mean() < 2
+
+
+def test_tiles_suit_the_encoder_unless_a_grid_is_given(exported: Path, tmp_path: Path) -> None:
+    assert Bundle.open(exported).tile_grid == (1, 1)
+    export_bundle(_model(), replace(SPEC, grid=(2, 2)), tmp_path / "cut", _image())
+    assert Bundle.open(tmp_path / "cut").tile_grid == (2, 2)
+    transformer = create_model("hrda_mitb0", 19, decoder_channels=8, embed_channels=8, attention_channels=8)
+    assert isinstance(transformer, HRDA)
+    assert (tiles_for(_model()), tiles_for(transformer)) == ((1, 1), (2, 2))
 
 
 def test_the_context_graph_is_the_context_branch_alone(exported: Path) -> None:
