@@ -34,10 +34,9 @@ from hrda_core.deploy.deploy_graph import static_graph
 from hrda_core.deploy.folding import folded
 from hrda_core.deploy.half_precision import in_half_precision
 from hrda_core.deploy.int8.agreement import Agreement, Masks, compare, run_in_onnxruntime
-from hrda_core.deploy.int8.calibration import METHODS, activation_ranges
 from hrda_core.deploy.int8.layers import quantisable_layers
 from hrda_core.deploy.int8.search import Quantised, layer_losses, quantise_to_agree
-from hrda_core.deploy.int8.writing import INT8_BACKENDS, quantise, tensors_to_calibrate, with_int8
+from hrda_core.deploy.int8.writing import INT8_BACKENDS, activation_ranges, with_int8
 from hrda_core.deploy.network import load_network
 from hrda_core.deploy.onnx_writing import trace, with_constants_folded
 from hrda_core.inference import Bundle
@@ -155,7 +154,13 @@ def _described(result: Quantised, folder: Path) -> dict[str, Any]:
     onnx.save(result.model, path)
     ops = graph_ops(path)
     share = sum(op.flops for op in ops if op.precision == "int8") / sum(op.flops for op in ops)
-    return {**result.to_dict(), "flops_in_int8": round(share, 4), "bytes": path.stat().st_size}
+    return {
+        "layers": result.layers,
+        "kept": list(result.kept),
+        "agreement": round(result.agreement.labels, 6),
+        "flops_in_int8": round(share, 4),
+        "bytes": path.stat().st_size,
+    }
 
 
 # Accuracy.
@@ -180,18 +185,13 @@ def _accuracy(
 def _variants(
     model: onnx.ModelProto, chosen: Mapping[str, Quantised], calibration: Sequence[UInt8Array]
 ) -> Iterator[tuple[str, onnx.ModelProto]]:
-    layers = quantisable_layers(model)
+    layers, ranges = quantisable_layers(model), activation_ranges(model, calibration)
+    wide = [layer for layer in layers if layer.kind != "depthwise"]
     for form in INT8_BACKENDS:
-        for method in METHODS:
-            ranges = activation_ranges(model, tensors_to_calibrate(model, layers, form), calibration, method=method)
-            yield f"{form}, {method}, all layers", with_int8(model, layers, ranges, form)
-            if method == "percentile":
-                wide = [layer for layer in layers if layer.kind != "depthwise"]
-                yield f"{form}, {method}, all but depthwise", with_int8(model, wide, ranges, form)
+        yield f"{form}, all layers", with_int8(model, layers, ranges, form)
+        yield f"{form}, all but depthwise", with_int8(model, wide, ranges, form)
         yield f"{form}, layers kept", chosen[form].model
-    half = in_half_precision(model)
-    yield "fp16", half
-    yield "tensorrt, layers kept, fp16 around", quantise(half, calibration, keep=chosen["tensorrt"].kept)
+    yield "fp16", in_half_precision(model)
 
 
 def _masks(model: onnx.ModelProto, domain: Domain) -> list[Masks]:
@@ -226,9 +226,8 @@ def _mean_iou(found: Sequence[Masks], domain: Domain, camvid: Path) -> float:
 def _losses(model: onnx.ModelProto, calibration: Sequence[UInt8Array]) -> list[dict[str, Any]]:
     """Each layer quantised alone, in the form for TensorRT: share of labels that change."""
     layers = quantisable_layers(model)
-    ranges = activation_ranges(model, tensors_to_calibrate(model, layers, "tensorrt"), calibration)
     some = calibration[:: CALIBRATION // LOSS_FRAMES]
-    found = layer_losses(model, layers, ranges, some)
+    found = layer_losses(model, layers, activation_ranges(model, calibration), some)
     for loss in found[:8]:
         print(f"  {loss.layer.name:<64}{loss.layer.kind:<12}{100 * loss.changed:6.2f} % of the labels change")
     return [
@@ -251,7 +250,10 @@ def _speed(
     """fp32 and both forms, interleaved: wall time, and processor time, which does not depend on other load."""
     images = [_padded(image[0], SPEED_SIZE) for image in calibration[:8]]
     graphs = {"fp32": model}
-    graphs |= {form: quantise(model, images, keep=chosen[form].kept, backend=form) for form in INT8_BACKENDS}
+    ranges = activation_ranges(model, images)
+    for form in INT8_BACKENDS:
+        layers = [layer for layer in quantisable_layers(model) if layer.name not in chosen[form].kept]
+        graphs[form] = with_int8(model, layers, ranges, form)
     figures = {}
     for threads in (1, 2):
         runs = {form: run_in_onnxruntime(graph, threads=threads) for form, graph in graphs.items()}
@@ -280,7 +282,8 @@ def _for_openvino(
     model: onnx.ModelProto, chosen: Mapping[str, Quantised], calibration: Sequence[UInt8Array]
 ) -> dict[str, onnx.ModelProto]:
     graphs = {f"{form}, layers kept": result.model for form, result in chosen.items()}
-    return {"tensorrt, all layers": quantise(model, calibration), **graphs}
+    every = with_int8(model, quantisable_layers(model), activation_ranges(model, calibration), "tensorrt")
+    return {"tensorrt, all layers": every, **graphs}
 
 
 def _openvino(

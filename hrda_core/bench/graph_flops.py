@@ -11,7 +11,8 @@ from typing import Any
 
 from onnx import NodeProto, helper
 
-from hrda_core.bench.graph_shapes import TensorInfo, node_name
+from hrda_core.bench.graph_shapes import TensorInfo
+from hrda_core.deploy.onnx_graph import node_name
 from hrda_core.errors import DataError
 
 __all__ = ["MATH_OPS", "node_flops", "refuse_uncounted"]

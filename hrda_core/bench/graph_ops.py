@@ -31,7 +31,8 @@ from onnx import NodeProto
 from hrda_core.bench.graph_flops import MATH_OPS, node_flops, refuse_uncounted
 from hrda_core.bench.graph_fusion import fused_groups
 from hrda_core.bench.graph_readers import ELEMENTWISE, VIEWS, Readers
-from hrda_core.bench.graph_shapes import StaticGraph, TensorInfo, load_static_graph, node_name
+from hrda_core.bench.graph_shapes import StaticGraph, TensorInfo, load_static_graph
+from hrda_core.deploy.onnx_graph import node_name
 
 __all__ = ["GraphOp", "graph_ops"]
 

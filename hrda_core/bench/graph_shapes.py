@@ -15,10 +15,10 @@ from pathlib import Path
 import onnx
 from onnx import AttributeProto, NodeProto, TensorProto, TypeProto
 
-from hrda_core.deploy.constant_folding import basic_optimisations
+from hrda_core.deploy.onnx_graph import basic_optimisations, node_name
 from hrda_core.errors import DataError, HrdaError
 
-__all__ = ["StaticGraph", "TensorInfo", "load_static_graph", "node_name"]
+__all__ = ["StaticGraph", "TensorInfo", "load_static_graph"]
 
 _REWRITES = ("MatMulAddFusion", "Pad_Fusion")
 """Basic optimisations of ONNX Runtime that change operations of these networks; the rest folds constants."""
@@ -96,11 +96,6 @@ def load_static_graph(path: Path, size: tuple[int, int] | None = None) -> Static
     if left := [node for node in _open_nodes(model.graph, tensors) if node in running]:
         raise _unknown(left[0], path, "the size of its result is not fixed")
     return StaticGraph(running, tensors, constants, makers, tuple(entry.name for entry in model.graph.output))
-
-
-def node_name(node: NodeProto) -> str:
-    """The name of a node, or of its first output where it has none."""
-    return str(node.name or node.output[0])
 
 
 def _read(path: Path) -> onnx.ModelProto:

@@ -20,8 +20,8 @@ import numpy.typing as npt
 import onnx
 
 from hrda_core.bench.graph_ops import GraphOp
-from hrda_core.bench.graph_shapes import node_name
 from hrda_core.bench.roofline import Device, op_seconds
+from hrda_core.deploy.onnx_graph import node_name
 from hrda_core.errors import BackendError, require
 
 __all__ = ["Layer", "LayerRow", "join_layers", "onnxruntime_layers"]

@@ -20,7 +20,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from hrda_core.deploy.constant_folding import basic_optimisations
+from hrda_core.deploy.onnx_graph import basic_optimisations
 
 __all__ = ["trace", "with_constants_folded", "with_weights_in_half"]
 

@@ -12,7 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from hrda_core.deploy.deploy_graph import static_graph
 from hrda_core.deploy.folding import folded
 from hrda_core.deploy.half_precision import in_half_precision
-from hrda_core.deploy.int8.writing import quantise
+from hrda_core.deploy.int8.layers import quantisable_layers
+from hrda_core.deploy.int8.writing import activation_ranges, with_int8
 from hrda_core.deploy.network import load_network
 from hrda_core.deploy.onnx_writing import trace, with_constants_folded
 from hrda_core.inference.bundle import Bundle
@@ -47,7 +48,7 @@ def deploy_graph(
     graph = with_constants_folded(trace(module, inputs, ["labels", "confidence"], opset=OPSET))
     if precision == "int8":
         noise = np.random.default_rng(0).integers(0, 256, tuple(inputs["image"].shape), np.uint8)
-        return quantise(graph, [noise], method="minmax")
+        return with_int8(graph, quantisable_layers(graph), activation_ranges(graph, [noise]), "tensorrt")
     return in_half_precision(graph) if precision == "fp16" else graph
 
 

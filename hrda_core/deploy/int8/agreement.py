@@ -13,22 +13,17 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from hrda_core.errors import BackendError, BundleError, DataError, require
+from hrda_core.errors import BundleError, DataError, require
 from hrda_core.inference.backends.onnx_backend import default_threads
 
 __all__ = [
-    "MIN_AGREEMENT",
     "Agreement",
     "Masks",
     "Run",
-    "check_int8",
     "compare",
     "measure_agreement",
     "run_in_onnxruntime",
 ]
-
-MIN_AGREEMENT = 0.99
-"""Share of pixels on which a graph in int8 must give the labels of the one in floating point."""
 
 UInt8Array = npt.NDArray[np.uint8]
 Masks = tuple[UInt8Array, UInt8Array]
@@ -53,31 +48,6 @@ class Agreement:
     worst: float
     confidence: float
     images: int
-
-
-def check_int8(
-    run: Run, reference: Run, images: Iterable[UInt8Array], *, runtime: str, minimum: float = MIN_AGREEMENT
-) -> Agreement:
-    """Refuse a graph in int8 whose labels are not those of the graph in floating point.
-
-    Args:
-        run: the graph in int8, in the runtime that is to be checked.
-        reference: the same network in floating point.
-        images: uint8 (1, H, W, 3) RGB of the graph's size, from the target domain, not those of calibration.
-        runtime: its name, for the message.
-
-    Raises:
-        BackendError: they agree on fewer pixels than `minimum`.
-        DataError: no image.
-    """
-    found = measure_agreement(run, reference, images)
-    if not found.labels >= minimum:
-        raise BackendError(
-            f"in int8, {runtime} gives the labels of floating point on {found.labels:.2%} of the pixels of "
-            f"{found.images} images, expected at least {minimum:.0%}; keep more layers in floating point, calibrate on "
-            f"images of the target domain, or use fp16 or fp32"
-        )
-    return found
 
 
 def measure_agreement(run: Run, reference: Run, images: Iterable[UInt8Array]) -> Agreement:

@@ -6,18 +6,20 @@ and attention; and products of two computed tensors.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import onnx
 from onnx import NodeProto, TensorProto
 
-from hrda_core.errors import BackendError, RecipeError
+from hrda_core.deploy.onnx_graph import node_name
+from hrda_core.errors import BackendError
 
-__all__ = ["Layer", "layers_kept", "node_attribute", "quantisable_layers"]
+__all__ = ["LAYER_KINDS", "Layer", "quantisable_layers"]
 
-_PRODUCTS = ("Conv", "MatMul", "Gemm")
+LAYER_KINDS = ("Conv", "MatMul", "Gemm")
+"""Operations that are layers where their weights are constants."""
+
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 
@@ -31,8 +33,7 @@ class Layer:
         kind: `convolution`, `depthwise` or `matmul`.
         shape: of the weights.
         nodes: their names or, where they have none, their results.
-        outputs: results of the nodes; the inputs are their first.
-        inputs: tensors that the nodes read.
+        outputs: results of the nodes.
     """
 
     name: str
@@ -40,7 +41,6 @@ class Layer:
     kind: str
     shape: tuple[int, ...]
     nodes: tuple[str, ...]
-    inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
 
@@ -54,7 +54,7 @@ def quantisable_layers(model: onnx.ModelProto) -> tuple[Layer, ...]:
     weights = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type in _FLOATS}
     uses: dict[str, list[NodeProto]] = {}
     for node in graph.node:
-        if node.op_type in _PRODUCTS and node.input[1] in weights:
+        if node.op_type in LAYER_KINDS and node.input[1] in weights:
             uses.setdefault(node.input[1], []).append(node)
     inner = _between_products(model)
     layers = tuple(
@@ -70,46 +70,20 @@ def quantisable_layers(model: onnx.ModelProto) -> tuple[Layer, ...]:
     return layers
 
 
-def layers_kept(layers: Sequence[Layer], keep: Collection[str]) -> tuple[Layer, ...]:
-    """Layers that a pattern names.
-
-    Raises:
-        RecipeError: a pattern matches none, or all layers are kept.
-    """
-    kept: dict[Layer, None] = {}
-    for pattern in keep:
-        found = [
-            layer for layer in layers if any(name == pattern or fnmatchcase(name, pattern) for name in _names(layer))
-        ]
-        if not found:
-            raise RecipeError(
-                f"no layer matches '{pattern}', so it cannot be kept in floating point; "
-                f"names are, for example, '{layers[0].name}' and '{layers[-1].name}'"
-            )
-        kept.update(dict.fromkeys(found))
-    if len(kept) == len(layers):
-        raise RecipeError("all layers are to stay in floating point, so none would be int8; keep fewer, or use fp16")
-    return tuple(kept)
-
-
 def _layer(weight: TensorProto, nodes: Sequence[NodeProto]) -> Layer:
     shape = tuple(weight.dims)
     kind = "matmul"
     if nodes[0].op_type == "Conv":
-        kind = "depthwise" if shape[1] == 1 and node_attribute(nodes[0], "group", 1) == shape[0] else "convolution"
+        group = next((entry.i for entry in nodes[0].attribute if entry.name == "group"), 1)
+        kind = "depthwise" if shape[1] == 1 and shape[0] == group else "convolution"
     return Layer(
         name=nodes[0].name or weight.name,
         weight=weight.name,
         kind=kind,
         shape=shape,
-        nodes=tuple(node.name or node.output[0] for node in nodes),
-        inputs=tuple(node.input[0] for node in nodes),
+        nodes=tuple(node_name(node) for node in nodes),
         outputs=tuple(node.output[0] for node in nodes),
     )
-
-
-def _names(layer: Layer) -> tuple[str, ...]:
-    return (layer.name, layer.weight, *layer.nodes, *layer.outputs)
 
 
 def _between_products(model: onnx.ModelProto) -> set[str]:
@@ -122,7 +96,7 @@ def _between_products(model: onnx.ModelProto) -> set[str]:
     weights = {tensor.name for tensor in graph.initializer}
 
     def is_layer(node: NodeProto) -> bool:
-        return node.op_type in _PRODUCTS and node.input[1] in weights
+        return node.op_type in LAYER_KINDS and node.input[1] in weights
 
     after: set[str] = set()
     for node in graph.node:
@@ -133,8 +107,3 @@ def _between_products(model: onnx.ModelProto) -> set[str]:
         if is_layer(node) or any(name in before for name in node.output):
             before.update(name for name in node.input if name in floats)
     return after & before
-
-
-def node_attribute(node: NodeProto, name: str, default: int) -> int:
-    """An integer attribute of a node."""
-    return next((entry.i for entry in node.attribute if entry.name == name), default)

@@ -7,18 +7,16 @@ point, fewer or more of them, until enough labels are equal. Needs onnx and onnx
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
 from hrda_core.deploy.int8.agreement import Agreement, compare, run_in_onnxruntime
-from hrda_core.deploy.int8.calibration import Progress, Ranges, activation_ranges
-from hrda_core.deploy.int8.layers import Layer, layers_kept, quantisable_layers
-from hrda_core.deploy.int8.writing import tensors_to_calibrate, with_int8
+from hrda_core.deploy.int8.layers import Layer, quantisable_layers
+from hrda_core.deploy.int8.writing import Ranges, activation_ranges, with_int8
 from hrda_core.errors import BackendError
 
 __all__ = ["TARGET_AGREEMENT", "TARGET_WORST", "LayerLoss", "Quantised", "layer_losses", "quantise_to_agree"]
@@ -55,7 +53,6 @@ class Quantised:
     Attributes:
         model: the graph.
         backend: the runtime that it is written for.
-        method: of calibration.
         layers: how many layers could be quantised.
         kept: names of those that stayed in floating point, the worst first.
         agreement: with the graph in floating point, on the images of calibration, in ONNX Runtime.
@@ -63,21 +60,9 @@ class Quantised:
 
     model: onnx.ModelProto
     backend: str
-    method: str
     layers: int
     kept: tuple[str, ...]
     agreement: Agreement
-
-    def to_dict(self) -> dict[str, Any]:
-        """For a manifest: everything but the graph."""
-        return {
-            "backend": self.backend,
-            "method": self.method,
-            "layers": self.layers,
-            "kept": list(self.kept),
-            "agreement": round(self.agreement.labels, 6),
-            "images": self.agreement.images,
-        }
 
 
 def quantise_to_agree(
@@ -86,31 +71,28 @@ def quantise_to_agree(
     *,
     target: float = TARGET_AGREEMENT,
     target_worst: float = TARGET_WORST,
-    method: str = "percentile",
-    keep: Collection[str] = (),
     backend: str = "tensorrt",
     say: Callable[[str], None] = lambda line: None,
-    progress: Progress | None = None,
 ) -> Quantised:
     """Calibrate, quantise, and leave the worst layers in floating point until the labels agree.
 
     Args:
-        model, images, method, keep, backend: as for `quantise`; the images are held in memory.
+        model: static graph in fp32, constants folded, shapes inferred.
+        images: uint8 (1, H, W, 3) RGB of the graph's size, from the domain that the model will see; held in memory.
         target, target_worst: share of equal labels that is asked for, mean over images and of the worst image.
+        backend: runtime that the graph is written for, one of `INT8_BACKENDS`.
         say: takes one line of progress.
-        progress: is told of images calibrated on and layers tried.
 
     Raises:
-        BackendError: half of the layers in floating point are not enough; and as for `quantise`.
-        RecipeError, DataError, MissingPackageError: as for `quantise`.
+        BackendError: half of the layers in floating point are not enough, there is no layer that can be quantised, the
+            operator set is too old, or the back end is not known.
+        DataError: no image.
+        MissingPackageError: onnxruntime is not installed.
     """
     layers = quantisable_layers(model)
-    named = layers_kept(layers, keep)
-    free = [layer for layer in layers if layer not in named]
-    say(f"calibrating {len(free)} layers on {len(images)} images")
-    tensors = tensors_to_calibrate(model, free, backend)
-    ranges = activation_ranges(model, tensors, images, method=method, progress=progress)
-    search = _Search(model, images, free, [layer.name for layer in named], ranges, backend, method, say)
+    say(f"calibrating {len(layers)} layers on {len(images)} images")
+    ranges = activation_ranges(model, images)
+    search = _Search(model, images, layers, ranges, backend, say)
 
     def is_enough(result: Quantised) -> bool:
         return result.agreement.labels >= target and result.agreement.worst >= target_worst
@@ -120,7 +102,7 @@ def quantise_to_agree(
         return result
     say("looking for the layers that lose most")
     some = images[:: -(-len(images) // _LOSS_IMAGES)]
-    losses = layer_losses(model, free, ranges, some, backend=backend, progress=progress)
+    losses = layer_losses(model, layers, ranges, some, backend=backend)
     worst = [loss.layer for loss in losses[: int(_MOST_KEPT * len(losses))]]
     result = search.attempt(worst)
     if not is_enough(result):
@@ -139,59 +121,52 @@ def layer_losses(
     images: Sequence[UInt8Array],
     *,
     backend: str = "tensorrt",
-    progress: Progress | None = None,
 ) -> list[LayerLoss]:
     """Quantise each layer alone and count labels that change, the worst layer first.
 
     Args:
-        model, backend: as for `quantise`.
-        layers, ranges: as for `with_int8`.
+        model, layers, ranges, backend: as for `with_int8`.
         images: uint8 (1, H, W, 3) RGB; a few are enough.
-        progress: is told after each layer.
     """
     reference = run_in_onnxruntime(model)
     wanted = [reference(image) for image in images]
     losses = []
-    for done, layer in enumerate(layers, start=1):
+    for layer in layers:
         run = run_in_onnxruntime(with_int8(model, [layer], ranges, backend))
         agreement = compare((run(image), masks) for image, masks in zip(images, wanted, strict=True))
         losses.append(LayerLoss(layer, 1 - agreement.labels))
-        if progress is not None:
-            progress(done, len(layers))
     return sorted(losses, key=lambda loss: -loss.changed)
 
 
 class _Search:
-    """Quantises with some of the free layers kept, and measures."""
+    """Quantises with some of the layers kept, and measures."""
 
     def __init__(
         self,
         model: onnx.ModelProto,
         images: Sequence[UInt8Array],
-        free: Sequence[Layer],
-        named: Sequence[str],
+        layers: Sequence[Layer],
         ranges: Ranges,
         backend: str,
-        method: str,
         say: Callable[[str], None],
     ) -> None:
-        self._model, self._images, self._free, self._named = model, images, free, named
-        self._ranges, self._backend, self._method, self._say = ranges, backend, method, say
+        self._model, self._images, self._layers = model, images, layers
+        self._ranges, self._backend, self._say = ranges, backend, say
         reference = run_in_onnxruntime(model)
         self._wanted = [reference(image) for image in images]
 
     def attempt(self, kept: Sequence[Layer]) -> Quantised:
-        chosen = [layer for layer in self._free if layer not in kept]
+        chosen = [layer for layer in self._layers if layer not in kept]
         graph = with_int8(self._model, chosen, self._ranges, self._backend)
         run = run_in_onnxruntime(graph)
         pairs = zip(self._images, self._wanted, strict=True)
         agreement = compare((run(image), wanted) for image, wanted in pairs)
-        names = (*self._named, *(layer.name for layer in kept))
+        names = tuple(layer.name for layer in kept)
         self._say(
             f"{len(names)} layers in floating point: {agreement.labels:.2%} of the labels are equal, "
             f"{agreement.worst:.2%} in the worst image"
         )
-        return Quantised(graph, self._backend, self._method, len(self._free) + len(self._named), names, agreement)
+        return Quantised(graph, self._backend, len(self._layers), names, agreement)
 
     def fewest_kept(self, worst: Sequence[Layer], is_enough: Callable[[Quantised], bool], best: Quantised) -> Quantised:
         """By halving, from `best`, which keeps all of `worst`: agreement grows with what is kept, but for noise."""

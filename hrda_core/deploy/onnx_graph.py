@@ -1,4 +1,4 @@
-"""What ONNX Runtime can compute of a graph before it runs: shapes, paddings, casts of weights. Needs onnxruntime."""
+"""What several passes over ONNX graphs need. Needs onnx; `basic_optimisations` onnxruntime."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import onnx
 
 from hrda_core.errors import require
 
-__all__ = ["basic_optimisations"]
+__all__ = ["basic_optimisations", "drop_unused_operator_sets", "node_name"]
 
 
 def basic_optimisations(model: onnx.ModelProto, *, without: Sequence[str] = ()) -> onnx.ModelProto:
@@ -34,9 +34,19 @@ def basic_optimisations(model: onnx.ModelProto, *, without: Sequence[str] = ()) 
         providers = ["CPUExecutionProvider"]
         ort.InferenceSession(model.SerializeToString(), options, providers=providers, disabled_optimizers=list(without))
         folded = onnx.load(path)
-    used = {node.domain for node in folded.graph.node}
-    kept = [entry for entry in folded.opset_import if entry.domain in used]
-    del folded.opset_import[:]
-    folded.opset_import.extend(kept)
+    drop_unused_operator_sets(folded)
     folded.ir_version, folded.producer_name = model.ir_version, model.producer_name
     return folded
+
+
+def drop_unused_operator_sets(model: onnx.ModelProto) -> None:
+    """Take out the imports of operator sets that no node is of: loaders refuse those that they do not know."""
+    used = {node.domain for node in model.graph.node}
+    kept = [entry for entry in model.opset_import if entry.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+
+
+def node_name(node: onnx.NodeProto) -> str:
+    """The name of a node, or of its first result where it has none."""
+    return str(node.name or node.output[0])
