@@ -6,15 +6,17 @@ OpenVINO on a processor without 8-bit dot products (VNNI) gives another mask (do
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
-from hrda_core.errors import BundleError, DataError, require
-from hrda_core.inference.backends.onnx_backend import default_threads
+from hrda_core.errors import DataError
+from hrda_core.inference.backends.onnx_backend import OnnxBackend, default_threads
 
 __all__ = [
     "Agreement",
@@ -84,25 +86,7 @@ def run_in_onnxruntime(model: onnx.ModelProto, *, threads: int = 0) -> Run:
         BundleError: ONNX Runtime does not take the graph.
         MissingPackageError: onnxruntime is not installed.
     """
-    ort = require("onnxruntime", "runtime")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or default_threads()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    try:
-        session = ort.InferenceSession(
-            model.SerializeToString(),
-            options,
-            providers=["CPUExecutionProvider"],
-            # It writes biases as integers with scales that are too small for half precision, and masks come out wrong.
-            disabled_optimizers=["WeightBiasQuantization"],
-        )
-    except Exception as error:  # ONNX Runtime raises classes of its own that are not exported
-        reason = str(error).splitlines()[0][:200]
-        raise BundleError(f"ONNX Runtime cannot load the graph in int8 ({reason}); export it again") from error
-
-    def run(image: UInt8Array) -> Masks:
-        labels, confidence = session.run(["labels", "confidence"], {"image": image})
-        return labels, confidence
-
-    return run
+    with tempfile.TemporaryDirectory(prefix="hrda_int8_") as folder:
+        path = Path(folder) / "graph.onnx"
+        onnx.save(model, path)
+        return OnnxBackend(path, threads=threads or default_threads())
