@@ -25,6 +25,7 @@ from hrda_core.adaptation.stages.judge import judge_bundles
 from hrda_core.adaptation.stages.train import StoppedError
 from hrda_core.data.augmentation.transforms import AppearanceConfig, CropConfig
 from hrda_core.data.frame_selection.frame_selection import SelectionConfig
+from hrda_core.data.image_files import read_image
 from hrda_core.data.packs.source_pack import SourcePack
 from hrda_core.deploy.export import ExportSpec, export_bundle
 from hrda_core.deploy.network import load_network as load_bundle_network
@@ -71,8 +72,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         long_side=640,
         provenance={"licence": "made up", "settings": recipe.to_dict()},
     )
-    export_bundle(load_network(folder / "run"), spec, folder / "given", draw_street(rng, (192, 256), target=False)[0])
+    network = load_network(folder / "run")
+    # Crops of training leave the deepest layers a few values a batch: their running statistics are a matter of luck,
+    # and with them the given model's score (20 to 52 % for six seeds; 38 to 68 % so).
+    reestimate_batchnorm(network, [_normalised(source)], plan="tiles")
+    export_bundle(network, spec, folder / "given", draw_street(rng, (192, 256), target=False)[0])
     return folder
+
+
+def _normalised(source: Path) -> torch.Tensor:
+    images = np.stack([read_image(path) for path in sorted((source / "images").iterdir())])
+    return torch.from_numpy((images.transpose(0, 3, 1, 2).astype(np.float32) - 127.5) / 127.5)
 
 
 def _request(made: Path, folder: Path, **changes: Any) -> Request:
@@ -179,10 +189,17 @@ def _spoilt(made: Path, folder: Path, name: str, spoil: Any) -> Bundle:
     )
 
 
-def test_statistics_of_noise_and_a_single_class_are_refused(made: Path, outcome: Outcome, tmp_path: Path) -> None:
-    def adapt_to_noise(network: Any) -> None:
-        noise = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (8, 3, *SIZE)).astype(np.float32))
-        reestimate_batchnorm(network, [noise], plan="tiles")
+def test_statistics_of_darkness_and_a_single_class_are_refused(made: Path, outcome: Outcome, tmp_path: Path) -> None:
+    """Statistics of a covered camera spoil every network.
+
+    Of 20 toy networks by seed, on three sets of processor instructions, all lost 31 points or more on the source, and
+    each broke a limit of the verdict by a factor of 3.9 or more with a source, 4.6 without. Statistics of bright noise
+    are no such case: half of the networks scored as well with them on the source as before.
+    """
+
+    def adapt_to_darkness(network: Any) -> None:
+        dark = torch.from_numpy(np.random.default_rng(0).uniform(-1, -0.9, (8, 3, *SIZE)).astype(np.float32))
+        reestimate_batchnorm(network, [dark], plan="tiles")
 
     def answer_building(network: Any) -> None:
         with torch.no_grad():
@@ -193,7 +210,7 @@ def test_statistics_of_noise_and_a_single_class_are_refused(made: Path, outcome:
     frames = choose_frames((), (), work / "frames", SelectionConfig(), print, lambda *_: None)
     bundles = {
         "given": Bundle.open(made / "given"),
-        "instant": _spoilt(made, tmp_path, "noise", adapt_to_noise),
+        "instant": _spoilt(made, tmp_path, "dark", adapt_to_darkness),
         "adapted": _spoilt(made, tmp_path, "constant", answer_building),
     }
     source = SourcePack.open(work / "source").held_out_pairs()
@@ -203,6 +220,7 @@ def test_statistics_of_noise_and_a_single_class_are_refused(made: Path, outcome:
         assert judged.verdict.choice == "given"
         assert set(judged.verdict.refusals) == {"instant", "adapted"}
         assert any("'building' covers 100%" in reason for reason in judged.verdict.refusals["adapted"])
+        assert any(reason.startswith("it forgot") for reason in judged.verdict.refusals["instant"]) == bool(known)
 
 
 def test_labels_are_reported_and_never_decide(made: Path, tmp_path: Path) -> None:
