@@ -74,7 +74,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     network = load_network(folder / "run")
     # Crops of training leave the deepest layers a few values a batch: their running statistics are a matter of luck,
-    # and with them the given model's score (20 to 52 % for six seeds; 38 to 68 % so).
+    # and with them the given model's score (20 to 52 % for six seeds; 38 to 61 % so).
     reestimate_batchnorm(network, [_normalised(source)], plan="tiles")
     export_bundle(network, spec, folder / "given", draw_street(rng, (192, 256), target=False)[0])
     return folder
@@ -192,9 +192,10 @@ def _spoilt(made: Path, folder: Path, name: str, spoil: Any) -> Bundle:
 def test_statistics_of_darkness_and_a_single_class_are_refused(made: Path, outcome: Outcome, tmp_path: Path) -> None:
     """Statistics of a covered camera spoil every network.
 
-    Of 20 toy networks by seed, on three sets of processor instructions, all lost 31 points or more on the source, and
-    each broke a limit of the verdict by a factor of 3.9 or more with a source, 4.6 without. Statistics of bright noise
-    are no such case: half of the networks scored as well with them on the source as before.
+    20 toy networks by seed, on three sets of processor instructions: each lost 31 points or more on the source and
+    broke a limit of the verdict by a factor of 5.2 or more with a source, 3.1 without. Statistics of bright noise are
+    no such case: seven networks scored better with them on the source, and the verdict took three, two that had
+    forgotten 7 points, with a source, and one that had forgotten 15, without.
     """
 
     def adapt_to_darkness(network: Any) -> None:

@@ -79,7 +79,7 @@ def test_the_loss_goes_down(recipe: Recipe, tmp_path: Path) -> None:
     seen: list[Progress] = []
     fit(replace(recipe, iterations=25), tmp_path / "run", watch=Watch(progress=seen.append))
     first, last = (sum(p.loss for p in part) for part in (seen[:5], seen[-5:]))
-    assert last < 0.8 * first
+    assert last < 0.8 * first  # 0.72 to 0.76 for 20 seeds
 
 
 @pytest.mark.parametrize(("method", "workers"), [*((method, 0) for method in METHODS), ("self_training", 2)])

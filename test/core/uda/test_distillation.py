@@ -167,8 +167,9 @@ def test_steps_bring_the_student_near_the_guide() -> None:
         optimizer.step()
         optimizer.zero_grad()
         found.append((float(result.losses["distilled.fused"]), float(result.metrics["agreement"])))
+    # 20 pairs of networks by seed: the loss fell to 0.31 to 0.51 of the first, agreement rose by 0.28 to 1.00.
     assert found[-1][0] < 0.6 * found[0][0]
-    assert found[-1][1] > found[0][1] + 0.3
+    assert found[-1][1] > found[0][1] + 0.2
 
 
 @pytest.mark.parametrize("change", [{"temperature": -1.0}, {"attention": -0.1}, {"jitter_probability": 1.5}])
