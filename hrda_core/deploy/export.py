@@ -180,8 +180,10 @@ def tiles_for(model: HRDA | Segmenter) -> Size:
     Attention costs the square of a tile's pixels, so such encoders see 2 x 2 tiles, of the size that they were trained
     on. Convolutions cost the same either way, and see most where nothing is cut: one tile (docs/robot/real_time.md).
     """
-    attends = any(name.rsplit(".", 1)[-1] == "attn" for name, _ in model.backbone.named_modules())
-    return (2, 2) if attends else (1, 1)
+    # By the layers' class names, which all encoders of timm and our own share: attribute names differ. A few CNNs that
+    # weigh channels (ResNeSt, SKNet) carry the word too and keep 2 x 2.
+    names = {type(module).__name__ for module in model.backbone.modules()}
+    return (2, 2) if any("Attention" in name or "Attn" in name for name in names) else (1, 1)
 
 
 def graph_plans(model: HRDA | Segmenter) -> tuple[str, ...]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import onnx
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from tiny_network import TINY
@@ -72,6 +75,24 @@ def test_tiles_suit_the_encoder_unless_a_grid_is_given(exported: Path, tmp_path:
     transformer = create_model("hrda_mitb0", 19, decoder_channels=8, embed_channels=8, attention_channels=8)
     assert isinstance(transformer, HRDA)
     assert (tiles_for(_model()), tiles_for(transformer)) == ((1, 1), (2, 2))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "grid"),
+    [
+        ("swin_tiny_patch4_window7_224", (2, 2)),
+        ("efficientformer_l1", (2, 2)),
+        ("edgenext_small", (2, 2)),
+        ("maxvit_tiny_tf_224", (2, 2)),
+        ("convnext_tiny", (1, 1)),
+        ("resnet50c", (1, 1)),
+        ("seresnet50", (1, 1)),
+    ],
+)
+def test_attention_is_found_whatever_the_encoder_calls_it(encoder: str, grid: tuple[int, int]) -> None:
+    with torch.device("meta"):
+        backbone = timm.create_model(encoder, pretrained=False)
+    assert tiles_for(cast("HRDA", SimpleNamespace(backbone=backbone))) == grid
 
 
 def test_the_context_graph_is_the_context_branch_alone(exported: Path) -> None:
