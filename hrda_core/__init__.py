@@ -1,5 +1,6 @@
-"""hrda_core: DAFormer and HRDA networks, their training, and inference. No ROS, no command line.
+"""The networks of DAFormer and HRDA, their training and their inference, without ROS and without a command line.
 
+"The paper" in the docstrings below is arXiv 2304.13615 (TPAMI 2024), which describes DAFormer and HRDA together.
 Importing this package loads nothing heavy; `hrda_core.inference` needs no torch, `hrda_core.models` does.
 """
 

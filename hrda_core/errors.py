@@ -1,15 +1,15 @@
-"""The errors a user can meet, and helpers for their sentences and for optional packages.
+"""The errors that a user can meet, and helpers for their sentences and for optional packages.
 
     HrdaError                  base; commands print its text and end with exit code 2
-    |-- BundleError            a model folder that is missing, damaged or of another format version
-    |-- BackendError           the asked-for inference back end cannot run on this machine
-    |   `-- GpuError           no driver, no device, out of memory, or a call on the GPU that failed
-    |-- ImageError             an image or camera message that cannot be used; `cause` is a short key for counters
-    |-- LabelSpaceError        class names, palette or id maps that contradict each other
-    |-- DataError              a data set folder or file that cannot be used
-    |-- CheckpointError        a foreign weights file that is damaged, unsafe, or does not fit the network
-    |-- RecipeError            an option or recipe value that makes no sense
-    |-- TrainingError          a training run that cannot go on: a loss that is not finite
+    |-- BundleError            a model folder is missing, damaged or of another format version
+    |-- BackendError           the requested inference back end cannot run on this machine
+    |   `-- GpuError           there is no driver, no device or no memory left, or a call on the GPU failed
+    |-- ImageError             an image or camera message cannot be used; `cause` is a short key for counters
+    |-- LabelSpaceError        class names, palette or id maps contradict each other
+    |-- DataError              a data set folder or file cannot be used
+    |-- CheckpointError        a foreign weights file is damaged, unsafe, or does not fit the network
+    |-- RecipeError            an option or a value of a recipe makes no sense
+    |-- TrainingError          a training run cannot go on, for example because a loss is not finite
     `-- MissingPackageError    an optional package is not installed
 
 Every message says what was being done, what was found, what was expected, and what to do.
@@ -42,7 +42,7 @@ __all__ = [
 
 
 class HrdaError(Exception):
-    """Base of all errors that a user's input or environment can cause."""
+    """Base class of all errors that a user's input or environment can cause."""
 
 
 class BundleError(HrdaError):
@@ -54,14 +54,14 @@ class BackendError(HrdaError):
 
 
 class GpuError(BackendError):
-    """The GPU cannot be used: no driver, no device, out of memory, or a call that failed."""
+    """The GPU cannot be used: there is no driver, no device or no memory left, or a call failed."""
 
 
 class ImageError(HrdaError):
-    """An image or image message that cannot be turned into pixels.
+    """An image or an image message cannot be turned into pixels.
 
     Attributes:
-        cause: short stable key (letters and underscores), used to count refusals by cause.
+        cause: short stable key (letters and underscores) by which refusals are counted.
     """
 
     def __init__(self, message: str, cause: str = "image") -> None:
@@ -70,23 +70,23 @@ class ImageError(HrdaError):
 
 
 class LabelSpaceError(HrdaError):
-    """A label space that contradicts itself or the labels at hand."""
+    """A label space contradicts itself or the labels at hand."""
 
 
 class DataError(HrdaError):
-    """A data set folder, bag or file that cannot be used."""
+    """A data set folder, a bag or a file cannot be used."""
 
 
 class CheckpointError(HrdaError):
-    """A foreign weights file that is damaged, asks to run code, or does not fit the network; nothing was loaded."""
+    """A foreign weights file is damaged, asks to run code, or does not fit the network; nothing was loaded."""
 
 
 class RecipeError(HrdaError):
-    """A recipe or command line value that makes no sense."""
+    """A value of a recipe or of the command line makes no sense."""
 
 
 class TrainingError(HrdaError):
-    """A training run that cannot go on; what it had reached is kept."""
+    """A training run cannot go on; what it has reached so far is kept."""
 
 
 class MissingPackageError(HrdaError):
@@ -94,20 +94,20 @@ class MissingPackageError(HrdaError):
 
 
 def one_line(error: Exception) -> str:
-    """What an error of a library says, without line ends; its kind where it says nothing."""
+    """Return the message of a library's error on one line, or the name of its class if it has no message."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def first_misfit(error: RuntimeError) -> str:
-    """The first thing that PyTorch says does not fit: its list stands below a heading."""
+    """Return the first mismatch of PyTorch's list of what does not fit in a state dict."""
     return str(error).splitlines()[1 if "\n" in str(error) else 0].strip()
 
 
 def proposal(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """The end of a sentence on an unknown name: the known one that is most like it, or all of them.
+    """Return the end of a sentence about an unknown name: it proposes the most similar known name, or lists all.
 
     Args:
-        prefix: what stands before the proposed name.
+        prefix: text that stands before the proposed name.
     """
     known = tuple(known)
     near = difflib.get_close_matches(name, known, n=1)
@@ -119,7 +119,7 @@ def require(module: str, extra: str) -> ModuleType:
 
     Args:
         module: import name, for example `"onnxruntime"`.
-        extra: the extra of `setup.py` that brings it, for example `"runtime"`.
+        extra: the extra of `setup.py` that installs it, for example `"runtime"`.
 
     Raises:
         MissingPackageError: the package is not installed, or fails to import.

@@ -1,7 +1,7 @@
 """Label spaces: class names, colours, thing classes, tables of native ids, and the groups that scores are reported in.
 
-The default space is the 19 Cityscapes training classes; 255 marks pixels without a label everywhere. numpy only; PyYAML
-where a label space file is read.
+The default space is the 19 training classes of Cityscapes. The id 255 always marks pixels without a label. The module
+needs numpy alone, and PyYAML to read a label space file.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ UInt8Array = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """Names, colours and thing classes of ids 0 to N-1.
+    """Names, colours and thing classes of the class ids 0 to N-1.
 
     Attributes:
-        name: short key, stored in bundles.
-        classes: N class names; a class id is its index.
-        palette: N colours, RGB 0 to 255.
-        things: ids of countable objects (the classes of the Thing-Class Feature Distance; paper section 3.3).
+        name: short key that is stored in bundles.
+        classes: N class names; a class id is the index of its name.
+        palette: N colours, RGB, 0 to 255.
+        things: ids of countable objects, which the Thing-Class Feature Distance compares (paper section 3.3).
 
     Raises:
         LabelSpaceError: lengths differ, names repeat, or an id or colour is out of range.
@@ -75,13 +75,13 @@ class LabelSpace:
         return len(self.classes)
 
     def color_table(self) -> UInt8Array:
-        """Lookup table of all 256 ids, uint8 (256, 3) RGB; unknown ids and 255 are black."""
+        """Colours of all 256 ids as a lookup table, uint8 (256, 3) RGB; unknown ids and 255 are black."""
         table = np.zeros((256, 3), np.uint8)
         table[: len(self)] = np.asarray(self.palette, np.uint8)
         return table
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and strings, for a manifest."""
+        """Return the space as plain lists and strings, as a manifest stores it."""
         return {
             "name": self.name,
             "classes": list(self.classes),
@@ -111,12 +111,12 @@ class LabelSpace:
 
 @dataclass(frozen=True, eq=False)
 class IdTable:
-    """How the ids in label files become class ids. Build it with `from_ids`.
+    """A table that turns the ids in label files into class ids. Build it with `from_ids`.
 
     Attributes:
-        name: of the id scheme, for messages.
+        name: name of the id scheme, for messages.
         table: uint8 (256,), native id -> class id or `IGNORE_LABEL`.
-        known: native ids that the scheme documents, those without a class included; others deserve a warning.
+        known: native ids that the scheme documents, also those without a class; any other id deserves a warning.
     """
 
     name: str
@@ -125,7 +125,10 @@ class IdTable:
 
     @classmethod
     def from_ids(cls, name: str, ids: Mapping[int, int], known: Collection[int] = ()) -> IdTable:
-        """Native id -> class id; every other id is ignored. `known` adds documented ids without a class."""
+        """Build the table from native id -> class id.
+
+        Every other id is ignored; `known` adds documented ids without a class.
+        """
         table = np.full(256, IGNORE_LABEL, np.uint8)
         table[list(ids)] = list(ids.values())
         return cls(name, table, frozenset(ids) | frozenset(known) | {IGNORE_LABEL})
@@ -133,12 +136,12 @@ class IdTable:
 
 @dataclass(frozen=True)
 class ClassGroups:
-    """A coarser set of classes that scores are reported in.
+    """A coarser set of classes in which scores are reported.
 
     Attributes:
         name: short key, as in `hrda evaluate --groups NAME`.
-        groups: group name to the class ids of the finer space that count as it.
-        unscored: groups whose pixels count (they can be mistaken for others) while they have no score of their own.
+        groups: name of each group, and the ids of the finer classes that belong to it.
+        unscored: groups without a score of their own; their pixels still count, since others can be mistaken for them.
     """
 
     name: str
@@ -147,7 +150,7 @@ class ClassGroups:
 
     @classmethod
     def of(cls, space: LabelSpace, name: str = "", unscored: tuple[str, ...] = ()) -> ClassGroups:
-        """Every class of a label space as a group of its own."""
+        """Make every class of a label space a group of its own."""
         return cls(name or space.name, tuple((label, (i,)) for i, label in enumerate(space.classes)), unscored)
 
     @property
@@ -237,11 +240,11 @@ MAPILLARY_IDS = IdTable.from_ids(
 def read_label_space(path: Path) -> tuple[LabelSpace, IdTable | None]:
     """Read a label space file: `classes`, `palette`, optional `things` (names) and `ids` (native id -> class name).
 
-    An id with the class name `ignore` is known to carry no class; ids that are not listed are ignored too, and the
+    An id with the class name `ignore` is known to carry no class. Ids that are not listed are ignored too, and the
     label audit names them.
 
     Returns:
-        the space, and its table of native ids; None where the file has no `ids`: label files then hold class ids.
+        the space, and its table of native ids, which is None if the file has no `ids`: label files then hold class ids.
 
     Raises:
         LabelSpaceError: the file cannot be read, or a key or value makes no sense.

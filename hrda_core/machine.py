@@ -1,6 +1,6 @@
-"""What a run or a figure of speed was made on: machine, versions, commit, memory of this process.
+"""Describes what a run or a timing was made on: processor, cores, package versions, commit, and memory of this process.
 
-The one place that asks: records of benchmarks, `environment.json` of a training run, and the choice of threads use it.
+Benchmarks, the `environment.json` of a training run and the choice of the thread count all ask here.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 
 def machine() -> dict[str, Any]:
-    """Processor, usable cores, load average, system; and the GPU with its clocks or power mode, where there is one."""
+    """Return processor, cores, load average and system, and the clocks or power mode of a GPU if there is one."""
     facts: dict[str, Any] = {
         "cpu": cpu_model(),
         "cores": usable_cores(),
@@ -63,12 +63,12 @@ def machine() -> dict[str, Any]:
 
 
 def load_average() -> list[float]:
-    """Processes that want to run, mean of the last 1, 5 and 15 minutes."""
+    """Return the mean number of processes that wanted to run in the last 1, 5 and 15 minutes."""
     return [round(value, 2) for value in os.getloadavg()]
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of the packages that matter for timings and training; absent ones are left out."""
+    """Return the installed versions of the packages that matter for timings and training, without absent packages."""
     found = {}
     for package in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -77,7 +77,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """Commit of the source tree that runs, `+changes` where files differ from it; `unknown` outside one."""
+    """Return the commit of the source tree, with `+changes` if files differ from it; `unknown` outside a git clone."""
     try:
         name = _git("rev-parse", "--short=12", "HEAD")
         return f"{name}+changes" if _git("status", "--porcelain", "--untracked-files=no") else name
@@ -86,7 +86,7 @@ def commit() -> str:
 
 
 def reset_peak_memory() -> bool:
-    """Let `peak_memory_bytes` count from now. False where the kernel cannot: it counts from the start."""
+    """Let `peak_memory_bytes` count from now. If the kernel cannot do so, return False: it counts from the start."""
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
@@ -95,7 +95,7 @@ def reset_peak_memory() -> bool:
 
 
 def peak_memory_bytes() -> int:
-    """Most memory of this process that lay in RAM since `reset_peak_memory`."""
+    """Return the peak of this process's memory in RAM since `reset_peak_memory`, in bytes."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
@@ -133,12 +133,12 @@ def _git(*arguments: str) -> str:
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
+    """Return how many processor cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def cpu_model() -> str:
-    """Name of the processor; of the board where the kernel has no name for it (Jetson)."""
+    """Return the name of the processor, or of the board if the kernel has no name for the processor (Jetson)."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Process-wide memory settings for frames of several megabytes: of the node, and of commands that read recordings."""
+"""A process-wide memory setting for frames of several megabytes, for the node and for commands that read recordings."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ _M_MMAP_THRESHOLD = -3
 def keep_big_buffers() -> bool:
     """Stop glibc from giving frame-sized buffers back to the kernel after every message.
 
-    A returned buffer is page-faulted in again for the next frame, which on virtual machines costs more than all copies
-    of the frame together. The price is resident memory that does not shrink. Call it before the first big allocation.
+    A returned buffer has to be paged in again for the next frame, which on virtual machines costs more than all
+    copies of the frame together. The price is that the resident memory does not shrink. Call it before the first big
+    allocation.
 
     Returns:
-        True where it took effect, False where the C library has no such setting (not glibc).
+        True if the setting took effect, False if the C library has no such setting (is not glibc).
     """
     if sys.platform != "linux":
         return False

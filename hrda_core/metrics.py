@@ -1,7 +1,7 @@
-"""Segmentation scores over a whole data set: IoU from one confusion matrix, and F of class boundaries.
+"""Segmentation scores of a whole data set: IoU from one confusion matrix, and the F score of class boundaries.
 
-Counts of all images are added up before anything is divided. numpy only, so that a robot can score too; the boundaries
-alone need OpenCV, loaded when they are asked for.
+Counts of all images are added up before anything is divided. The module needs numpy alone, so that a robot can score
+too; the boundary score also needs OpenCV, which is loaded when the score is asked for.
 """
 
 from __future__ import annotations
@@ -52,19 +52,20 @@ class Scores:
     pixel_accuracy: float
 
     def of(self, classes: Sequence[int]) -> Scores:
-        """Scores of some classes, (len(classes),); pixels of the others still count as mistaken for these.
+        """Return the scores of some classes, arrays of shape (len(classes),).
 
-        The pixel accuracy stays that of all classes.
+        Pixels of the other classes still count where they are mistaken for these. The pixel accuracy stays that of all
+        classes.
         """
         iou = self.iou[list(classes)]
         return Scores(iou, self.accuracy[list(classes)], _mean(iou), self.pixel_accuracy)
 
 
 class Confusion:
-    """Counts of (label, prediction) pairs; add images one by one, then ask for the scores.
+    """Counts (label, prediction) pairs: add images one by one, then ask for the scores.
 
     Args:
-        num_classes: ids 0..num_classes-1 count; a label of `IGNORE_LABEL` leaves the pixel out. A prediction
+        num_classes: ids 0..num_classes-1 count. A label of `IGNORE_LABEL` leaves its pixel out. A prediction
             outside the classes on a labelled pixel counts as wrong for the label's class.
     """
 
@@ -94,7 +95,7 @@ class Confusion:
         return np.array(self._counts)
 
     def scores(self) -> Scores:
-        """Scores of everything added so far."""
+        """Compute the scores of everything added so far."""
         counts = self._counts.astype(np.float64)
         hit = np.diagonal(counts)
         labelled, predicted = counts.sum(axis=1), counts[:, :-1].sum(axis=0)
@@ -106,18 +107,19 @@ class Confusion:
 
 
 class Boundaries:
-    """Counts of boundary pixels and of those that the other map confirms; add images, then ask for the scores.
+    """Counts boundary pixels and those that the other map confirms: add images, then ask for the scores.
 
-    A pixel is on the boundary of its class if one of its four neighbours has another one. It is confirmed if the other
-    map has boundary of the same class within the tolerance. Neighbours without a label make no boundary, and boundary
-    pixels within the tolerance of an unlabelled pixel are not judged: what would confirm them may be hidden there.
+    A pixel is on the boundary of its class if one of its four neighbours has another class. It is confirmed if the
+    other map has a boundary of the same class within the tolerance. Neighbours without a label make no boundary.
+    Boundary pixels within the tolerance of an unlabelled pixel are not judged, because what would confirm them may be
+    hidden there.
 
     Args:
         num_classes: as for `Confusion`.
-        tolerance: share of the image diagonal; at least one pixel.
+        tolerance: distance as a share of the image diagonal; it is at least one pixel.
 
     Raises:
-        RecipeError: a tolerance of 0 or less.
+        RecipeError: the tolerance is 0 or less.
         MissingPackageError: OpenCV is not installed.
     """
 
@@ -152,7 +154,7 @@ class Boundaries:
             self._counts[index] += [np.count_nonzero(place) for place in pixels]
 
     def scores(self) -> Float64Array:
-        """F = 2PR / (P + R) of each class, float64 (C,), 0..1; NaN for a class without judged boundary in either."""
+        """Return F = 2PR / (P + R) of each class, float64 (C,), 0..1; NaN where no boundary of the class was judged."""
         predicted, confirmed, labelled, found = self._counts.astype(np.float64).T
         with np.errstate(divide="ignore", invalid="ignore"):
             # 2PR / (P + R) without its 0 / 0 where nothing is confirmed.
@@ -170,13 +172,13 @@ class Evaluation:
     """Scores of one model on one data set; `None` stands for a class that is neither labelled nor predicted.
 
     Attributes:
-        groups: name of the groups that were scored.
-        images: how many.
+        groups: name of the groups of classes that were scored.
+        images: number of images.
         mean_iou, pixel_accuracy: 0..1; see `Scores`. NaN without any labelled pixel.
-        boundary_f: mean boundary F over the classes that have one, 0..1; NaN if not asked for.
-        iou, class_boundary_f: by name of the scored groups.
+        boundary_f: mean boundary F over the classes that have one, 0..1; NaN if it was not asked for.
+        iou, class_boundary_f: scores by the name of each scored group.
         classes: names of all groups, the rows of `confusion`.
-        confusion: pixels, rows are labels, columns predictions; the last column is "no class".
+        confusion: pixel counts; rows are labels, columns are predictions, the last column is "no class".
     """
 
     groups: str
@@ -190,7 +192,7 @@ class Evaluation:
     confusion: list[list[int]]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, which has no NaN: `None` stands for it."""
+        """Return plain values for JSON, with `None` in place of NaN, which JSON lacks."""
         return {
             key: None if isinstance(value, float) and math.isnan(value) else value
             for key, value in asdict(self).items()
@@ -198,14 +200,14 @@ class Evaluation:
 
 
 class LabelledImages(Protocol):
-    """What is scored: `hrda_core.data.datasets.labelled.ImageLabelPairs`, or anything like it."""
+    """The images to score: `hrda_core.data.datasets.labelled.ImageLabelPairs`, or anything with the same methods."""
 
     def __len__(self) -> int:
         """Number of images."""
         ...
 
     def load(self, index: int, /) -> tuple[UInt8Array, UInt8Array]:
-        """RGB image uint8 (H, W, 3) and class ids uint8 (H, W)."""
+        """Return the RGB image, uint8 (H, W, 3), and its class ids, uint8 (H, W)."""
         ...
 
 
@@ -220,9 +222,10 @@ def score(
     """Predict every image and compare with its labels, both mapped through `groups`.
 
     Args:
-        predict: RGB image uint8 (H, W, 3) -> class ids uint8, brought to the labels' size by the nearest pixel.
-        progress: called after each image with how many are done and how many there are.
-        boundary: also compute the boundary F: about 10 ms for 480 x 360 pixels, 0.2 s for 2048 x 1024.
+        predict: takes an RGB image uint8 (H, W, 3) and returns class ids uint8, which are resized to the labels'
+            size by the nearest pixel.
+        progress: called after each image with the number of images done and the number of all.
+        boundary: also compute the boundary F, which takes about 10 ms for 480 x 360 pixels, 0.2 s for 2048 x 1024.
 
     Raises:
         DataError: an image or its labels cannot be used.
@@ -266,7 +269,7 @@ def _check_sizes(prediction: UInt8Array, label: UInt8Array) -> None:
 
 
 def at_size(ids: UInt8Array, size: tuple[int, ...]) -> UInt8Array:
-    """Nearest pixel, centres aligned: uint8 (h, w) -> (H, W)."""
+    """Resize to the nearest pixel with centres aligned: uint8 (h, w) -> (H, W)."""
     if ids.shape == size:
         return ids
     rows, columns = ((2 * np.arange(to) + 1) * old // (2 * to) for to, old in zip(size, ids.shape, strict=True))

@@ -1,7 +1,7 @@
-"""Is there an NVIDIA driver with a GPU? Asked with ctypes alone, before TensorRT or CUDA are imported.
+"""Finds out with ctypes alone whether there is an NVIDIA driver with a GPU, before TensorRT or CUDA are imported.
 
-A TensorRT runtime that is made without a driver can end the whole process, so nothing of it may be touched until this
-module has said yes.
+A TensorRT runtime that is created without a driver can end the whole process, so nothing of TensorRT may be touched
+until this module has found one.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Gpu:
     """One GPU.
 
     Attributes:
-        name: as the driver says it, for example `Orin`.
-        compute_capability: for example (8, 7).
-        sm_count: streaming multiprocessors.
-        memory_bytes: all of its memory; on a Jetson shared with the CPU.
+        name: name that the driver reports, for example `Orin`.
+        compute_capability: major and minor version, for example (8, 7).
+        sm_count: number of streaming multiprocessors.
+        memory_bytes: size of its memory; on a Jetson this is shared with the CPU.
     """
 
     name: str
@@ -40,10 +40,10 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Driver:
-    """The NVIDIA driver and the GPU that is used: the first that CUDA_VISIBLE_DEVICES leaves visible.
+    """The NVIDIA driver and the GPU that is used, which is the first one that CUDA_VISIBLE_DEVICES leaves visible.
 
     Attributes:
-        cuda_version: newest CUDA that the driver serves, for example (12, 6).
+        cuda_version: newest CUDA version that the driver supports, for example (12, 6).
         gpu: the GPU.
     """
 
@@ -52,7 +52,7 @@ class Driver:
 
 
 def require_driver() -> Driver:
-    """The driver and its GPU.
+    """Return the driver and its GPU.
 
     Raises:
         GpuError: there is none; the text says why.
@@ -64,14 +64,14 @@ def require_driver() -> Driver:
 
 
 def probe_driver(library: str = "libcuda.so.1", needed: tuple[int, int] = NEEDED_CUDA) -> Driver | str:
-    """Ask the driver for its version and its first GPU.
+    """Ask the driver for its version and its first GPU. This never raises.
 
     Args:
         library: name or path of the driver's library.
-        needed: oldest CUDA version that is enough.
+        needed: oldest CUDA version that is sufficient.
 
     Returns:
-        the driver, or one sentence (without a full stop) that says why there is none. Never raises.
+        the driver, or one sentence (without a full stop) that says why there is none.
     """
     try:
         cuda = ctypes.CDLL(library)

@@ -1,12 +1,12 @@
-"""The one place that writes: a file or a folder is whole or not there, whenever a process is killed.
+"""Writes files and folders such that each is whole or not there at all, whenever the process is killed.
 
     write_whole(path, content)                       bytes or text
     with whole_file(path) as part: ...               for a library that writes to a path
     with replaced_folder(out, marker) as folder: ... for a result of many files
     write_json, read_json, file_sha256, cache_folder, locked
 
-Everything is written beside its place, under a name of its own, and renamed when it is whole. `durable` also makes it
-outlast a power cut. What fails to be written is one sentence, a `DataError` or the class that the caller names.
+Everything is written beside its place under a name of its own, and renamed when it is whole. With `durable` it also
+outlasts a power cut. A failed write raises one sentence, as a `DataError` or as the class that the caller names.
 """
 
 from __future__ import annotations
@@ -60,20 +60,20 @@ def whole_file(
     durable: bool = False,
     mode: int | None = None,
 ) -> Iterator[Path]:
-    """Give the path of an empty file that takes the place of `path` when the block ends well, else is removed.
+    """Yield the path of an empty file that replaces `path` if the block ends well, and is removed otherwise.
 
     At every moment `path` is absent, the old file, or the new one whole. Missing folders are made. Processes and
-    threads that write the same file do not meet; the last one wins.
+    threads that write the same file do not disturb each other; the last one wins.
 
     Args:
         path: the file.
-        error: class of the error.
+        error: class of the error that is raised.
         advice: what the user can do if the file cannot be written.
-        durable: a file that is there also survives a power cut. Slower: it waits for the disk.
-        mode: permissions; None = as the process makes all its files.
+        durable: make the file survive a power cut. This is slower, since it waits for the disk.
+        mode: permissions; None = those of all files that the process makes.
 
     Raises:
-        HrdaError: of the class `error`: no space, no permission, or `path` is no file. The old file stays.
+        HrdaError: of the class `error`: there is no space or no permission, or `path` is no file. The old file stays.
     """
     part = path.with_name(f".{secrets.token_hex(8)}{PART_SUFFIX}")
     try:
@@ -119,7 +119,7 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read plain values.
+    """Read the plain values of a JSON file.
 
     Raises:
         DataError: the file is missing or damaged.
@@ -131,7 +131,7 @@ def read_json(path: Path) -> Any:
 
 
 def file_sha256(path: Path) -> str:
-    """Hash of a file, hexadecimal."""
+    """Return the SHA-256 hash of a file in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -140,7 +140,7 @@ def file_sha256(path: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """$HRDA_CACHE, else $XDG_CACHE_HOME/hrda, else ~/.cache/hrda. It need not exist."""
+    """Return $HRDA_CACHE, else $XDG_CACHE_HOME/hrda, else ~/.cache/hrda. The folder need not exist."""
     if own := os.environ.get("HRDA_CACHE"):
         return Path(own)
     base = os.environ.get("XDG_CACHE_HOME")
@@ -166,22 +166,22 @@ def replaced_folder(
     keep: bool = False,
     error: type[HrdaError] = DataError,
 ) -> Iterator[Path]:
-    """Give the path of a folder, below `OUT.part`, that takes the place of `out` when the block ends well.
+    """Yield the path of a folder below `OUT.part` that replaces `out` if the block ends well.
 
     At every moment `out` is absent, the old folder, or the new one whole. (Where the file system cannot swap two
-    names, as on NFS, a kill between two renames leaves it absent; the next call brings the old one back.) What a
-    killed process left in `OUT.part` is removed or, on demand, gone on with.
+    names, as on NFS, a kill between two renames leaves it absent, and the next call brings the old one back.) What a
+    killed process left in `OUT.part` is removed, or continued if `resume` says so.
 
     Args:
-        out: where the results shall be.
-        marker: a file that the block writes, and that tells results of this kind; other folders are refused.
+        out: place of the results.
+        marker: file that the block writes and that identifies results of this kind; other folders are refused.
         about: plain values that say what the result is made of.
-        resume: go on with what an interrupted block left, if it was begun with the same `about`; see `unfinished`.
+        resume: continue what an interrupted block left, if it was begun with the same `about`; see `unfinished`.
         keep: leave `OUT.part` to be resumed when the block fails or is interrupted and has made the folder.
-        error: class of the error.
+        error: class of the error that is raised.
 
     Yields:
-        The folder to fill, with the last name of `out`. It exists only where work is resumed.
+        The folder to fill, with the last name of `out`. It exists only when work is resumed.
 
     Raises:
         HrdaError: of the class `error`: `out` is something else than an earlier result, another process is writing
@@ -213,12 +213,12 @@ def replaced_folder(
 
 
 def check_place(out: Path, *markers: str, error: type[HrdaError] = DataError) -> None:
-    """Refuse a place where something else lies than an earlier result, as `replaced_folder` does.
+    """Refuse a place that holds something else than an earlier result, as `replaced_folder` does.
 
     Args:
-        out: where results shall be.
-        markers: files of which a result has one at least.
-        error: class of the error.
+        out: place of the results.
+        markers: files of which a result has at least one.
+        error: class of the error that is raised.
 
     Raises:
         HrdaError: of the class `error`.
@@ -230,7 +230,7 @@ def check_place(out: Path, *markers: str, error: type[HrdaError] = DataError) ->
 
 
 def unfinished(out: Path) -> dict[str, Any] | None:
-    """The `about` of a block of `replaced_folder` that was interrupted; None where there is nothing to go on with."""
+    """Return the `about` of an interrupted block of `replaced_folder`, or None if there is nothing to resume."""
     out = out.absolute()
     try:
         about = json.loads((_part_of(out) / _ABOUT_NAME).read_text(encoding="utf-8"))
@@ -243,13 +243,13 @@ def unfinished(out: Path) -> dict[str, Any] | None:
 def locked(
     folder: Path, doing: str, say: Callable[[str], None] | None = None, *, error: type[HrdaError] = DataError
 ) -> Iterator[None]:
-    """Hold the lock of a folder. The kernel frees it when its process ends, however it ends.
+    """Hold the lock of a folder. The kernel releases it when its process ends, however it ends.
 
     Args:
-        folder: it exists.
+        folder: an existing folder.
         doing: what the lock is held for, in the words that follow `process 7 is`.
         say: takes lines for the user while another process holds the lock; None = do not wait.
-        error: class of the error.
+        error: class of the error that is raised.
 
     Raises:
         HrdaError: of the class `error`: the folder cannot be written, or another process holds the lock.

@@ -1,12 +1,12 @@
-"""Window plans: how an image is cut for a network. One geometry for torch, ONNX and training; pure Python.
+"""Window plans, which say how an image is cut for a network: one geometry in pure Python for torch, ONNX and training.
 
 A plan says how far the image is padded, which windows the network sees, and where the full-resolution detail crops of
-HRDA lie (paper section 3.4, "HRDA"; names, costs and the choice between them: docs/robot/window_plans.md). What a user
-chooses is a `PlanChoice`, what a network asks of sizes are `SizeRules`, and both together cut an image of a given size.
+HRDA lie (paper section 3.4, "HRDA"; docs/robot/window_plans.md has names, costs and the choice between them). A user
+chooses a `PlanChoice`, a network states its `SizeRules`, and both together cut an image of a given size.
 
     nested    outer windows on a sliding grid, each a context with overlapping detail crops: the paper's test mode
     overlap   one context of the whole image, overlapping detail crops
-    tiles     one context of the whole image, disjoint detail tiles of equal size, or ones that overlap a little
+    tiles     one context of the whole image, disjoint detail tiles of equal size, or tiles that overlap a little
     topk      as tiles, but only the `keep` tiles run where the context says that detail matters; elsewhere the context
               stands alone
     context   the context alone
@@ -67,7 +67,7 @@ _ALL_PLANS = (*HRDA_PLANS, *SINGLE_SCALE_PLANS)
 
 @dataclass(frozen=True)
 class PlanChoice:
-    """A window plan and its options: the same in commands, recipes, bundles and PyTorch. Checked when it is made.
+    """A window plan and its options, the same in commands, recipes, bundles and PyTorch. It is checked when it is made.
 
     Attributes:
         name: one of `HRDA_PLANS` or `SINGLE_SCALE_PLANS`.
@@ -75,14 +75,14 @@ class PlanChoice:
             network's detail crop, as fit.
         overlap: `tiles`, `topk`: pixels that neighbouring tiles share at least, up to a quarter of the tile; they fade
             into each other there. The image is then padded to `SizeRules.multiple_of` alone.
-        keep: `topk`: detail tiles that run, 1 to their number; None = half of them, rounded up.
+        keep: `topk`: number of detail tiles that run, from 1; None = half of them, rounded up.
         crop: `nested`, `slide`: height and width of the outer windows, pixels; None = twice the network's detail crop
             for `nested`, 512 x 512 for `slide`. An axis as long as the crop or longer is not padded.
         stride: `nested`, `slide`: steps between outer windows, pixels; None = half of the crop.
 
     Raises:
         BackendError: the name is not known, or the plan does not have an option that is given.
-        RecipeError: a grid, `keep` or stride below 1, a negative overlap, or a stride beyond the crop.
+        RecipeError: a grid, `keep` or stride is below 1, an overlap is negative, or a stride exceeds the crop.
     """
 
     name: str
@@ -110,7 +110,7 @@ class PlanChoice:
 
     @classmethod
     def of(cls, plan: str | PlanChoice, **options: Any) -> PlanChoice:
-        """The choice itself, or the one of a name and options, which are the attributes of this class."""
+        """Return the choice itself, or build one from a name and options, which are the attributes of this class."""
         if not isinstance(plan, PlanChoice):
             return cls(plan, **options)
         if options:
@@ -120,18 +120,18 @@ class PlanChoice:
 
 @dataclass(frozen=True)
 class SizeRules:
-    """What a network asks of the sizes that it is given.
+    """The rules of a network for the sizes that it is given.
 
     Attributes:
         multiple_of: sides of the padded image are multiples of this, pixels. None = 64 for `tiles`, `topk` and
             `context` (half-size context and 2 x 2 tiles are then on the stride-32 grid that encoders train on), 8 for
-            `nested` and `overlap` (where the reference would raise), 1 for `whole` and `slide`.
+            `nested` and `overlap` (where the reference would raise an error), 1 for `whole` and `slide`.
         tile_multiple: sides of detail tiles are multiples of this, pixels.
         tile_step: tiles that overlap begin at multiples of this, pixels.
         smallest: sides are padded up to this at least, pixels.
         context_scale: factor of the context image, 0 to 1.
         detail_crop: size of the detail crops of `nested` and `overlap`, pixels.
-        detail_stride: steps between them, pixels; None = half.
+        detail_stride: steps between these crops, pixels; None = half of their size.
     """
 
     multiple_of: int | None = None
@@ -145,7 +145,7 @@ class SizeRules:
 
 @dataclass(frozen=True)
 class CropBox:
-    """A rectangle of an image, ends exclusive: rows y1..y2, columns x1..x2, in pixels."""
+    """A rectangle of an image: rows y1..y2 and columns x1..x2 in pixels, without the ends."""
 
     y1: int
     y2: int
@@ -154,36 +154,36 @@ class CropBox:
 
     @property
     def height(self) -> int:
-        """Rows covered."""
+        """Number of rows."""
         return self.y2 - self.y1
 
     @property
     def width(self) -> int:
-        """Columns covered."""
+        """Number of columns."""
         return self.x2 - self.x1
 
     @property
     def index(self) -> tuple[EllipsisType, slice, slice]:
-        """What cuts the box out of the last two axes of an array or tensor: `image[box.index]`."""
+        """Slices that cut the box out of the last two axes of an array or tensor: `image[box.index]`."""
         return ..., slice(self.y1, self.y2), slice(self.x1, self.x2)
 
     def scaled(self, factor: float) -> CropBox:
-        """The box on another grid, each coordinate multiplied and truncated (as the reference truncates)."""
+        """Return the box on another grid: each coordinate is multiplied and truncated (as the reference truncates)."""
         y1, y2, x1, x2 = (math.floor(side * factor + 1e-6) for side in (self.y1, self.y2, self.x1, self.x2))
         return CropBox(y1, y2, x1, x2)
 
     def shifted(self, rows: int, columns: int) -> CropBox:
-        """The box moved down by `rows` and right by `columns`."""
+        """Return the box moved down by `rows` and right by `columns`."""
         return CropBox(self.y1 + rows, self.y2 + rows, self.x1 + columns, self.x2 + columns)
 
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """Where to look in one image of a given size.
+    """The windows and crops of one image of a given size.
 
     Attributes:
         name: one of `HRDA_PLANS` or `SINGLE_SCALE_PLANS`.
-        height, width: size of the image as it came, pixels.
+        height, width: size of the image before padding, pixels.
         padded_height, padded_width: size after padding at the bottom and right, pixels.
         context_scale: factor from a window to its context image, 0 to 1.
         windows: what the context branch (or a single-scale network) sees, row-major, all of one size.
@@ -205,18 +205,18 @@ class WindowPlan:
 
     @property
     def crops_run(self) -> int:
-        """Detail crops that the network sees for one image."""
+        """Number of detail crops that the network sees for one image."""
         return self.keep or len(self.detail)
 
 
 def sliding_windows(size: Size, crop: Size, stride: Size) -> tuple[CropBox, ...]:
-    """Equal windows that cover an image; the last of a row or column is shifted back, never padded.
+    """Cover an image with equal windows in row-major order; the last of a row or column is shifted back, never padded.
 
     Per axis there are `max(size - crop + stride - 1, 0) // stride + 1` windows; an axis shorter than the crop has one
-    window of its full length. Row-major order.
+    window of its full length.
 
     Raises:
-        RecipeError: a crop below 1 pixel, or a stride below 1 or beyond the crop, which would leave gaps.
+        RecipeError: a crop is below 1 pixel, or a stride is below 1 or exceeds the crop, which would leave gaps.
     """
     _check_stride(crop, stride)
     rows, columns = (_positions(*axis) for axis in zip(size, crop, stride, strict=True))
@@ -231,13 +231,13 @@ def plan_windows(
     Args:
         plan: a choice, or the name of a plan without options.
         height, width: image size, at least 1 x 1.
-        rules: what the network asks; None = the defaults of `SizeRules`.
-        share_detail: `nested`: list detail crops that several windows have in common once.
+        rules: the network's rules; None = the defaults of `SizeRules`.
+        share_detail: `nested`: list detail crops that several windows have in common only once.
 
     Raises:
-        BackendError: unknown plan name.
-        ImageError: a side below 1.
-        RecipeError: windows, strides or tiles that cannot cover an image.
+        BackendError: the plan's name is unknown.
+        ImageError: a side is below 1.
+        RecipeError: windows, strides or tiles cannot cover an image.
     """
     choice, rules = PlanChoice.of(plan), rules or SizeRules()
     name = choice.name

@@ -1,4 +1,7 @@
-"""Camera messages to RGB arrays, by duck typing: one decoder for the node and for recordings. numpy and OpenCV only."""
+"""Turns camera messages into RGB arrays, for the node and for recordings alike.
+
+Any object with the fields of the message will do, so no ROS is needed, only numpy and OpenCV.
+"""
 
 from hrda_core.messages.compressed import decode_compressed
 from hrda_core.messages.raw import ENCODINGS, decode_image

@@ -1,7 +1,7 @@
-"""`sensor_msgs/CompressedImage` with JPEG or PNG to RGB arrays. OpenCV does the decoding; this says what is damaged.
+"""Decodes `sensor_msgs/CompressedImage` with JPEG or PNG content into RGB arrays, and says what is damaged.
 
-The kind is told by the first bytes: drivers disagree on the `format` field. OpenCV pads a cut-off JPEG with grey and
-calls that success, so the end marker is looked for first. EXIF orientation is not applied: the mask must have the size
+The first bytes tell the kind, because drivers disagree on the `format` field. OpenCV pads a cut-off JPEG with grey and
+reports success, so the end marker is looked for first. The EXIF orientation is not applied: the mask must have the size
 of the camera's picture, and camera_info describes the sensor.
 """
 
@@ -31,7 +31,7 @@ _BARE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
 def decode_compressed(message: Any) -> UInt8Array:
-    """Pixels of a compressed image message.
+    """Decode the pixels of a compressed image message.
 
     Args:
         message: `sensor_msgs/CompressedImage`; its `data` is any bytes-like object.

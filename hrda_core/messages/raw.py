@@ -1,14 +1,14 @@
-"""`sensor_msgs/Image` to RGB arrays, by duck typing: any object with the same fields will do.
+"""Decodes `sensor_msgs/Image` into RGB arrays; any object with the same fields will do.
 
-Rows are read by the message's own `step`, so padded rows of any length come out straight; integers are read in the
-message's byte order. rgb8 and 8-bit-compatible layouts are views on the message's memory, everything else is one
-conversion by OpenCV. Rules for what a message leaves open:
+Rows are read by the message's own `step`, so padded rows of any length are read correctly, and integers are read in the
+message's byte order. For rgb8 the result is a view of the message's memory; every other encoding takes one conversion
+by OpenCV. These rules settle what the message definition leaves open:
 
     mono16, 16UC1    the high byte is the picture
-    8UC3, 8UC4       BGR and BGRA, the order of OpenCV
-    alpha            dropped
-    yuv*, nv*        ITU-R BT.601, limited range, as OpenCV converts it
-    trailing bytes   ignored (drivers round buffers up)
+    8UC3, 8UC4       the channels are BGR and BGRA, the order of OpenCV
+    alpha            is dropped
+    yuv*, nv*        are ITU-R BT.601 in limited range, as OpenCV converts them
+    trailing bytes   are ignored (drivers round buffers up)
 """
 
 from __future__ import annotations
@@ -93,18 +93,18 @@ ENCODINGS = (*_PACKED, *_TWO_PLANES)
 
 
 def decode_image(message: Message) -> UInt8Array:
-    """Pixels of an image message.
+    """Decode the pixels of an image message.
 
     Args:
         message: `sensor_msgs/Image`; its `data` is any object with the buffer protocol.
 
     Returns:
-        uint8 (height, width, 3) RGB. For rgb8 a view on `message.data`: valid as long as the message, only to be read.
+        uint8 (height, width, 3) RGB. For rgb8 it is a read-only view of `message.data`, valid as long as the message.
 
     Raises:
         ImageError: the message contradicts itself or cannot be converted. `cause` is `empty` (a side is 0), `step`
-            (rows shorter than their pixels), `short` (fewer bytes than rows need), `data` (not a byte buffer),
-            `encoding` (unknown) or `convert` (OpenCV refuses).
+            (rows are shorter than their pixels), `short` (there are fewer bytes than the rows need), `data` (it is no
+            byte buffer), `encoding` (it is unknown) or `convert` (OpenCV refuses).
     """
     height, width, encoding = int(message.height), int(message.width), str(message.encoding)
     if height < 1 or width < 1:
@@ -124,7 +124,7 @@ def decode_image(message: Message) -> UInt8Array:
 
 
 def opencv_reason(error: cv2.error) -> str:
-    """What OpenCV complains about, in one line."""
+    """Return OpenCV's complaint on one line."""
     text = getattr(error, "err", None) or str(error)
     return " ".join(text.split())
 

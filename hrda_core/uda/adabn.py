@@ -1,8 +1,8 @@
-"""AdaBN (arXiv 1603.04779): new BatchNorm statistics from unlabelled images, and the network fits their light better.
+"""AdaBN (arXiv 1603.04779): BatchNorm statistics from unlabelled images adapt a network to a new place.
 
-No label, no gradient, no optimiser: a few forward passes over images of the new place. Weights stay as they are; the
-mean and variance of each BatchNorm layer become the plain average of what it sees. Networks without BatchNorm in the
-encoder (MiT) have it in the decoder still.
+It needs no label, no gradient and no optimiser, only a few forward passes over images of the new place. The weights
+stay as they are; mean and variance of each BatchNorm layer become the plain average of what the layer sees. Networks
+without BatchNorm in the encoder (MiT) still have it in the decoder.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ def reestimate_batchnorm(
 ) -> int:
     """Recompute the statistics of BatchNorm layers on unlabelled images, in place.
 
-    Images run through the network as in inference. In HRDA the layers that context and detail share see both, and both
-    count alike. While statistics are measured, layers normalise by their batch: give batches of 4 to 16 images of
-    different scenes. Each batch counts alike, whatever its size. If anything fails, the network is left as it was.
+    Images run through the network as in inference. In HRDA, the layers that context and detail share see both, and both
+    have equal weight. While statistics are measured, layers normalise by their batch, so give batches of 4 to 16 images
+    of different scenes. Every batch has the same weight, whatever its size. If anything fails, the network is left as
+    it was.
 
     Args:
         images: batches, float (B, 3, H, W), normalised; they are moved to the network's device one by one.
@@ -38,10 +39,10 @@ def reestimate_batchnorm(
         keep_encoder: leave the encoder's layers as they are.
 
     Returns:
-        layers with new statistics; 0 if the network has none, and then no image is read.
+        number of layers with new statistics; 0 if the network has none, and then no image is read.
 
     Raises:
-        DataError: there is no image, or a batch with a single value for each channel, which has no variance.
+        DataError: there is no image, or a batch has a single value for each channel, which has no variance.
         ImageError, BackendError: as `predict_logits`.
     """
     layers = _layers(network, keep_encoder)

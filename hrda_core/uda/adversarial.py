@@ -1,12 +1,12 @@
-"""AdvSeg: predictions on target images shall look like those on source images (arXiv 1802.10349, sections 3 and 4).
+"""AdvSeg: predictions on target images learn to look like those on source images (arXiv 1802.10349, sections 3 and 4).
 
-A discriminator D sees softmax maps P and says for each place how much it takes them for the source's (1) or the
-target's (0). Both sides of the game are least squares (LS-GAN):
+A discriminator D takes softmax maps P and says for each place whether they are from the source (1) or the target (0).
+Both sides of the game minimise least squares (LS-GAN):
 
     loss of D = 1/2 mean (D(P_source) - 1)^2 + 1/2 mean D(P_target)^2
     loss of the network = 0.001 * mean (D(P_target) - 1)^2
 
-A baseline of the HRDA paper (Table "HRDA with other UDA methods"). Reference: spec section 6.
+It is a baseline of the HRDA paper (table "HRDA with other UDA methods"). Reference: spec section 6.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class DiscriminatorConfig:
     """Optimiser of the discriminator.
 
     Attributes:
-        lr: of Adam; 1e-4 in the paper.
-        betas: of Adam; (0.9, 0.99) in the paper.
+        lr: learning rate of Adam; 1e-4 in the paper.
+        betas: moment decay rates of Adam; (0.9, 0.99) in the paper.
         power: exponent of the polynomial decay of `lr` to 0; 0.9 in the paper.
     """
 
@@ -58,11 +58,11 @@ class DiscriminatorConfig:
 
 
 class Discriminator(nn.Module):
-    """Five 4 x 4 convolutions of stride 2, LeakyReLU 0.2 between them, no normalisation (as DCGAN's, without its end).
+    """Five 4 x 4 convolutions of stride 2 with LeakyReLU 0.2 between them and without normalisation.
 
     Args:
         num_classes: channels of the softmax maps.
-        channels: of the first layer; they double until the fourth, and the fifth has one.
+        channels: channels of the first layer; they double until the fourth, and the fifth has one.
     """
 
     def __init__(self, num_classes: int, channels: int = 64) -> None:
@@ -73,7 +73,7 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, probs: Tensor) -> Tensor:
-        """Softmax maps (B, C, H, W) -> scores (B, 1, H // 32, W // 32). Smaller sides than 32 are padded to 32."""
+        """Map softmax maps (B, C, H, W) to scores (B, 1, H // 32, W // 32). Sides shorter than 32 are padded to 32."""
         bottom, right = (max(0, _SMALLEST - side) for side in probs.shape[2:])
         scores = F.pad(probs, (0, right, 0, bottom), mode="replicate") if bottom or right else probs
         for layer, conv in enumerate(self.convs):
@@ -84,7 +84,7 @@ class Discriminator(nn.Module):
 
 
 def adversarial_loss(discriminator: nn.Module, target_probs: Tensor) -> Tensor:
-    """How far the target's maps are from passing for the source's, not weighted.
+    """Compute how far the target's maps are from passing for the source's, not weighted.
 
     The gradient goes to `target_probs` alone: the discriminator learns from `discriminator_loss` only.
 
@@ -97,7 +97,7 @@ def adversarial_loss(discriminator: nn.Module, target_probs: Tensor) -> Tensor:
 
 
 def discriminator_loss(discriminator: nn.Module, source_probs: Tensor, target_probs: Tensor) -> Tensor:
-    """What the discriminator minimises. The gradient goes to the discriminator alone.
+    """Compute what the discriminator minimises. The gradient goes to the discriminator alone.
 
     Args:
         source_probs, target_probs: softmax maps (B, C, H, W).
@@ -108,6 +108,6 @@ def discriminator_loss(discriminator: nn.Module, source_probs: Tensor, target_pr
 
 
 def build_discriminator_optimizer(discriminator: nn.Module, config: DiscriminatorConfig) -> torch.optim.Adam:
-    """Adam with one group; `base_lr` in it is what a schedule multiplies, as in the student's optimiser."""
+    """Build Adam with one group, whose `base_lr` a schedule multiplies, as in the student's optimiser."""
     group: dict[str, Any] = {"params": list(discriminator.parameters()), "name": "discriminator", "base_lr": config.lr}
     return torch.optim.Adam([group], lr=config.lr, betas=config.betas)

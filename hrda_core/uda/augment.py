@@ -1,8 +1,8 @@
 """Strong augmentation of mixed images: colour jitter and Gaussian blur (paper section 3.1; spec section 8).
 
-Random values are drawn first (`draw_jitter`, `draw_blur`) and applied by functions without randomness. Colours are
-those of the reference's library, which differ from torchvision's: brightness is added, contrast multiplies without a
-mean.
+Random values are drawn first (`draw_jitter`, `draw_blur`) and then applied by functions without randomness. Colours are
+changed as the reference's library does, which differs from torchvision: brightness is added, and contrast multiplies
+without subtracting a mean.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _NEGLIGIBLE = 6.5
 
 @dataclass(frozen=True)
 class JitterDraw:
-    """Colour jitter of one image.
+    """The random values of one image's colour jitter.
 
     Attributes:
-        order: of the operations, indices into `OPERATIONS`.
+        order: order of the operations, as indices into `OPERATIONS`.
         brightness: added after subtracting 1.
         contrast, saturation: factors.
         hue: added, in turns of the colour circle.
@@ -47,19 +47,19 @@ class JitterDraw:
 
 
 def draw_jitter(rng: np.random.RandomState, strength: float = 0.2) -> JitterDraw:
-    """Order and values for one image: factors in 1-strength..1+strength, hue in -strength..strength."""
+    """Draw order and values for one image: factors in 1-strength..1+strength, hue in -strength..strength."""
     order = tuple(int(operation) for operation in rng.permutation(len(OPERATIONS)))
     brightness, contrast, saturation = (float(factor) for factor in rng.uniform(1 - strength, 1 + strength, size=3))
     return JitterDraw(order, brightness, contrast, saturation, float(rng.uniform(-strength, strength)))
 
 
 def draw_blur(rng: np.random.RandomState) -> float:
-    """Sigma of one image, pixels."""
+    """Draw the sigma of one image's blur, in pixels."""
     return float(rng.uniform(*_SIGMA))
 
 
 def color_jitter(images: Tensor, draws: Sequence[JitterDraw], mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Jitter normalised images (B, 3, H, W), one draw an image; returns normalised images.
+    """Jitter normalised images (B, 3, H, W) with one draw for each image, and return normalised images.
 
     Args:
         mean, std: normalisation of the images, RGB on the 0..255 scale.
@@ -108,13 +108,13 @@ def _turn_hue(image: Tensor, turns: float) -> Tensor:
 
 
 def blur_kernel_size(side: int) -> int:
-    """Odd kernel size for an image side of `side` pixels, near a tenth of it."""
+    """Return the odd kernel size, near a tenth of the side, for an image side of `side` pixels."""
     tenth = math.ceil(0.1 * side)
     return math.floor(tenth - 0.5 + tenth % 2)
 
 
 def gaussian_blur(images: Tensor, sigmas: Sequence[float]) -> Tensor:
-    """Blur images (B, 3, H, W), one sigma an image, with reflected borders."""
+    """Blur images (B, 3, H, W) with one sigma for each image and reflected borders."""
     return torch.stack([_blur(image, sigma) for image, sigma in zip(images, sigmas, strict=True)])
 
 

@@ -1,8 +1,8 @@
-"""Steps of the two baselines that HRDA was also combined with: MinEnt (`entropy.py`) and AdvSeg (`adversarial.py`).
+"""Training steps of the baselines that the paper joins with HRDA: MinEnt (`entropy.py`), AdvSeg (`adversarial.py`).
 
-Both: the supervised loss on source images, then a term on the prediction of target images, enlarged to image size. HRDA
-takes a detail crop of its own for the target; the term is on the fused prediction. The paper trains these with SGD:
-learning rate 0.0025, momentum 0.9, weight decay 5e-4. Reference: spec section 6.
+Both add to the supervised loss on source images a term on the prediction of target images, enlarged to image size. HRDA
+draws a detail crop of its own for the target, and the term acts on the fused prediction. The paper trains these with
+SGD: learning rate 0.0025, momentum 0.9, weight decay 5e-4. Reference: spec section 6.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ __all__ = ["adversarial_step", "entropy_step"]
 def entropy_step(
     batch: Batch, networks: Networks, random: StepRandom, losses: LossConfig, weight: float, context: StepContext
 ) -> StepResult:
-    """One step of MinEnt; `context.backward` is called for the source, then for the target.
+    """Run one step of MinEnt; `context.backward` is called for the source, then for the target.
 
     Args:
-        batch: with target images.
-        weight: of the target's entropy; 0.001 in the paper.
+        batch: batch with target images.
+        weight: weight of the target's entropy; 0.001 in the paper.
 
     Returns:
         losses `source.*` and `target.entropy`; metric `target_entropy` (not weighted, 0..1) and accuracies.
@@ -46,15 +46,15 @@ def entropy_step(
 def adversarial_step(
     batch: Batch, networks: Networks, random: StepRandom, losses: LossConfig, weight: float, context: StepContext
 ) -> StepResult:
-    """One step of AdvSeg; `context.backward` is called for the source, the target, then the discriminator.
+    """Run one step of AdvSeg; `context.backward` is called for the source, the target, then the discriminator.
 
-    The student's gradients come from the first two, the discriminator's from the last alone; both wait for one step of
-    their optimisers. All three see the networks as they were before.
+    The student's gradients come from the first two, the discriminator's from the last alone. All three passes see the
+    networks as they were before the step; the caller then steps both optimisers.
 
     Args:
-        batch: with target images.
-        networks: with a discriminator.
-        weight: of the target's term; 0.001 in the paper.
+        batch: batch with target images.
+        networks: networks with a discriminator.
+        weight: weight of the target's term; 0.001 in the paper.
 
     Returns:
         losses `source.*` and `target.adversarial`; metrics `discriminator_loss` (which the student does not minimise)

@@ -14,7 +14,7 @@ __all__ = ["class_mask", "draw_classes", "mix"]
 
 
 def draw_classes(candidates: npt.NDArray[np.int64], rng: np.random.RandomState) -> npt.NDArray[np.int64]:
-    """Half of the classes, rounded up, without replacement.
+    """Draw half of the classes, rounded up, without replacement.
 
     Args:
         candidates: ids that occur in the labels of the whole source batch, ascending. As in the reference this
@@ -25,12 +25,15 @@ def draw_classes(candidates: npt.NDArray[np.int64], rng: np.random.RandomState) 
 
 
 def class_mask(labels: Tensor, classes: npt.NDArray[np.int64]) -> Tensor:
-    """Where a label map (H, W) shows one of the classes: bool (H, W); may be empty."""
+    """Mark where a label map (H, W) shows one of the classes: bool (H, W), which may be False everywhere."""
     chosen = torch.zeros(256, dtype=torch.bool, device=labels.device)
     chosen[torch.from_numpy(classes).to(labels.device)] = True
     return chosen[labels]
 
 
 def mix(mask: Tensor, source: Tensor, target: Tensor) -> Tensor:
-    """Source where `mask` (bool (B, H, W)), target elsewhere; of images (B, C, H, W) or maps (B, H, W)."""
+    """Take the source where `mask` (bool (B, H, W)) is True and the target elsewhere.
+
+    The inputs are images (B, C, H, W) or maps (B, H, W).
+    """
     return torch.where(mask[:, None] if source.ndim == 4 else mask, source, target)

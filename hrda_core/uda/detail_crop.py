@@ -14,7 +14,7 @@ _DIVISIBLE = 8
 
 
 def draw_detail_crop(size: tuple[int, int], crop: tuple[int, int], rng: np.random.RandomState) -> CropBox:
-    """One box for a whole batch: vertical offset first, then horizontal, each a multiple of 8.
+    """Draw one box for a whole batch: first the vertical, then the horizontal offset, each a multiple of 8.
 
     As in the reference the upper bound is exclusive: with a margin that is a multiple of 8, the last possible
     position is never drawn.

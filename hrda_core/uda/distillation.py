@@ -3,12 +3,12 @@
     L = T^2 KL(softmax(z_large / T) || softmax(z_slim / T)),   mean over pixels        (Hinton et al., arXiv 1503.02531)
 
 z_large are the fused logits of the larger network (the guide) over the whole crop, by a window plan. The slim network
-is run as in every HRDA training: context, one detail crop, fusion. Its fused, detail and context predictions are each
-compared with the guide's fused ones, as HRDA compares all three with the same labels; the weights are those of
-`LossConfig`. So the context learns to say what the larger network says with its detail. Optional: attention maps are
-drawn to the guide's, and labelled source images add their cross-entropy.
+runs as in every HRDA training: context, one detail crop, fusion. Its fused, detail and context predictions are each
+compared with the guide's fused ones, as HRDA compares all three with the same labels, with the weights of `LossConfig`.
+The context thus learns to say what the larger network says with its detail. Optionally, the attention maps are drawn to
+the guide's, and labelled source images add their cross-entropy.
 
-With temperature 0 the guide gives hard labels instead, the control of the soft ones.
+With temperature 0 the guide gives hard labels instead, as a control for the soft ones.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ __all__ = ["DistillationConfig", "GuideConfig", "attention_distance", "distillat
 
 @dataclass(frozen=True)
 class GuideConfig:
-    """The larger network that is learnt from.
+    """The larger network from which the slim one learns.
 
     Attributes:
-        name: for logs and model cards.
-        preset, overrides: of the network, see `hrda_core.models.presets`.
-        weights: its `model.safetensors`, of a bundle or a run.
-        sha256: of that file; empty = not checked. A run that goes on after an interruption must not meet another one.
+        name: name for logs and model cards.
+        preset, overrides: the network, see `hrda_core.models.presets`.
+        weights: its `model.safetensors`, from a bundle or a run.
+        sha256: hash of that file; empty = not checked. A resumed run must not meet another file.
     """
 
     name: str
@@ -55,19 +55,20 @@ class GuideConfig:
 
 @dataclass(frozen=True)
 class DistillationConfig:
-    """Distillation of a recipe.
+    """Options of distillation in a recipe.
 
     Attributes:
         guide: the larger network.
-        start: what the slim network takes over from it: `slices`, the encoder and the heaviest channels of DAFormer
-            decoders (`slim_start.py`), as far as they fit; `encoder`, nothing else. Not with `model.weights`.
-        temperature: T; 1 = the guide's probabilities, larger shows more of what it holds possible; 0 = its classes as
-            hard labels.
+        start: what the slim network takes over from the guide: `slices` = the encoder and the heaviest channels of
+            DAFormer decoders (`slim_start.py`), as far as they fit; `encoder` = the encoder alone. Not with
+            `model.weights`.
+        temperature: T; 1 = the guide's probabilities; larger values show more of what it holds possible; 0 = its
+            classes as hard labels.
         plan: window plan of an HRDA guide: `overlap`, or `tiles` at about half the cost.
         attention: weight of the squared difference of the attention maps inside the detail crop; 0 = left out.
         source: weight of the labelled source images.
-        jitter_probability, jitter_strength, blur_probability: change of the slim network's input, image by image; the
-            guide sees the image as it is.
+        jitter_probability, jitter_strength, blur_probability: augmentation of the slim network's input, drawn image by
+            image; the guide sees the image unchanged.
     """
 
     guide: GuideConfig
@@ -102,11 +103,11 @@ def distillation_step(
     losses: LossConfig,
     context: StepContext,
 ) -> StepResult:
-    """Losses of one iteration; `context.backward` is called for the source images (if any), then for the target.
+    """Run one iteration; `context.backward` is called for the source images (if any), then for the target.
 
     Args:
-        batch: with target images; source images may be none, (0, 3, H, W).
-        networks: student, and the guide in eval mode.
+        batch: batch with target images; there may be no source images, (0, 3, H, W).
+        networks: the student, and the guide in eval mode.
         space: normalisation of the batch.
 
     Returns:
@@ -133,11 +134,11 @@ def distillation_step(
 
 
 def soft_loss(logits: Tensor, taught: Tensor, temperature: float, weight: Tensor | None = None) -> Tensor:
-    """T^2 KL(taught || logits), averaged over all pixels; with `temperature` 0 the cross-entropy with taught classes.
+    """Compute T^2 KL(taught || logits), averaged over all pixels; `temperature` 0: cross-entropy with taught classes.
 
     Args:
         logits: (B, C, h, w) of any resolution; upsampled bilinearly to the size of `taught`.
-        taught: (B, C, H, W), logits of the guide, no gradient.
+        taught: (B, C, H, W), logits of the guide, without gradient.
         weight: (B, H, W), multiplied into each pixel's loss.
     """
     if temperature == 0:
@@ -150,12 +151,14 @@ def soft_loss(logits: Tensor, taught: Tensor, temperature: float, weight: Tensor
 
 
 def attention_distance(attention: Tensor, wanted: Tensor, box: CropBox, scale: float) -> Tensor:
-    """Mean squared difference of two attention maps inside the detail crop; outside it none is learnt.
+    """Compute the mean squared difference of two attention maps inside the detail crop.
+
+    Outside the detail crop the training forward sets the attention to 0, so nothing is learnt there.
 
     Args:
         attention: (B, C or 1, h, w), 0..1, of the student's training forward.
-        wanted: (B, C or 1, h', w'), of the guide; resized bilinearly to the student's grid. Class-wise and common maps
-            are compared as they broadcast.
+        wanted: (B, C or 1, h', w'), of the guide; resized bilinearly to the student's grid. Class-wise maps and a
+            single map for all classes are compared by broadcasting.
         box: detail crop, image pixels.
         scale: cells of the student's grid per image pixel.
     """

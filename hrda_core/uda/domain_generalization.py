@@ -1,12 +1,12 @@
 """One iteration of domain generalization: source images alone, each also in a hallucinated style (HRDA for DG; SHADE).
 
 The encoder doubles the batch after its first stage (`style_hallucination.py`). Both halves learn the same labels, both
-stay near the ImageNet features of the image, and their predictions p, p' shall agree:
+stay near the ImageNet features of the image, and their predictions p, p' must agree:
 
     L = CE over 2B images + 0.005 * feature distance of both halves + 10 * L_SC
     L_SC = 1/2 [KL(p || m) + KL(p' || m)],   m = (p + p') / 2         softmax of fused logits at stride 4
 
-One backward pass for the sum. There is no target, no teacher, no mixing. Reference: spec section 13.
+One backward pass serves the sum. There is no target, no teacher and no mixing. Reference: spec section 13.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ _SMALLEST_CONCENTRATION = 0.01
 
 @dataclass(frozen=True)
 class DgConfig:
-    """Domain generalization of a recipe.
+    """Options of domain generalization in a recipe.
 
     Attributes:
-        consistency_weight: of L_SC; 10 in the paper.
-        prototypes: styles that are mixed.
+        consistency_weight: weight of L_SC; 10 in the paper.
+        prototypes: number of styles that are mixed.
         prototype_every: iterations between two collections of prototypes; the first is before the first iteration.
-        concentration: of the Dirichlet distribution that mixes them.
+        concentration: concentration of the Dirichlet distribution that mixes the styles.
     """
 
     consistency_weight: float = 10.0
@@ -69,7 +69,7 @@ class DgConfig:
 
 
 def style_consistency(logits: Tensor) -> Tensor:
-    """L_SC, not weighted: Jensen-Shannon divergence of the two halves, mean over the pixels of one.
+    """Compute L_SC, not weighted: the Jensen-Shannon divergence of the two halves, averaged over the pixels of one.
 
     Args:
         logits: (2B, C, h, w): images, then the same images in other styles.
@@ -84,7 +84,10 @@ def style_consistency(logits: Tensor) -> Tensor:
 
 
 def draw_styles(random: StepRandom, images: int, passes: int, config: DgConfig) -> list[Tensor]:
-    """Mixture weights (B, prototypes), one tensor a pass through the encoder, each image with generators of its own."""
+    """Draw mixture weights (B, prototypes), one tensor for each pass through the encoder.
+
+    Each image has random generators of its own.
+    """
     return [
         draw_style_weights(
             [random.image(index, f"style of encoder pass {number}") for index in range(images)],
@@ -105,18 +108,18 @@ def domain_generalization_step(
     feature_distance: FeatureDistanceConfig,
     context: StepContext,
 ) -> StepResult:
-    """Losses of one iteration; `context.backward` is called once.
+    """Run one iteration; `context.backward` is called once.
 
     Args:
-        batch: labelled images; a target is not looked at.
-        networks: student in train mode with `attach_styles` and prototypes, and the ImageNet encoder if its distance
-            has a weight.
+        batch: labelled images; target images are not used.
+        networks: the student in train mode with `attach_styles` and prototypes, and the ImageNet encoder if its
+            distance has a weight.
 
     Returns:
         losses `source.*` (over both halves), `feature_distance`, `style_consistency`, and accuracies.
 
     Raises:
-        RecipeError: the student has no prototypes, or another count than `config` says.
+        RecipeError: the student has no prototypes, or not as many as `config` says.
     """
     student = networks.student
     styles = attached_styles(student)

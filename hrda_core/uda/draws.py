@@ -27,16 +27,16 @@ __all__ = ["Draws", "ImageSpace", "SelfTrainingConfig", "Strong", "draw_step"]
 
 @dataclass(frozen=True)
 class SelfTrainingConfig:
-    """Self-training of a recipe.
+    """Options of self-training in a recipe.
 
     Attributes:
         alpha: decay of the teacher's moving average (0.999 in DAFormer and HRDA, 0.99 in plain DACS).
-        threshold: tau; pixels at least this probable count for the teacher's quality.
+        threshold: tau; pixels with at least this probability count for the teacher's quality.
         jitter_probability, jitter_strength: colour jitter of mixed images.
-        blur_probability: Gaussian blur of mixed images.
+        blur_probability: probability of a Gaussian blur of mixed images.
         teacher_plan: window plan of an HRDA teacher. The paper's is `overlap`: detail crops that overlap by half.
-            `tiles` costs about half and is a deviation.
-        mic: masked image consistency; None = off (paper of MIC).
+            `tiles` costs about half and departs from the paper.
+        mic: masked image consistency (paper of MIC); None = off.
     """
 
     alpha: float = 0.999
@@ -57,10 +57,10 @@ class SelfTrainingConfig:
 
 @dataclass(frozen=True)
 class ImageSpace:
-    """How class ids and pixel values are to be read.
+    """The meaning of class ids and pixel values.
 
     Attributes:
-        num_classes: of the label space.
+        num_classes: number of classes of the label space.
         things: ids of thing classes.
         mean, std: normalisation of images, RGB on the 0..255 scale.
     """
@@ -73,7 +73,7 @@ class ImageSpace:
 
 @dataclass(frozen=True)
 class Strong:
-    """Strong augmentation of a batch: one entry an image, or nothing where the batch is left as it is."""
+    """Strong augmentation of a batch: one entry for each image, or none at all where the batch is left as it is."""
 
     jitter: tuple[JitterDraw, ...] = ()
     blur: tuple[float, ...] = ()
@@ -81,7 +81,7 @@ class Strong:
 
 @dataclass(frozen=True)
 class Draws:
-    """Every random value of one iteration.
+    """All random values of one iteration.
 
     Attributes:
         source_box, mixed_box, masked_box: detail crops of the passes over source, mixed and masked images.
@@ -106,7 +106,7 @@ def draw_step(
     """Draw the random values of one iteration.
 
     Decisions for the batch (detail crops, whether to jitter and blur) are equal on all processes; classes, factors and
-    patches belong to an image.
+    patches are drawn for each image.
     """
     images, count = batch.source_images, len(batch.source_images)
     candidates = _classes_of_batch(batch.source_labels, context)

@@ -24,7 +24,7 @@ __all__ = ["FeatureDistanceConfig", "downscale_labels", "imagenet_features", "th
 
 @dataclass(frozen=True)
 class FeatureDistanceConfig:
-    """Feature distance of a recipe.
+    """Options of the feature distance in a recipe.
 
     Attributes:
         weight: lambda_FD; 0 = off. 0.005 in the paper.
@@ -46,9 +46,9 @@ class FeatureDistanceConfig:
 
 
 def downscale_labels(labels: Tensor, cell: int, min_share: float, num_classes: int) -> Tensor:
-    """The class of each cell of `cell` x `cell` pixels: the most frequent one if it fills enough of the cell.
+    """Find the class of each cell of `cell` x `cell` pixels: the most frequent one if it fills enough of the cell.
 
-    Rows and columns that fill no whole cell are left out.
+    Rows and columns that do not fill a whole cell are left out.
 
     Args:
         labels: int64 (B, H, W), ids 0..num_classes-1 or `IGNORE_LABEL`.
@@ -79,7 +79,7 @@ def thing_feature_distance(
     min_share: float = 0.75,
     context: StepContext | None = None,
 ) -> Tensor:
-    """Mean distance over the cells that show a thing class; 0 with zero gradient if there is none.
+    """Compute the mean distance over the cells that show a thing class; 0 with zero gradient if there is none.
 
     (The reference logs NaN there; its gradient is zero as well.)
 
@@ -107,7 +107,7 @@ def thing_feature_distance(
 
 @torch.no_grad()
 def imagenet_features(encoder: nn.Module, images: Tensor, scale: float) -> Tensor:
-    """Deepest map of the frozen encoder, for normalised images (B, 3, H, W) resized by `scale`."""
+    """Return the deepest map of the frozen encoder for normalised images (B, 3, H, W) resized by `scale`."""
     if scale != 1:
         images = F.interpolate(images, scale_factor=scale, mode="bilinear", align_corners=False)
     deepest: Tensor = encoder(images)[-1]

@@ -1,6 +1,6 @@
-"""Segmentation losses of DAFormer and HRDA (paper sections 3.1 and 3.4).
+"""Segmentation losses of DAFormer and HRDA (paper sections 3.1 and 3.4; spec sections 3 and 4.2).
 
-The mean runs over all pixels: ignored ones count in the divisor, and a weight map is not normalised by its sum.
+The mean runs over all pixels: ignored pixels count in the divisor, and a weight map is not normalised by its sum.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["HrdaLosses", "hrda_loss", "pixel_accuracy", "segmentation_loss"]
 
 @dataclass(frozen=True)
 class HrdaLosses:
-    """Loss terms, each already weighted; `total` is their sum. Scalars with gradient."""
+    """Loss terms of HRDA as weighted scalars with gradient; `total` is their sum."""
 
     fused: Tensor
     detail: Tensor | None
@@ -32,7 +32,7 @@ class HrdaLosses:
 
 
 def segmentation_loss(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Cross-entropy, averaged over all pixels.
+    """Compute the cross-entropy, averaged over all pixels.
 
     Args:
         logits: (B, C, h, w) of any resolution; upsampled bilinearly to the labels' size.
@@ -52,10 +52,10 @@ def hrda_loss(
     detail_weight: float = 0.1,
     context_weight: float = 0.0,
 ) -> HrdaLosses:
-    """Loss of the fused, detail and context predictions: (1 - d - c) fused + d detail + c context.
+    """Compute the loss of the fused, detail and context predictions: (1 - d - c) fused + d detail + c context.
 
     Args:
-        output: of `HRDA.forward_train`.
+        output: result of `HRDA.forward_train`.
         labels: int64 (B, H, W) at image size.
         weight: float (B, H, W) or None.
         detail_weight: lambda_d of the paper, 0.1.
@@ -71,6 +71,9 @@ def hrda_loss(
 
 
 def pixel_accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Share of pixels in 0..1 whose top class is right; ignored pixels count as wrong, as in the reference's log."""
+    """Return the share of pixels, 0..1, whose top class is right.
+
+    As in the reference, ignored pixels count as wrong.
+    """
     upsampled = F.interpolate(logits.detach(), size=labels.shape[1:], mode="bilinear", align_corners=False)
     return float((upsampled.argmax(1) == labels).float().mean())

@@ -1,9 +1,9 @@
-"""Masked image consistency (MIC, arXiv 2212.01322, section 3.2): predict what is hidden from its surroundings.
+"""Masked image consistency (MIC, arXiv 2212.01322, section 3.2): predict hidden patches from their surroundings.
 
     M = [u > r],   u ~ U(0, 1) for each patch of b x b pixels            x_masked = M * x_target
 
 The student must give the teacher's pseudo-labels on x_masked. Hidden pixels are 0 in normalised space, the mean colour.
-b = 64 at full and 32 at half resolution, r = 0.7, weight 1. HRDA masks the whole image before it splits it into
+b is 64 at full and 32 at half resolution, r is 0.7, the weight 1. HRDA masks the whole image before it splits it into
 context and detail, so that both branches lack the same patches. Reference: spec section 14.
 """
 
@@ -23,7 +23,7 @@ __all__ = ["MicConfig", "draw_patch_field", "patch_mask"]
 
 @dataclass(frozen=True)
 class MicConfig:
-    """Masked image consistency of a recipe.
+    """Options of masked image consistency in a recipe.
 
     Attributes:
         block: side of a patch, pixels: 64 for HRDA, 32 for networks at half resolution.
@@ -50,13 +50,16 @@ class MicConfig:
 
 
 def draw_patch_field(rng: np.random.RandomState, height: int, width: int, block: int) -> npt.NDArray[np.float32]:
-    """Uniform values in 0..1, one a patch: (round(height / block), round(width / block)), at least one patch."""
+    """Draw one uniform value in 0..1 for each patch.
+
+    The result has the shape (round(height / block), round(width / block)), with at least one patch.
+    """
     grid = (max(1, round(height / block)), max(1, round(width / block)))
     return rng.uniform(size=grid).astype(np.float32)
 
 
 def patch_mask(uniform: Tensor, ratio: float, size: tuple[int, int]) -> Tensor:
-    """What stays visible.
+    """Mark the pixels that stay visible.
 
     Args:
         uniform: float (B, h, w) in 0..1, of `draw_patch_field`.

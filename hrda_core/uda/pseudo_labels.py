@@ -1,7 +1,7 @@
-"""Pseudo-labels of the teacher and their quality weight (paper section 3.1, eq. for q_T).
+"""Pseudo-labels of the teacher and their quality weight (paper section 3.1, eq. for q_T; spec section 7).
 
 Every pixel gets its most probable class. One number for the whole batch, the share of pixels whose probability reaches
-the threshold, weighs the loss of all of them: the more certain the teacher, the more it is listened to.
+the threshold, weighs the loss of all of them: the more certain the teacher, the larger its weight.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ __all__ = ["PseudoLabels", "pseudo_labels"]
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """What the teacher says of target images.
+    """The teacher's prediction of target images.
 
     Attributes:
         labels: int64 (B, H, W), the most probable class of every pixel.
-        probability: float (B, H, W) of that class, 0..1.
+        probability: float (B, H, W), 0..1, probability of that class.
         quality: scalar in 0..1, share of pixels of the whole batch at or above the threshold.
         weight: float (B, H, W): `quality`, and 0 where the image is not trusted.
     """
@@ -42,7 +42,7 @@ def pseudo_labels(
 
     Args:
         threshold: tau, 0.968 in the paper.
-        trust: bool (B, H, W); the weight is 0 where False, which does not change the quality of the rest.
+        trust: bool (B, H, W); where it is False the weight is 0, which does not change the quality of the rest.
         context: with several processes the quality is that of all images.
     """
     context = context or StepContext()

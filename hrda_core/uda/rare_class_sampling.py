@@ -1,4 +1,4 @@
-"""Rare Class Sampling: images with rare classes are drawn more often (paper section 3.3, eq. for P(c))."""
+"""Rare Class Sampling draws images with rare classes more often (paper section 3.3, eq. for P(c); spec section 9)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["RareClassSampler", "class_probabilities"]
 def class_probabilities(
     pixel_counts: npt.NDArray[np.int64], temperature: float
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """P(c) = softmax((1 - f_c) / T) over the classes that occur.
+    """Compute P(c) = softmax((1 - f_c) / T) over the classes that occur; f_c is the class's share of pixels.
 
     Args:
         pixel_counts: int64 (C,), pixels of each class in the whole data set.
@@ -26,7 +26,7 @@ def class_probabilities(
         class ids in ascending frequency, and their probabilities, float32.
 
     Raises:
-        DataError: no labelled pixel at all.
+        DataError: there is no labelled pixel at all.
     """
     total = int(pixel_counts.sum())
     if total == 0:
@@ -45,7 +45,7 @@ class RareClassSampler:
 
     Attributes:
         classes: class ids in ascending frequency.
-        probabilities: of `classes`.
+        probabilities: probability of each of `classes`.
         images: for each of `classes`, indices of the images with enough of its pixels.
     """
 
@@ -57,7 +57,7 @@ class RareClassSampler:
     def from_counts(cls, counts: npt.NDArray[np.int64], temperature: float, min_pixels: int) -> RareClassSampler:
         """Build from per-image class counts, int64 (N, C); an image shows a class with MORE than `min_pixels` pixels.
 
-        Classes that no image shows enough of are left out, and the others' probabilities rescaled.
+        Classes that no image shows enough of are left out, and the probabilities of the others are rescaled.
 
         Raises:
             DataError: no image shows enough of any class.
@@ -71,7 +71,7 @@ class RareClassSampler:
         return cls(classes[usable], kept / kept.sum(), tuple(indices for indices in images if len(indices)))
 
     def draw(self, rng: np.random.RandomState) -> tuple[int, int]:
-        """A class id and the index of an image that shows it."""
+        """Draw a class id and the index of an image that shows it."""
         position = int(rng.choice(len(self.classes), p=_exact_sum(self.probabilities)))
         return int(self.classes[position]), int(rng.choice(self.images[position]))
 

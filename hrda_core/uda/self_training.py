@@ -8,8 +8,8 @@
 5. MIC: target images with patches hidden must give the teacher's labels too (`masked_consistency.py`).
 
 Gradients of all losses add up; then the loop makes one optimiser step. The teacher is updated by the loop before the
-step (`teacher.py`). All random values are in `Draws` (`draws.py`): given them, the step is
-deterministic (but for dropout).
+step (`teacher.py`). All random values are in `Draws` (`draws.py`); given them, the step is deterministic but for
+dropout.
 """
 
 from __future__ import annotations
@@ -52,11 +52,12 @@ def self_training_step(
     feature_distance: FeatureDistanceConfig,
     context: StepContext,
 ) -> StepResult:
-    """Losses of one iteration; `context.backward` is called once for source, mixed and masked images each.
+    """Run one iteration; `context.backward` is called once each for source, mixed and masked images.
 
     Args:
-        batch: with target images.
-        networks: student (mode as it is to be trained), teacher, and the ImageNet encoder if its distance has a weight.
+        batch: batch with target images.
+        networks: student (in the mode in which it is trained), teacher, and the ImageNet encoder if its distance has a
+            weight.
 
     Returns:
         losses `source.*`, `feature_distance`, `mixed.*`, `masked.*`; metrics `pseudo_weight` (the teacher's quality)
@@ -91,9 +92,9 @@ def self_training_step(
 
 
 def set_teacher_mode(teacher: nn.Module, student: nn.Module) -> None:
-    """Dropout and stochastic depth off; BatchNorm normalises by the batch, as in the student.
+    """Switch off dropout and stochastic depth; BatchNorm normalises by the batch, as in the student.
 
-    BatchNorm layers that rest in the student rest in the teacher too.
+    BatchNorm layers that are in eval mode in the student are so in the teacher too.
     """
     teacher.eval()
     for ours, theirs in zip(teacher.modules(), student.modules(), strict=True):
@@ -102,7 +103,11 @@ def set_teacher_mode(teacher: nn.Module, student: nn.Module) -> None:
 
 
 def mixed_batch(batch: Batch, pseudo: PseudoLabels, draws: Draws, space: ImageSpace) -> tuple[Tensor, Tensor, Tensor]:
-    """ClassMix and strong augmentation: images (B, 3, H, W), labels int64 and weights float (B, H, W)."""
+    """Apply ClassMix and strong augmentation.
+
+    Returns:
+        images (B, 3, H, W), labels int64 (B, H, W) and weights float (B, H, W).
+    """
     assert batch.target_images is not None, "self-training needs target images"
     mask = torch.stack([class_mask(*pair) for pair in zip(batch.source_labels, draws.classes, strict=True)])
     images = mix(mask, batch.source_images, batch.target_images)
@@ -142,10 +147,10 @@ def source_feature_distance(
     context: StepContext,
     copies: int = 1,
 ) -> Tensor:
-    """Distance of the deepest map (HRDA: of the context, by option of the detail too), not weighted.
+    """Compute the distance of the deepest map (HRDA: of the context, by option of the detail too), not weighted.
 
     Args:
-        source: of the source images; with `copies` 2 they follow once more in another style.
+        source: forward pass over the source images; with `copies` 2 it shows them once more in another style.
         box: detail crop of HRDA.
         copies: how often the features show the batch.
     """

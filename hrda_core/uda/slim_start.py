@@ -1,7 +1,7 @@
 """A narrow DAFormer decoder cut out of a wide one: the start of a distillation.
 
-Channels are kept by their weight in what follows, from the classifier backwards: of a channel with scale g (of its
-BatchNorm) and outgoing weights w, g^2 |w|^2 is the share of the next layer's variance that it brings, as far as the
+Channels are kept by the weight that they have for the next layer, from the classifier backwards. For a channel with
+scale g (of its BatchNorm) and outgoing weights w, g^2 |w|^2 is its share of the next layer's variance, as far as the
 channels are independent. What is cut is missing from every sum, but BatchNorm in train mode scales each sum back, so
 that the narrow decoder says roughly what the wide one says before a single step (docs/research/distillation.md).
 """
@@ -20,10 +20,10 @@ __all__ = ["can_cut", "cut_decoder"]
 
 
 def can_cut(narrow: nn.Module, wide: nn.Module) -> bool:
-    """Whether `cut_decoder` takes the two.
+    """Return whether `cut_decoder` accepts the two decoders.
 
-    They must be DAFormer decoders of one fusion (`sepaspp`, `aspp` or `conv1`), with the same inputs and outputs, the
-    first no wider than the second.
+    They must be DAFormer decoders of one fusion (`sepaspp`, `aspp` or `conv1`), with the same inputs and outputs, and
+    the first must not be wider than the second.
     """
     if not isinstance(narrow, DAFormerHead) or not isinstance(wide, DAFormerHead):
         return False
@@ -39,7 +39,7 @@ def cut_decoder(narrow: DAFormerHead, wide: DAFormerHead) -> None:
     """Fill the narrow decoder with the heaviest channels of the wide one.
 
     Args:
-        narrow, wide: two for which `can_cut` holds; `wide` is only read.
+        narrow, wide: two decoders for which `can_cut` holds; `wide` is only read.
     """
     embed, width = _widths(narrow)
     last = _last(wide)

@@ -1,7 +1,7 @@
-"""What a training step takes and gives. Every method (`self_training.py`, `domain_generalization.py`, ...) shares it.
+"""Input and output of a training step, which every method (`self_training.py`, `domain_generalization.py`, ...) shares.
 
 A step is a function of (batch, networks, iteration, random, options) that calls `backward` on each loss as soon as it
-is whole, so that no two graphs are in memory at once, and returns a record. It neither steps an optimiser nor logs,
+is complete, so that no two graphs are in memory at once, and returns a record. It neither steps an optimiser nor logs,
 plots or saves.
 """
 
@@ -25,7 +25,7 @@ Reduce = Callable[[Tensor], Tensor]
 
 
 def alone(value: Tensor) -> Tensor:
-    """The sum over all processes when there is one process only: `value` itself."""
+    """Return `value` itself, which is the sum over all processes if there is only one."""
     return value
 
 
@@ -47,7 +47,7 @@ class Batch:
     target_trust: Tensor | None = None
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Batch:
-        """The batch on a device, its images as `dtype`."""
+        """Return the batch on a device, with its images as `dtype`."""
 
         def moved(value: Tensor | None) -> Tensor | None:
             if value is None:
@@ -57,17 +57,17 @@ class Batch:
         return Batch(**{name: moved(value) for name, value in vars(self).items()})  # type: ignore[arg-type]
 
     def pin_memory(self) -> Batch:
-        """The batch in page-locked memory, from which copies to a GPU need no waiting."""
+        """Return the batch in page-locked memory, from which copies to a GPU run asynchronously."""
         pinned = {name: None if value is None else value.pin_memory() for name, value in vars(self).items()}
         return Batch(**pinned)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Guide:
-    """A larger network that a slim one learns from: frozen, in eval mode.
+    """A larger network from which a slim one learns: frozen, in eval mode.
 
     Attributes:
-        network: of any preset with the same classes.
+        network: a network of any preset with the same classes.
         mean, std: normalisation of its input, RGB on the 0..255 scale.
     """
 
@@ -81,10 +81,10 @@ class Networks:
     """The networks of a run. Only the student (and a discriminator) is trained by gradients.
 
     Attributes:
-        student: what is trained, evaluated and shipped.
+        student: the network that is trained, evaluated and exported.
         teacher: moving average of the student, for self-training; `supervised` and `distillation` export it.
         imagenet: encoder with its ImageNet weights, frozen, in eval mode, for the feature distance.
-        discriminator: of the adversarial baseline.
+        discriminator: discriminator of the adversarial baseline.
         guide: larger network, for distillation.
     """
 
@@ -97,14 +97,14 @@ class Networks:
 
 @dataclass(frozen=True)
 class StepRandom:
-    """All randomness of one step, outside dropout: independent generators by purpose and place.
+    """The random generators of one step (dropout aside), independent by purpose and place.
 
-    They depend on nothing but seed, iteration, purpose and an image's place in the global batch, so a resumed run, and
-    a run on another number of processes, draws the same.
+    They depend on nothing but the seed, the iteration, the purpose and an image's place in the global batch, so a
+    resumed run, and a run on another number of processes, draws the same.
 
     Attributes:
-        seed: of the run.
-        iteration: from 0.
+        seed: seed of the run.
+        iteration: number of the iteration, from 0.
         first: place of this process's first image in the global batch.
     """
 
@@ -113,11 +113,11 @@ class StepRandom:
     first: int = 0
 
     def shared(self, purpose: str) -> np.random.RandomState:
-        """One generator for the whole batch, equal on all processes."""
+        """Return one generator for the whole batch, equal on all processes."""
         return self._generator(purpose, 0)
 
     def image(self, index: int, purpose: str) -> np.random.RandomState:
-        """The generator of image `index` of this process's batch."""
+        """Return the generator of image `index` of this process's batch."""
         return self._generator(purpose, 1 + self.first + index)
 
     def _generator(self, purpose: str, place: int) -> np.random.RandomState:
@@ -127,15 +127,15 @@ class StepRandom:
 
 @dataclass(frozen=True)
 class StepContext:
-    """How a step reaches the world around it.
+    """The surroundings of a step: gradients, other processes, and what the log wants.
 
     Attributes:
         backward: called once on each loss, in order; gradients accumulate in the student.
-        reduce: sum of a tensor over all processes (identity on one).
-        processes: number of processes; losses that are means over pixels of the whole batch are scaled by it, since
+        reduce: returns the sum of a tensor over all processes (the tensor itself on one process).
+        processes: number of processes. Losses that are means over the pixels of the whole batch are scaled by it, since
             gradients are averaged over processes.
-        metrics: also compute what only the log wants (accuracies).
-        pictures: also return what to draw.
+        metrics: also compute what only the log needs (accuracies).
+        pictures: also return the tensors to draw.
     """
 
     backward: Backward = torch.Tensor.backward
@@ -147,14 +147,14 @@ class StepContext:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step reports.
+    """The losses, metrics and pictures of a step.
 
     Attributes:
-        losses: detached scalars by name, already weighted; their sum is what was minimised.
+        losses: detached scalars by name, already weighted; their sum was minimised.
         metrics: other detached scalars, for the log.
         pictures: tensors on the CPU by name, only if asked for: `source_image`, `target_image`, `mixed_image`
-            (normalised, (B, 3, H, W)), `source_labels`, `pseudo_labels`, `mixed_labels` (int64 (B, H, W)),
-            `pseudo_weight`, `attention` (float (B, h, w), 0..1); a method gives those that it has.
+            (normalised, (B, 3, H, W)), `source_labels`, `pseudo_labels`, `mixed_labels`, `predicted_labels` (int64
+            (B, H, W)), `pseudo_weight`, `attention` (float (B, h, w), 0..1); each method gives those it has.
     """
 
     losses: Mapping[str, Tensor]

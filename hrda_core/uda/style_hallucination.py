@@ -9,7 +9,7 @@ From there on the batch is [x; x'], 2B images. Each pass through the encoder (HR
 
     styles = attach_styles(network, 64)
     styles.set_prototypes(*collect_style_prototypes(network.backbone, batches, 64, rng, scale=0.5))
-    with styles.drawn(weights):                    # one (B, 64) a pass
+    with styles.drawn(weights):                    # one (B, 64) for each pass
         maps = network.backbone(images)            # in train mode: (2B, ...)
 
 Outside `drawn`, and in eval mode, nothing changes. Prototypes are no part of the state dict: `style_tensors` gives them
@@ -50,11 +50,11 @@ _PREFIX = "backbone.style_hallucination."
 
 
 class StyleHallucination(nn.Module):
-    """Prototypes of styles, and the doubling of a batch by a mixture of them.
+    """Holds prototypes of styles, and doubles a batch by a mixture of them.
 
     Args:
-        channels: of the map.
-        count: prototypes.
+        channels: channels of the map.
+        count: number of prototypes.
 
     Attributes:
         proto_mean, proto_std: (count, channels), zero until `set_prototypes`; not in the state dict.
@@ -75,10 +75,10 @@ class StyleHallucination(nn.Module):
         return bool(self.proto_std.any())
 
     def set_prototypes(self, mean: Tensor, std: Tensor) -> None:
-        """Take prototypes (count, channels), of `collect_style_prototypes`.
+        """Store prototypes (count, channels) from `collect_style_prototypes`.
 
         Raises:
-            RecipeError: another count or number of channels.
+            RecipeError: the number of prototypes or of channels differs.
         """
         if mean.shape != self.proto_mean.shape or std.shape != self.proto_std.shape:
             raise RecipeError(
@@ -90,10 +90,10 @@ class StyleHallucination(nn.Module):
 
     @contextmanager
     def drawn(self, weights: Sequence[Tensor]) -> Iterator[None]:
-        """Double the batch of the next passes through the encoder in train mode: one (B, count) of weights a pass.
+        """Double the batch of the next passes through the encoder in train mode, with weights (B, count) for each pass.
 
         Raises:
-            RecipeError: there are no prototypes yet, or another count than that of the weights.
+            RecipeError: there are no prototypes yet, or not as many as there are weights.
         """
         if not self.is_filled:
             raise RecipeError("style hallucination has no prototypes yet; collect them from training images first")
@@ -109,7 +109,7 @@ class StyleHallucination(nn.Module):
             self._waiting = None
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C, H, W) -> [x; x'] (2B, C, H, W) inside `drawn` and in train mode, else the same map."""
+        """Map (B, C, H, W) to [x; x'], (2B, C, H, W), inside `drawn` and in train mode; else return the map itself."""
         if not self.training or self._waiting is None:
             return features
         if not self._waiting:
@@ -117,7 +117,7 @@ class StyleHallucination(nn.Module):
         return torch.cat([features, self.stylised(features, self._waiting.pop(0))])
 
     def stylised(self, features: Tensor, weights: Tensor) -> Tensor:
-        """The map x' (B, C, H, W) in the styles that weights (B, count) mix. No gradient through statistics."""
+        """Return the map x' (B, C, H, W) in the styles that weights (B, count) mix; statistics carry no gradient."""
         mean, std = style_statistics(features)
         # Sums of products, since autocast would round those of a matrix product.
         shares = weights.to(self.proto_mean)[..., None]
@@ -127,7 +127,10 @@ class StyleHallucination(nn.Module):
 
 
 def style_statistics(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (unbiased, + 1e-7) of channels: (B, C, H, W) -> two (B, C), no gradient."""
+    """Return mean and standard deviation (unbiased, + 1e-7) of the channels: (B, C, H, W) -> two (B, C).
+
+    They carry no gradient.
+    """
     values = at_least_single(features.detach()).flatten(2)
     return values.mean(2), values.std(2) + _EPS
 
@@ -135,17 +138,18 @@ def style_statistics(features: Tensor) -> tuple[Tensor, Tensor]:
 def draw_style_weights(
     generators: Sequence[np.random.RandomState], count: int, concentration: float = 0.0156
 ) -> Tensor:
-    """Mixture weights, one generator an image: float32 (B, count), rows sum to 1.
+    """Draw mixture weights with one generator for each image: float32 (B, count), rows sum to 1.
 
     Args:
-        concentration: of the Dirichlet distribution. 1 / count mixes a few styles: the largest has 0.62 on average.
+        concentration: concentration of the Dirichlet distribution. 1 / count mixes a few styles: the largest weight is
+            0.62 on average.
     """
     rows = [rng.dirichlet(np.full(count, concentration)) for rng in generators]
     return torch.from_numpy(np.stack(rows).astype(np.float32))
 
 
 def farthest_point_sampling(points: Tensor, count: int, start: int) -> Tensor:
-    """Indices int64 (count,) of points that lie far apart: each next one is farthest from those before it.
+    """Choose points that lie far apart, each the farthest from those before it; return their indices, int64 (count,).
 
     Args:
         points: (N, D), N at least `count`. Distances are Euclidean.
@@ -168,19 +172,21 @@ def collect_style_prototypes(
     *,
     scale: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Prototypes from the styles of training images, found in eval mode; the encoder returns to its modes.
+    """Choose prototypes among the styles of training images.
+
+    The encoder is in eval mode meanwhile, and returns to its former mode.
 
     Args:
         batches: normalised images (B, 3, H, W), augmented as in training. The paper takes the whole source set.
-        count: prototypes to choose.
+        count: number of prototypes to choose.
         rng: draws the first of them.
-        scale: images are resized by it; HRDA: `context_scale`.
+        scale: factor by which images are resized; HRDA: `context_scale`.
 
     Returns:
-        means and standard deviations, (count, C) each, float32 at least.
+        means and standard deviations, (count, C) each, float32 or better.
 
     Raises:
-        RecipeError: fewer images than prototypes.
+        RecipeError: there are fewer images than prototypes.
     """
     modes = [(module, module.training) for module in encoder.modules()]
     device = next(encoder.parameters()).device
@@ -203,7 +209,7 @@ def collect_style_prototypes(
 
 
 def attach_styles(network: HRDA | Segmenter, count: int) -> StyleHallucination:
-    """Give the network's encoder `count` (empty) prototypes; returns them. Weights and their names do not change."""
+    """Give the network's encoder `count` (empty) prototypes and return them. Weights and their names do not change."""
     encoder = _encoder(network)
     styles = StyleHallucination(encoder.channels[0], count).to(next(encoder.parameters()).device)
     encoder.style_hallucination = styles.train(encoder.training)
@@ -211,22 +217,24 @@ def attach_styles(network: HRDA | Segmenter, count: int) -> StyleHallucination:
 
 
 def attached_styles(network: HRDA | Segmenter) -> StyleHallucination | None:
-    """What `attach_styles` gave the network's encoder, if it did."""
+    """Return what `attach_styles` gave the network's encoder, or None."""
     styles = _encoder(network).style_hallucination
     return styles if isinstance(styles, StyleHallucination) else None
 
 
 def style_tensors(network: HRDA | Segmenter) -> dict[str, Tensor]:
-    """The prototypes under the names of released checkpoints; empty without `attach_styles`."""
+    """Return the prototypes under the names of released checkpoints; the result is empty without `attach_styles`."""
     styles = attached_styles(network)
     return {} if styles is None else {_PREFIX + name: value for name, value in styles.named_buffers()}
 
 
 def load_style_tensors(network: HRDA | Segmenter, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `style_tensors` gave; attaches prototypes where there are none. No such tensors: does nothing.
+    """Put back what `style_tensors` returned; do nothing without such tensors.
+
+    Prototypes are attached where there are none.
 
     Raises:
-        RecipeError: the network has another count of prototypes, or its encoder other channels.
+        RecipeError: the network has another number of prototypes, or its encoder other channels.
     """
     if not tensors:
         return

@@ -1,4 +1,4 @@
-"""The supervised loss of a network on labelled images, for HRDA and for single-scale networks alike.
+"""The supervised loss on labelled images, for HRDA and for single-scale networks (paper sections 3.1 and 3.4).
 
 Every step is made of this: source images with their labels, mixed images with pseudo-labels and weights. On its own it
 is the source-only baseline, and with target labels the upper bound.
@@ -28,8 +28,8 @@ class LossConfig:
     """Weights of HRDA's loss terms; single-scale networks have one term of weight 1.
 
     Attributes:
-        detail: lambda_d of the paper: share of the detail crop's own loss.
-        context: share of the attention-weighted context prediction's own loss; the paper uses it (equal to `detail`)
+        detail: lambda_d of the paper: weight of the detail crop's own loss.
+        context: weight of the attention-weighted context prediction's own loss; the paper uses it (equal to `detail`)
             only where the detail crop is the whole training crop.
     """
 
@@ -70,7 +70,7 @@ class ForwardLosses:
 
 
 def draw_box(student: HRDA | Segmenter, images: Tensor, random: StepRandom, purpose: str) -> CropBox | None:
-    """The detail crop of one forward pass, one box for the whole batch; None for single-scale networks."""
+    """Draw the detail crop of one forward pass, one box for the whole batch; return None for single-scale networks."""
     if not isinstance(student, HRDA):
         return None
     return draw_detail_crop((images.shape[2], images.shape[3]), student.detail_crop, random.shared(purpose))
@@ -111,7 +111,7 @@ def forward_losses(
 def supervised_step(
     batch: Batch, networks: Networks, random: StepRandom, config: LossConfig, context: StepContext
 ) -> StepResult:
-    """One step of plain supervision on the source batch (with target labels as "source": the upper bound)."""
+    """Run one step of plain supervision on the source batch; with target labels as "source" it is the upper bound."""
     box = draw_box(networks.student, batch.source_images, random, "source detail crop")
     found = forward_losses(networks.student, batch.source_images, batch.source_labels, box, config)
     context.backward(found.total)
@@ -125,7 +125,7 @@ def supervised_step(
 def accuracies(
     found: ForwardLosses, labels: Tensor, box: CropBox | None, prefix: str, context: StepContext
 ) -> dict[str, Tensor]:
-    """Pixel accuracy, 0..1, of the prediction and of the detail crop, if the log wants them."""
+    """Return the pixel accuracies, 0..1, of prediction and detail crop; nothing if `context.metrics` is False."""
     if not context.metrics:
         return {}
     metrics = {f"{prefix}.accuracy": found.logits.new_tensor(pixel_accuracy(found.logits, labels))}
@@ -136,12 +136,12 @@ def accuracies(
 
 
 def predicted(found: ForwardLosses) -> dict[str, Tensor]:
-    """What the student says, and where HRDA trusts its detail, to draw."""
+    """Return the tensors to draw: the student's prediction and where HRDA trusts its detail."""
     labels = found.logits.detach().argmax(1)
     pictures = {"predicted_labels": F.interpolate(labels[:, None].float(), scale_factor=4)[:, 0].long()}
     return pictures if found.attention is None else pictures | {"attention": found.attention}
 
 
 def on_cpu(pictures: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies on the CPU, so that a drawing later holds no graph and no device memory."""
+    """Copy tensors to the CPU, so that a later drawing holds no graph and no device memory."""
     return {name: value.detach().to("cpu", copy=True) for name, value in pictures.items()}

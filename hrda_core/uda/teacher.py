@@ -1,4 +1,4 @@
-"""Exponential moving average of the student's weights (paper section 3.1, eq. for the EMA teacher)."""
+"""Exponential moving average of the student's weights (paper section 3.1, eq. for the EMA teacher; spec section 7)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ __all__ = ["ema_decay", "update_teacher"]
 
 
 def ema_decay(iteration: int, alpha: float) -> float:
-    """Decay before iteration t: min(1 - 1 / (t + 1), alpha), 0 at t = 0 (the teacher becomes the student)."""
+    """Return the decay before iteration t: min(1 - 1 / (t + 1), alpha).
+
+    It is 0 at t = 0, where the teacher becomes the student.
+    """
     return min(1 - 1 / (iteration + 1), alpha)
 
 
 @torch.no_grad()
 def update_teacher(teacher: nn.Module, student: nn.Module, iteration: int, alpha: float) -> None:
-    """teacher = a * teacher + (1 - a) * student for parameters; buffers (BatchNorm statistics) stay as they are."""
+    """Set teacher = a * teacher + (1 - a) * student for parameters; buffers (BatchNorm statistics) are not averaged."""
     decay = ema_decay(iteration, alpha)
     for ours, theirs in zip(teacher.parameters(), student.parameters(), strict=True):
         ours.lerp_(theirs, 1 - decay)
