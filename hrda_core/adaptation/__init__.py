@@ -1,1 +1,1 @@
-"""Adaptation on recordings: select frames, train, judge without labels, adopt or keep."""
+"""Adaptation on recordings without labels: select frames, train, judge, and adopt a better model or keep the old."""

@@ -1,12 +1,12 @@
-"""From recordings without labels to the better model: select, adapt, judge, adopt or keep. One function, resumable.
+"""Carries out an adaptation on recordings without labels, as one function that can be resumed.
 
-Stages, each leaving its result in the working folder:
+These are its stages; each leaves its result in the working folder:
 
     frames      the recordings are scanned; frames to adapt on and frames to judge on are chosen and written as PNG
-    source      the labelled side: a pack, a data set made into one, or the given model's own sure predictions
-    instant     BatchNorm statistics of the frames: a candidate, and the control of every other one
-    train       self-training from the given model
-    judge       all candidates on held-out frames and on held-out source images, without labels of the target
+    source      the labelled images: a pack, a data set made into one, or the given model's own confident predictions
+    instant     BatchNorm statistics of the frames give a candidate, which is also the control of every other one
+    train       self-training starts from the given model
+    judge       all candidates run on held-out frames and on held-out source images, without labels of the target
     adopt       the chosen bundle goes to its place, with the report; the given model stays if none is better
 """
 
@@ -44,14 +44,14 @@ Count = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an adaptation came to.
+    """The result of an adaptation.
 
     Attributes:
         bundle: the chosen model, in its place.
         report: the HTML file inside it.
         choice: `given`, `instant` or `adapted`.
         judged: measures of all candidates and the verdict, whoever chose.
-        selection: counts of frames by what became of them.
+        selection: number of frames by what became of them.
         stages: seconds by stage.
     """
 
@@ -64,11 +64,11 @@ class Outcome:
 
     @property
     def verdict(self) -> Verdict:
-        """The judgement's."""
+        """The verdict of the judgement."""
         return self.judged.verdict
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return {
             "bundle": str(self.bundle),
             "report": str(self.report),
@@ -84,14 +84,14 @@ class Outcome:
 
 
 def adapt(request: Request, watch: Watch | None = None, count: Count | None = None) -> Outcome:
-    """Carry it out, or go on where an earlier call with the same request stopped.
+    """Carry out the adaptation, or continue where an earlier call with the same request stopped.
 
     Args:
         watch: progress and stop requests of the training.
         count: progress of the other stages.
 
     Raises:
-        HrdaError: any input that cannot be used; see the stages.
+        HrdaError: an input cannot be used; see the stages.
         StoppedError: `watch` asked to stop.
     """
     watch, count = watch or Watch(), count or (lambda what, done, total: None)

@@ -1,4 +1,4 @@
-"""How much work an adaptation does: four sizes, each with the machine that it fits."""
+"""The four sizes of an adaptation, each with the machine that it fits."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class Effort:
     """One size of an adaptation.
 
     Attributes:
-        name: as on the command line.
+        name: name on the command line.
         text: what it does and what it fits, for `--help` and reports.
-        frames: frames of the recording that are used at most.
+        frames: largest number of frames of the recording that are used.
         iterations: training steps; 0 = BatchNorm statistics only.
         crop_share: sides of the training crop as a share of the image's at inference size.
         crop_limit: largest side of the training crop, pixels.
-        alpha: decay of the teacher's moving average; 1 / (1 - alpha) steps back.
+        alpha: decay of the teacher's moving average, which spans 1 / (1 - alpha) steps.
         warmup: steps of learning rate warm-up.
-        mic: whether masked image consistency is on if nobody says.
+        mic: whether masked image consistency is on by default.
     """
 
     name: str
@@ -72,7 +72,7 @@ EFFORTS: Mapping[str, Effort] = {
 
 
 def effort_named(name: str) -> Effort:
-    """The effort of that name.
+    """Return the effort of that name.
 
     Raises:
         RecipeError: there is none.

@@ -1,4 +1,4 @@
-"""The training recipe of an adaptation, made from what is at hand: the given model, its source pack, the frames.
+"""Makes the training recipe of an adaptation from the given model, its source pack and the frames.
 
 What the papers fix for Cityscapes at 2048 x 1024 is scaled here to the size at which the model is run.
 """
@@ -28,12 +28,13 @@ __all__ = ["SourceFolder", "adaptation_recipe", "check_bundle"]
 
 @dataclass(frozen=True)
 class SourceFolder:
-    """Labelled images to adapt with: those of a source pack.
+    """The labelled images of a source pack, with which the model is adapted.
 
     Attributes:
         name, licence: for logs and the model card.
-        images, labels: folders; `names`: file that lists the images to train on.
-        height, width: of a typical image, pixels.
+        images, labels: folders of images and label PNGs.
+        names: file that lists the images to train on.
+        height, width: size of a typical image, pixels.
         rcs_min_pixels: pixels from which an image shows a class, for Rare Class Sampling.
     """
 
@@ -48,7 +49,7 @@ class SourceFolder:
 
     @property
     def config(self) -> SourceConfig:
-        """For a recipe."""
+        """Return the source section of a recipe."""
         return SourceConfig(
             name=self.name,
             images=self.images,
@@ -87,7 +88,7 @@ def adaptation_recipe(
     seed: int = 0,
     source_is_pseudo: bool = False,
 ) -> Recipe:
-    """HRDA's self-training (DAFormer's for a single-scale network) from the given model.
+    """Make a recipe of HRDA's self-training (DAFormer's for a single-scale network) that starts from the given model.
 
     Args:
         bundle: the given model; student, teacher and labels of the first steps start from it.
@@ -95,12 +96,12 @@ def adaptation_recipe(
         frame_size: smallest height and smallest width of them, pixels, after shrinking to the model's `long_side`.
         imagenet: file with the encoder's ImageNet weights, for the feature distance; None = those of an installed
             package, or no feature distance.
-        source_is_pseudo: the source labels are the given model's own, so photometric augmentation of the "source"
-            is left off: it would teach a look that the target does not have.
+        source_is_pseudo: the source labels are the given model's own predictions, so the photometric augmentation of
+            the "source" is left off: it would teach a look that the target does not have.
 
     Raises:
         DataError: the frames are smaller than the smallest crop.
-        RecipeError: a preset or override that this release does not know.
+        RecipeError: the bundle has a preset or override that this release does not know.
     """
     network = resolve_preset(bundle.preset, **bundle.manifest.get("overrides", {}))
     height, width = fitting_crop(frame_size, effort.crop_share, effort.crop_limit)

@@ -1,4 +1,4 @@
-"""What an adaptation is asked to do."""
+"""The options of an adaptation."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ class Request:
         out: bundle folder for the chosen model; a bundle there is replaced
         topic: camera topics; default: the only one
         source: pack of hrda pack-source, or LAYOUT:ROOT, or a folder of images/ and labels/; default: none, the model's
-            own sure predictions stand in
+            own confident predictions stand in
         work: working folder; default: OUT.work
         effort: instant, quick, normal or full; default: quick
         mic: masked image consistency; default: as the effort says
-        frames: most frames to adapt on; 0 = as the effort says
-        held_out: share of the recording's end that is judged on
+        frames: largest number of frames to adapt on; 0 = as the effort says
+        held_out: share of the recording, at its end, that is held out for judging
         choose: verdict, or by hand: given, instant, adapted
         eval_images: labelled images of the target, for the report alone
         eval_labels: their label PNGs
         imagenet: ImageNet weights of the encoder, for the feature distance
         device: where the network is trained
-        precision: of the training's computation
+        precision: number format of the training's computation
         threads: CPU threads; 0 = PyTorch's choice
-        seed: of all randomness
-        command: as it was called
+        seed: seed of all randomness
+        command: the command line, for the report
     """
 
     bag: tuple[Path, ...]
@@ -85,7 +85,7 @@ class Request:
 
     @property
     def work_folder(self) -> Path:
-        """The working folder, also where none is given."""
+        """The working folder, which is OUT.work if none is given."""
         return self.work or self.out.with_name(self.out.name + ".work")
 
     @property
@@ -95,20 +95,20 @@ class Request:
 
     @property
     def runtime(self) -> RuntimeConfig:
-        """How the training is carried out."""
+        """The runtime section of the training recipe."""
         from hrda_core.trainer.recipe import RuntimeConfig  # here and not above: it needs torch, and --help does not
 
         return RuntimeConfig(device=self.device, precision=self.precision, threads=self.threads)
 
     @property
     def selection(self) -> SelectionConfig:
-        """How frames are chosen."""
+        """Return the options of the frame selection."""
         from hrda_core.data.frame_selection.frame_selection import SelectionConfig
 
         return SelectionConfig(budget=self.frames or self.effort.frames, held_out=self.held_out)
 
     def identity(self, given: Bundle) -> dict[str, Any]:
-        """What the results depend on."""
+        """Return the options on which the results depend."""
         return {
             "bags": [str(bag.resolve()) for bag in self.bag],
             "topics": list(self.topic),

@@ -1,7 +1,7 @@
-"""The working folder of an adaptation: what was asked, which stages are done, how long they took.
+"""The working folder of an adaptation: its options, the stages that are done, and how long they took.
 
-A stage leaves its result as a file that appears whole; a run that was interrupted skips the stages whose files are
-there. A folder belongs to one set of options.
+A stage leaves its result as a file that appears whole; a run that was interrupted skips the stages whose files exist. A
+folder belongs to one set of options.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Workspace:
     """An open working folder.
 
     Attributes:
-        folder: where it is.
+        folder: its path.
         say: takes a line of text.
-        stages: seconds by stage, over all sittings.
+        stages: seconds by stage, over all calls.
     """
 
     folder: Path
@@ -38,10 +38,10 @@ class Workspace:
 
     @classmethod
     def open(cls, folder: Path, options: Mapping[str, Any], say: Callable[[str], None]) -> Workspace:
-        """Create the folder, or go on in it.
+        """Create the folder, or continue in it.
 
         Args:
-            options: what the results depend on, plain values.
+            options: plain values on which the results depend.
 
         Raises:
             RecipeError: the folder belongs to another adaptation, or holds something else.
@@ -64,7 +64,7 @@ class Workspace:
         return cls(folder, say, dict(read_json(stages)) if stages.exists() else {})
 
     def discard_if_empty(self) -> None:
-        """Remove the folder if no stage has left anything: a mistyped path must not block the right one."""
+        """Remove the folder if no stage has left anything, because a mistyped path must not block the right one."""
         own = {self.folder / OPTIONS_NAME, self.folder / _STAGES_NAME}
         if set(self.folder.iterdir()) <= own:
             for path in own:
@@ -72,7 +72,7 @@ class Workspace:
             self.folder.rmdir()
 
     def path(self, name: str) -> Path:
-        """Path of a file in the folder."""
+        """Return the path of a file in the folder."""
         return self.folder / name
 
     @contextmanager

@@ -1,4 +1,7 @@
-"""What a graph costs, what the machine could do at best, and where the time goes. Needs onnx."""
+"""Computes the cost of a graph, the least time that the machine could take for it, and where the time goes.
+
+Needs onnx.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ def cost_and_bound(
     measured: float,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Cost of a graph, its roofline here and on the devices of the table, and its layers.
+    """Return the cost of a graph, its roofline here and on the devices of the table, and its layers.
 
     Args:
         path: the graph's file.
@@ -62,7 +65,7 @@ def cost_and_bound(
 
 
 def is_onnxruntime_on_cpu(backend: Backend) -> bool:
-    """The back end is ONNX Runtime without a GPU, whatever was tried before it."""
+    """Return whether the back end is ONNX Runtime without a GPU, whatever was tried before it."""
     return backend.info.kind == "onnxruntime" and _runs_on_cpu(backend)
 
 

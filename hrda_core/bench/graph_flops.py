@@ -1,6 +1,6 @@
-"""FLOPs of one ONNX node, a multiply-add as 2: convolutions, matrix products, attention; everything else is 0.
+"""Counts the FLOPs of one ONNX node: convolutions, matrix products and attention; everything else is 0.
 
-The same convention as torch's counter (`torch.utils.flop_counter`). Needs onnx.
+A multiply-add is 2, as in torch's counter (`torch.utils.flop_counter`). Needs onnx.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ _NO_RULE = frozenset(
 
 
 def node_flops(node: NodeProto, tensors: Tensors) -> int:
-    """Floating point operations of one node at the shapes of `tensors`."""
+    """Return the floating point operations of one node at the shapes of `tensors`."""
     rule = _RULES.get(node.op_type)
     return 0 if rule is None else rule(node, tensors)
 
 
 def refuse_uncounted(node: NodeProto) -> None:
-    """Stop at an operation that costs FLOPs and has no rule.
+    """Refuse a node whose operation costs FLOPs and has no counting rule.
 
     Raises:
-        DataError: it is one.
+        DataError: it is such a node.
     """
     if node.op_type in _NO_RULE:
         raise DataError(

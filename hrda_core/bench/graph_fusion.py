@@ -1,4 +1,4 @@
-"""Which nodes of an ONNX graph an ideal engine runs as one op; the rules are stated in `graph_ops.py`. Needs onnx."""
+"""Finds the nodes of an ONNX graph that an ideal engine runs as one op, by the rules of `graph_ops.py`. Needs onnx."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["fused_groups"]
 
 
 def fused_groups(graph: StaticGraph, readers: Readers) -> list[list[int]]:
-    """Numbers of the nodes of each op, in the order in which ops begin.
+    """Return the numbers of the nodes of each op, in the order in which ops begin.
 
     Views and concatenations are in no group. Casts that are no epilogue become views of `readers`.
     """

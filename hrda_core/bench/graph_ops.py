@@ -1,20 +1,21 @@
-"""What an ONNX graph has to do for one image: its operations after ideal fusion, with FLOPs and bytes moved.
+"""Lists what an ONNX graph has to do for one image: its operations after ideal fusion, with FLOPs and bytes moved.
 
-This is the op list behind every roofline (`roofline.py`). FLOPs count Conv, ConvTranspose, MatMul, Gemm and Attention,
-a multiply-add as 2, as torch's counter does; all else counts 0. Assumed of an ideal engine:
+This op list is behind every roofline (`roofline.py`). FLOPs count Conv, ConvTranspose, MatMul, Gemm and Attention, a
+multiply-add as 2, as torch's counter does; all else counts 0. An ideal engine is assumed to work as follows:
 
-- Each op reads each of its inputs and weights once, and writes its result once, all at their number format; of a tensor
-  that is sliced or gathered from, the part. Nothing stays in a cache from one op to the next.
-- Epilogues are fused: an elementwise op adds no traffic but its further operands when it alone reads a result of the
-  same size; what it gives is written instead. Elementwise ops that alone feed a norm or a reduction are part of that.
-- Attention is one op: MatMul, elementwise, Softmax over the last axis, elementwise, MatMul write nothing in between.
+- Each op reads each of its inputs and weights once, and writes its result once, all in their number format. Of a tensor
+  that is sliced or gathered from, it reads the part. Nothing stays in a cache from one op to the next.
+- Epilogues are fused: an elementwise op that alone reads a result of the same size adds no traffic but its other
+  operands, and its own result is written instead. Elementwise ops that alone feed a norm or a reduction are part of it.
+- Attention is one op: MatMul, elementwise ops, Softmax over the last axis, elementwise ops and MatMul write nothing in
+  between.
 - Layouts are ideal: reshapes, transposes, slices, splits, broadcasts and concatenations cost nothing (the parts are
   written in their places). A cast that is no epilogue happens while its reader reads.
 - A tensor that is resized for elementwise ops or reductions alone is never written: they read the small one. For a
-  convolution, a product or a concatenation it is an op: small one read, large one written.
+  convolution, a product or a concatenation the resizing is an op that reads the small tensor and writes the large one.
 - Weights are in the format that the op takes, as after loading. `DequantizeLinear` is part of reading, so ops between
   quantised tensors move 8-bit values and count as `int8`.
-- Norms, softmax on its own, pooling, padding and reductions are an op each: read once, write once.
+- Norms, softmax on its own, pooling, padding and reductions are an op each, which reads once and writes once.
 
 Needs onnx.
 """
@@ -48,12 +49,13 @@ class GraphOp:
     """One op after fusion.
 
     Attributes:
-        name: of its main node.
+        name: name of its main node.
         kind: operation of the main node, `Attention` for a fused one, `Elementwise` for elementwise nodes on their own.
         flops: floating point operations, a multiply-add as 2.
-        precision: of the values it works on: fp32, fp16, bf16, int8, or the ONNX type in small letters.
-        float_values: values read, of weights, and written that are in a floating point format.
-        float_bytes, other_bytes: bytes of those, and of integers and booleans, as the graph is written.
+        precision: format of the values it works on: fp32, fp16, bf16, int8, or the ONNX type in small letters.
+        float_values: number of values, read (weights included) or written, in a floating point format.
+        float_bytes: bytes of those values, as the graph is written.
+        other_bytes: bytes of integers and booleans.
         nodes: names of all its nodes.
         results: names of the tensors that they make; runtimes name layers by either.
     """
@@ -74,12 +76,12 @@ class GraphOp:
         return self.float_bytes + self.other_bytes
 
     def bytes_at(self, width: float) -> float:
-        """Bytes moved if every floating point value took `width` bytes."""
+        """Return the bytes that would be moved if every floating point value took `width` bytes."""
         return self.float_values * width + self.other_bytes
 
 
 def graph_ops(path: Path, size: tuple[int, int] | None = None) -> tuple[GraphOp, ...]:
-    """The op list of an ONNX file.
+    """Return the op list of an ONNX file.
 
     Args:
         path: ONNX file with standard operations only.

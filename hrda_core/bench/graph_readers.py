@@ -1,4 +1,4 @@
-"""Who makes and who reads each tensor of a static ONNX graph, looking through nodes that only change the view of it.
+"""Finds who makes and who reads each tensor of a static ONNX graph, looking through nodes that only change its view.
 
 Needs onnx.
 """
@@ -61,17 +61,17 @@ class Readers:
                 self.views.add(number)
 
     def data(self, node: NodeProto) -> list[str]:
-        """Inputs of a node that are not constant."""
+        """Return the inputs of a node that are not constant."""
         return [name for name in node.input if name and name not in self._graph.constants]
 
     def root(self, name: str) -> str:
-        """The tensor behind a view."""
+        """Return the tensor behind a view."""
         while (number := self.maker.get(name)) is not None and number in self.views:
             name = self._nodes[number].input[0]
         return name
 
     def final_readers(self, name: str) -> list[int]:
-        """Nodes that read a tensor, itself or as a view; one that reads it twice stands there twice."""
+        """Return the nodes that read a tensor, itself or as a view; a node that reads it twice is listed twice."""
         found: list[int] = []
         for number in self._direct[name]:
             node = self._nodes[number]
@@ -82,16 +82,16 @@ class Readers:
         return found
 
     def is_output(self, name: str) -> bool:
-        """A tensor is given out by the graph, itself or as a view."""
+        """Return whether the graph outputs a tensor, itself or as a view."""
         views = [self._nodes[number] for number in self._direct[name] if number in self.views]
         return name in self._graph.outputs or any(self.is_output(out) for node in views for out in node.output)
 
     def leaves(self, name: str, members: list[int]) -> bool:
-        """A tensor is needed outside a group of nodes."""
+        """Return whether a tensor is needed outside a group of nodes."""
         return self.is_output(name) or any(reader not in members for reader in self.final_readers(name))
 
     def reads(self, name: str) -> int:
-        """How often a tensor is read, itself or as a view; being given out is one."""
+        """Return how often a tensor is read, itself or as a view; being an output of the graph counts as one."""
         return len(self.final_readers(name)) + self.is_output(name)
 
     def _read_on_the_way(self, node: NodeProto) -> bool:

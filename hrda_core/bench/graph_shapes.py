@@ -1,8 +1,8 @@
-"""Type and shape of every tensor of an ONNX graph at one image size, and which nodes run for each image.
+"""Finds type and shape of every tensor of an ONNX graph at one image size, and the nodes that run for each image.
 
-ONNX's own shape inference gives them. Graphs for any image size carry arithmetic of shapes that it cannot follow: ONNX
-Runtime folds that first, at the size that is asked for. What depends on constants alone takes no part in a run.
-Needs onnx, and onnxruntime for graphs of any size.
+ONNX's own shape inference gives the shapes. Graphs for any image size compute shapes in a way that it cannot follow:
+ONNX Runtime folds these parts first, at the requested size. Nodes that depend on constants alone do not run for an
+image. Needs onnx, and onnxruntime for graphs of any size.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class TensorInfo:
 
     Attributes:
         dtype: ONNX element type, for example `FLOAT`, `FLOAT16`, `UINT8`.
-        shape: every side, known.
+        shape: length of every axis; all are known.
     """
 
     dtype: str
@@ -38,7 +38,7 @@ class TensorInfo:
 
     @property
     def values(self) -> int:
-        """How many values it has."""
+        """Number of values."""
         return math.prod(self.shape)
 
     @property
@@ -48,7 +48,7 @@ class TensorInfo:
 
     @property
     def is_float(self) -> bool:
-        """A floating point format, of any width."""
+        """Whether the type is a floating point format, of any width."""
         return "FLOAT" in self.dtype or self.dtype == "DOUBLE"
 
 
@@ -58,10 +58,10 @@ class StaticGraph:
 
     Attributes:
         nodes: nodes that run for each image, in order.
-        tensors: info of every tensor, constants included.
+        tensors: type and shape of every tensor, constants included.
         constants: tensors that do not depend on the input.
-        makers: of each constant that a node makes, that node.
-        outputs: tensors that the graph gives out.
+        makers: for each constant that a node makes, that node.
+        outputs: tensors that the graph outputs.
     """
 
     nodes: tuple[NodeProto, ...]
@@ -72,10 +72,10 @@ class StaticGraph:
 
 
 def load_static_graph(path: Path, size: tuple[int, int] | None = None) -> StaticGraph:
-    """Types and shapes of a graph file.
+    """Read types and shapes of a graph file.
 
     Args:
-        path: ONNX file; weights in files beside it are not read, unless its sides are open.
+        path: ONNX file; weights in files beside it are read only if the graph takes images of any size.
         size: height and width of the image, pixels, for graphs that take any; None = the size stated in the file.
 
     Raises:

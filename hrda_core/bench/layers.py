@@ -1,7 +1,7 @@
-"""Where the time of a frame goes: layers as a runtime names them, joined with the op list of the same graph.
+"""Shows where the time of a frame goes: layers as a runtime names them, joined with the op list of the same graph.
 
 Runtimes fuse and rename nodes, but keep a node's name as a part of the new one; that is how layers find their ops. Time
-that belongs to no op (changes of layout) is listed under what the runtime calls it. Needs onnx.
+that belongs to no op (changes of layout) is listed under the runtime's name for it. Needs onnx.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SUFFIX = re.compile(r"(_nchwc|_token_\d+|_quant|/?(MatMul\w*Fusion|Gemm\w*Fusio
 
 @dataclass(frozen=True)
 class Layer:
-    """Time of one layer as a runtime tells it: its name, the operation, seconds of one frame."""
+    """Time of one layer as a runtime reports it: its name, the operation, and seconds for one frame."""
 
     name: str
     kind: str
@@ -44,9 +44,9 @@ class LayerRow:
     """Time of one or more ops.
 
     Attributes:
-        name, kind: of the first op; of the runtime for what belongs to no op.
-        seconds: of one frame.
-        flops, bytes: of the ops, from the op list.
+        name, kind: those of the first op, or the runtime's for what belongs to no op.
+        seconds: time for one frame.
+        flops, bytes: sums over the ops, from the op list.
         bound: t_roofline of the ops, seconds; 0 without a device or an op.
     """
 
@@ -58,7 +58,7 @@ class LayerRow:
     bound: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Milliseconds, achieved GFLOP/s and GB/s, and the share of the bound."""
+        """Return milliseconds, achieved GFLOP/s and GB/s, and the share of the bound."""
         return {
             "name": self.name,
             "kind": self.kind,
@@ -70,7 +70,7 @@ class LayerRow:
 
 
 def onnxruntime_layers(path: Path, image: npt.NDArray[np.uint8], threads: int) -> list[Layer]:
-    """Run a graph in a session of its own with ONNX Runtime's profiler on the CPU; means over a few frames.
+    """Run a graph in a session of its own with ONNX Runtime's profiler on the CPU; return means over a few frames.
 
     Args:
         path: ONNX file whose only input is the image.
@@ -98,10 +98,10 @@ def onnxruntime_layers(path: Path, image: npt.NDArray[np.uint8], threads: int) -
 
 
 def join_layers(layers: Iterable[Layer], ops: Sequence[GraphOp], device: Device | None = None) -> list[LayerRow]:
-    """Put layers and ops together, slowest first.
+    """Join layers and ops, slowest first.
 
     Args:
-        device: for the bound of each row.
+        device: device for the bound of each row.
     """
     known = {name: number for number, op in enumerate(ops) for name in (*op.results, *op.nodes)}
     rows: list[tuple[set[int], float]] = []

@@ -1,4 +1,4 @@
-"""What every benchmark writes: figures with the machine, the versions, the load and the commit they were taken on.
+"""The record that every benchmark writes: figures with the machine, versions, load and commit they were taken on.
 
     from hrda_core.bench.record import write_record
     write_record("node_overhead", figures={"p50_ms": 4.2}, settings={"frames": 200})
@@ -25,7 +25,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 def milliseconds(seconds: Sequence[float]) -> dict[str, float]:
-    """Summary of durations: count, and min, p10, p50, p95, max in milliseconds."""
+    """Summarise durations: count, and min, p10, p50, p95, max in milliseconds."""
     values = 1e3 * np.asarray(seconds, float)
     if not values.size:
         return {"count": 0}
@@ -37,10 +37,10 @@ def milliseconds(seconds: Sequence[float]) -> dict[str, float]:
 def record(
     name: str, *, figures: Mapping[str, Any], settings: Mapping[str, Any], before: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Figures with what they were taken on, as plain values.
+    """Return figures, and what they were taken on, as plain values.
 
     Args:
-        name: of the benchmark.
+        name: name of the benchmark.
         figures: what was measured.
         settings: what it was measured with.
         before: `machine()` from the start of the run, to show the load that was there already; None = taken now.

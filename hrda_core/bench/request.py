@@ -1,4 +1,4 @@
-"""What `hrda bench` measures: the request, the graph that it means, and the image."""
+"""The options of `hrda bench`, the graph that they mean, and the image that is timed."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ class BenchRequest:
         plan: window plan; default: the bundle's
         size: HEIGHTxWIDTH of the image as it comes, pixels; it is padded as the graph needs it; default: 480x640
         backend: auto, onnx, cuda, torch, or tensorrt, which builds a missing engine
-        precision: fp32, fp16, bf16 or int8: of the graph, or of the computation for torch
-        frames: frames that are timed
-        warm_up: frames before those
+        precision: fp32, fp16, bf16 or int8, of the graph or (torch) of the computation
+        frames: number of frames that are timed
+        warm_up: number of frames that run before those
         threads: CPU threads; 0 = as the back end chooses
         baseline: window plan of the same network in eager PyTorch, fp32, to compare with: nested
-        baseline_frames: frames of the baseline that are timed
-        layers: slowest layers to print; 0 = do not time layers
+        baseline_frames: number of frames of the baseline that are timed
+        layers: number of slowest layers to print; 0 = do not time layers
         sweep_threads: time 1, 2, 4 ... threads and keep the best number
-        peak_tflops: peak of a GPU that the table of devices lacks
-        bandwidth_gbs: its memory bandwidth, GB/s
+        peak_tflops: peak TFLOP/s of a GPU that the table of devices lacks
+        bandwidth_gbs: memory bandwidth of that GPU, GB/s
     """
 
     bundle: Path
@@ -78,7 +78,7 @@ class BenchRequest:
 
     @property
     def device(self) -> Device | None:
-        """Peaks of the GPU, where they are given. One figure for all formats: of the precision that is asked for."""
+        """Return the GPU with the given peaks, or None without them. The one peak is taken for all number formats."""
         if not self.peak_tflops:
             return None
         peaks = dict.fromkeys(BENCH_PRECISIONS, self.peak_tflops * 1e12)
@@ -86,7 +86,7 @@ class BenchRequest:
 
 
 def requested_graph(bundle: Bundle, request: BenchRequest) -> GraphSpec:
-    """The bundle's graph for the image size; for `torch` also a plan that has none, with no file.
+    """Return the bundle's graph for the image size; `torch` also runs plans that have no graph, and then no file.
 
     Raises:
         BackendError: there is none.
@@ -106,7 +106,7 @@ def requested_graph(bundle: Bundle, request: BenchRequest) -> GraphSpec:
 
 
 def image_for(bundle: Bundle, graph: GraphSpec, size: tuple[int, int]) -> UInt8Array:
-    """A made image, uint8 (1, H, W, 3): of `size` padded as the graph takes it, or as it is where there is no graph."""
+    """Make an image, uint8 (1, H, W, 3), of `size` padded as the graph takes it; without a graph it is not padded."""
     if not graph.file:
         return golden_image(*size)
     plan = plan_for_graph(bundle, graph, *size)

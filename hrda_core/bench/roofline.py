@@ -1,9 +1,9 @@
-"""The shortest time that a device needs for an op list, and what the CPU at hand can do.
+"""The shortest time that a device needs for an op list, and the peaks of the CPU at hand.
 
     t_roofline = sum over ops of max(FLOPs / peak(precision), bytes / bandwidth)
 
 The op list comes from `graph_ops.py`, which says what is assumed to be fused. Engines that keep small tensors in a
-cache between ops, or fuse further, can beat the bytes term on small images. No torch, no onnx.
+cache between ops, or fuse further, can beat the bytes term on small images. Needs neither torch nor onnx.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _WIDTHS = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "int8": 1.0, "fp8": 1.0}
 
 
 class Op(Protocol):
-    """What a roofline needs of an op; `graph_ops.GraphOp` is one."""
+    """The properties of an op that a roofline needs; `graph_ops.GraphOp` is one."""
 
     @property
     def flops(self) -> int:
@@ -42,16 +42,16 @@ class Op(Protocol):
         ...
 
     def bytes_at(self, width: float) -> float:
-        """Bytes moved if every floating point value took `width` bytes."""
+        """Return the bytes that would be moved if every floating point value took `width` bytes."""
         ...
 
 
 @dataclass(frozen=True)
 class Device:
-    """What a device can do at most.
+    """The peaks of a device.
 
     Attributes:
-        name: for tables.
+        name: name for tables.
         peak: operations per second by number format, dense (no structured sparsity), a multiply-add as 2.
         bandwidth: bytes per second to and from memory.
         source: where the figures come from.
@@ -63,14 +63,14 @@ class Device:
     source: str
 
     def rate(self, precision: str) -> float:
-        """Operations per second in a number format; one that is not listed counts as fast as 16 bits, then 32.
+        """Return the operations per second in a number format, or those of fp16, else of fp32, if it is not listed.
 
         That makes the bound of an fp32 op on a GPU loose: tensor cores run it at half of that (TF32) at best.
         """
         return next(self.peak[name] for name in (precision, "fp16", "fp32") if name in self.peak)
 
     def at_best(self, again: Device) -> Device:
-        """This device with the better of two measurements: on a busy machine each is what was left."""
+        """Return this device with the better of two measurements, as other programs slow down each of them."""
         peak = {name: max(value, again.peak.get(name, 0.0)) for name, value in self.peak.items()}
         return replace(self, peak=peak, bandwidth=max(self.bandwidth, again.bandwidth))
 
@@ -131,20 +131,20 @@ class Roofline:
 
     @property
     def rate(self) -> float:
-        """Images per second, at most."""
+        """Upper bound of the images per second."""
         return 1 / self.seconds
 
 
 def roofline(ops: Iterable[Op], device: Device, precision: str = "") -> Roofline:
-    """Sum up the bound of each op.
+    """Sum up the bounds of all ops.
 
     Args:
-        ops: from `graph_ops`; at least one that does something.
+        ops: from `graph_ops`; at least one must do something.
         precision: take every floating point value in this format (`fp32`, `fp16`, `bf16`, `int8`, `fp8`), whatever the
             graph says: what an engine of that precision could reach. Empty = as the graph is written.
 
     Raises:
-        BackendError: unknown precision.
+        BackendError: the precision is unknown.
     """
     if precision and precision not in _WIDTHS:
         raise BackendError(f"precision '{precision}' is not known; choose one of {', '.join(_WIDTHS)}")
@@ -157,12 +157,12 @@ def roofline(ops: Iterable[Op], device: Device, precision: str = "") -> Roofline
 
 
 def op_seconds(op: Op, device: Device, precision: str = "") -> float:
-    """The bound of one op."""
+    """Return the bound of one op, in seconds."""
     return max(_bounds(op, device, precision))
 
 
 def find_device(name: str) -> Device | None:
-    """The device of the table that a GPU is, by its name and its board's (which Jetsons need: all are `Orin`).
+    """Find a GPU in the table of devices by its name and its board's (all Jetsons call their GPU `Orin`).
 
     Variants with other clocks or memory (PCIe cards, laptops, smaller modules that say so) are not in the table.
     """
@@ -185,12 +185,13 @@ _NAMES = {
 
 
 def measure_cpu(threads: int) -> Device:
-    """Measure the CPU: the quickest large matrix product or convolution of ONNX Runtime, and the quickest large copy.
+    """Measure the CPU's peaks by a large matrix product and convolution in ONNX Runtime and by a large copy.
 
-    Takes about three seconds and 0.6 GB. On a busy machine both figures are what was left, so measure when you time.
+    The quickest run of each counts. This takes about three seconds and 0.6 GB. On a busy machine both figures are what
+    was left, so measure when you time.
 
     Args:
-        threads: of both measurements.
+        threads: CPU threads of both measurements.
 
     Raises:
         MissingPackageError: onnxruntime or onnx is not installed.

@@ -1,10 +1,10 @@
-"""How fast a bundle runs here, against what the machine could do: what `hrda bench` measures.
+"""Measures how fast a bundle runs here against what the machine could do, for `hrda bench`.
 
 One frame is a call of the back end: camera bytes of the graph's size in, class ids and confidence out, copies to and
-from a GPU included. Each frame waits for its result. Parts: timing (`bench_timing.py`), the op list and its bound
-(`graph_ops.py`, `roofline.py`), layers (`bench_layers.py`), machine (`bench_machine.py`). Needs onnx for the op list.
+from a GPU included. Each frame waits for its result. The parts are timing (`timing.py`), the op list and its bound
+(`graph_ops.py`, `roofline.py`), layers (`layers.py`) and the machine (`hrda_core/machine.py`). The op list needs onnx.
 
-Back ends may tell more than the interface asks for, and it is used where it is there:
+A back end may offer more than the interface asks for, which is then used:
 
     device_seconds        after a call: seconds on the GPU without copies
     device_memory_bytes   memory held on the GPU
@@ -75,14 +75,14 @@ def run_bench(
 
     Args:
         say: takes lines for the user.
-        count: is told how many frames of how many are timed.
-        building: is told how the build of a TensorRT engine goes.
+        count: called with the number of frames timed and of all.
+        building: called with the progress of a TensorRT engine's build.
 
     Returns:
         plain values: `settings` and `figures` of a record (docs/robot/benchmarking.md).
 
     Raises:
-        BackendError: no such plan or graph, or the back end cannot run here.
+        BackendError: there is no such plan or graph, or the back end cannot run here.
         BundleError, DataError, MissingPackageError, RecipeError: see the parts.
     """
     require("onnx", "train")  # before minutes of timing, not after
@@ -129,7 +129,7 @@ def _figures(
 
 
 def sweep_threads(bundle: Bundle, request: BenchRequest, *, count: Counter = lambda done, total: None) -> ThreadTimes:
-    """Time ONNX Runtime on the CPU with 1, 2, 4 and so on up to all usable cores, in turn.
+    """Time ONNX Runtime on the CPU with 1, 2, 4 and so on threads, up to all usable cores, in turn.
 
     Raises:
         BackendError, BundleError, MissingPackageError: see `open_backend`.

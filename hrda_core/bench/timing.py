@@ -1,4 +1,4 @@
-"""Time several candidates in turn, so that a change of the machine's load meets each of them."""
+"""Times several candidates in turn, so that a change of the machine's load affects all of them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Candidate:
     """Something to time.
 
     Attributes:
-        frame: runs one frame; gives the time on the device without copies in seconds, or None.
-        frames: how many to time, at least 1.
-        warm_up: frames before those: memory is allocated and kernels are chosen then.
+        frame: runs one frame; returns the time on the device without copies in seconds, or None.
+        frames: number of frames to time, at least 1.
+        warm_up: number of frames before those, in which memory is allocated and kernels are chosen.
     """
 
     frame: Callable[[], float | None]
@@ -29,7 +29,7 @@ class Candidate:
 
 @dataclass
 class Samples:
-    """Seconds of each frame: on the wall, of the processor (all threads), on the device where it tells."""
+    """Seconds of each frame: wall time, processor time (of all threads), and device time where it is known."""
 
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Samples:
         return float(np.median(self.wall))
 
     def to_dict(self) -> dict[str, Any]:
-        """Percentiles in milliseconds, rate of the median frame, processor time of the mean frame."""
+        """Return percentiles in milliseconds, the rate of the median frame, and the processor time of the mean one."""
         wall = 1e3 * np.asarray(self.wall)
         names = {"p10_ms": 10, "p50_ms": 50, "p95_ms": 95, "p99_ms": 99}
         percentiles = np.percentile(wall, list(names.values()))
@@ -59,7 +59,7 @@ def interleave(
     """Warm up all candidates, then time their frames in turn; those with fewer frames are spread over the run.
 
     Args:
-        progress: is told how many frames of how many are done.
+        progress: called with the number of frames done and of all.
     """
     for candidate in candidates.values():
         for _ in range(candidate.warm_up):

@@ -1,1 +1,1 @@
-"""Data sets and image transforms. OpenCV and numpy; no torch."""
+"""Data sets, recordings and image transforms. Needs OpenCV and numpy, no torch."""

@@ -1,6 +1,6 @@
 """Images without labels, for adaptation: a folder, a video or a recording, read by index.
 
-Every kind is picklable and may be used from several processes and threads: files are opened where they are read.
+Every kind can be pickled and used from several processes and threads, since files are opened where they are read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["ImageFrames", "PerProcess", "UnlabelledFrames", "evenly_spaced"]
 
 
 class Closable(Protocol):
-    """What holds an open file."""
+    """Something that holds an open file."""
 
     def close(self) -> None: ...
 
@@ -33,7 +33,7 @@ Value = TypeVar("Value")
 
 
 def evenly_spaced(values: Sequence[Value], most: int) -> list[Value]:
-    """At most so many of them, in their order and evenly spaced, the first and the last among them."""
+    """Return at most so many of the items, in their order and evenly spaced, including the first and the last."""
     places = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int)
     return [values[place] for place in places.tolist()]
 
@@ -47,7 +47,7 @@ class UnlabelledFrames(ABC):
 
     @abstractmethod
     def load(self, index: int) -> UInt8Array:
-        """RGB image uint8 (H, W, 3).
+        """Read an RGB image, uint8 (H, W, 3).
 
         Raises:
             DataError: the image cannot be read; it is named.
@@ -55,13 +55,13 @@ class UnlabelledFrames(ABC):
 
     @abstractmethod
     def describe(self) -> str:
-        """One line for logs and model cards."""
+        """Return one line for logs and model cards."""
 
     @abstractmethod
     def sizes(self) -> Iterator[tuple[str, int, int]]:
-        """Name, height and width of the images, without decoding them where that is possible.
+        """Yield name, height and width of the images, without decoding them where that is possible.
 
-        Videos and recordings tell their first image only: the others come from the same camera.
+        Videos and recordings yield their first image only, because the others come from the same camera.
 
         Raises:
             DataError: an image cannot be read; it is named.
@@ -73,8 +73,8 @@ class ImageFrames(UnlabelledFrames):
     """Image files.
 
     Attributes:
-        name: for logs.
-        folder: where they are.
+        name: name for logs.
+        folder: folder of the images.
         files: paths relative to `folder`.
     """
 
@@ -97,10 +97,10 @@ class ImageFrames(UnlabelledFrames):
 
     @staticmethod
     def find(folder: Path) -> list[Path]:
-        """Images below a folder, sorted by path.
+        """Find the images below a folder, sorted by path.
 
         Raises:
-            DataError: no such folder, or no image in it.
+            DataError: there is no such folder, or no image in it.
         """
         if not folder.is_dir():
             raise DataError(f"data folder '{folder}' does not exist; give a folder of images")
@@ -124,7 +124,7 @@ class PerProcess(Generic[Reader]):
 
     @contextmanager
     def use(self) -> Iterator[Reader]:
-        """The reader, for one thread. After an error inside it is opened anew."""
+        """Give the reader to one thread. After an error it is opened anew."""
         if self._process != os.getpid():
             self.__init__(self._open_reader)  # type: ignore[misc]
         with self._lock:

@@ -1,4 +1,4 @@
-"""Image and label files, and lists of their names. What a file holds is checked here, once for all data sets."""
+"""Reads image and label files, and lists of their names. Their content is checked here, once for all data sets."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ _FIRST_TURNED = 5
 
 
 def read_image(path: Path) -> UInt8Array:
-    """RGB image, uint8 (H, W, 3).
+    """Read an RGB image, uint8 (H, W, 3).
 
     Raises:
-        DataError: not a readable image.
+        DataError: it is no readable image.
     """
     bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if bgr is None:
@@ -50,24 +50,24 @@ def read_image(path: Path) -> UInt8Array:
 
 
 def encoded(image: UInt8Array, suffix: str = ".png", quality: int = 95) -> bytes:
-    """The content of an image file: uint8 (H, W, 3) RGB, or (H, W) ids; `suffix` is `.png` or `.jpg`."""
+    """Return the content of an image file: uint8 (H, W, 3) RGB, or (H, W) ids; `suffix` is `.png` or `.jpg`."""
     stored = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix == ".jpg" else []
     return cv2.imencode(suffix, stored, options)[1].tobytes()
 
 
 def decoded(content: bytes) -> UInt8Array:
-    """An image that `encoded` wrote: uint8 (H, W, 3) RGB."""
+    """Decode an image that `encoded` wrote: uint8 (H, W, 3) RGB."""
     bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     assert bgr is not None
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def read_labels(path: Path) -> UInt8Array:
-    """Label ids as stored, uint8 (H, W); a palette PNG gives its indices, not its colours.
+    """Read label ids as stored, uint8 (H, W); a palette PNG gives its indices, not its colours.
 
     Raises:
-        DataError: not a readable 8-bit one-channel PNG.
+        DataError: it is no readable 8-bit one-channel PNG.
     """
     # Pillow, not OpenCV: OpenCV expands a palette to colours and loses the indices.
     image = _pillow()
@@ -82,10 +82,10 @@ def read_labels(path: Path) -> UInt8Array:
 
 
 def read_synthia_labels(path: Path) -> UInt8Array:
-    """Class ids of a SYNTHIA label file, uint8 (H, W): the red channel of a 16-bit RGB PNG.
+    """Read class ids of a SYNTHIA label file, uint8 (H, W): the red channel of a 16-bit RGB PNG.
 
     Raises:
-        DataError: not a readable file of this kind.
+        DataError: it is no readable file of this kind.
     """
     # OpenCV, not Pillow: Pillow reduces 16-bit RGB to 8 bits.
     stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
@@ -99,10 +99,10 @@ def read_synthia_labels(path: Path) -> UInt8Array:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Height and width from the file's header, as `read_image` would give them; pixels are not decoded.
+    """Read height and width from the file's header, as `read_image` would give them; pixels are not decoded.
 
     Raises:
-        DataError: not a readable image header.
+        DataError: it has no readable image header.
     """
     image = _pillow()
     try:
@@ -116,7 +116,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """Names in a text file, one a line; empty lines and lines that start with # are left out.
+    """Read the names in a text file, one on each line, without empty lines and lines that start with #.
 
     Raises:
         DataError: the file cannot be read, or lists nothing.

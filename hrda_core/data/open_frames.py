@@ -1,4 +1,4 @@
-"""Images without labels, from whatever a path names: a folder, a video or a recording."""
+"""Opens images without labels from any path: a folder, a video or a recording."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv
 
 
 def open_unlabelled(path: Path, *, topic: str = "", names: Sequence[str] | None = None) -> UnlabelledFrames:
-    """Images of a folder (searched recursively), a video file, or a recording (rosbag2 folder, .mcap, .db3, .bag).
+    """Open a folder (searched recursively), a video file, or a recording (rosbag2 folder, .mcap, .db3, .bag).
 
     Args:
-        path: where they are.
+        path: path of the images.
         topic: image topic of a recording; empty = its only one.
         names: keep only these images of a folder, in this order; see `hrda_core.data.datasets.labelled.open_labelled`.
 
     Raises:
-        DataError: nothing readable there, an option that does not fit, or no image.
-        MissingPackageError: recordings need the package rosbags.
+        DataError: nothing readable is there, an option does not fit, or there is no image.
+        MissingPackageError: the path is a recording, and the package rosbags is not installed.
     """
     kind = _kind(path)
     if names is not None and kind != "folder":

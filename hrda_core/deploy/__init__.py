@@ -1,1 +1,1 @@
-"""A trained network made ready for a robot: export, exact folds, precision."""
+"""Makes a trained network ready for a robot: export, exact folding of layers, precision."""

@@ -3,7 +3,7 @@
     uint8 NHWC -> normalise -> context, detail tiles, fusion -> logits -> enlarge -> class ids, confidence (uint8)
 
 `DeployGraph` with a grid serves any image size; `static_graph` fixes the size, which allows tiles that overlap, tiles
-chosen by the context (`topk`), and everything that wants constant shapes. Needs torch.
+chosen by the context (`topk`), and everything that needs constant shapes. Needs torch.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Triple = tuple[float, ...]
 
 
 class DeployGraph(nn.Module):
-    """Camera bytes to class ids and confidence.
+    """Maps camera bytes to class ids and confidence.
 
     Args:
-        network: whose modules `logits` runs; kept so that its weights belong to this module.
+        network: network whose modules `logits` runs; kept so that its weights belong to this module.
         logits: normalised image (1, 3, H, W) -> logits (1, C, h, w).
-        factor: from the grid of the logits to the image.
+        factor: scale factor from the grid of the logits to the image.
         mean, std: normalisation, RGB on the 0..255 scale.
     """
 
@@ -46,7 +46,7 @@ class DeployGraph(nn.Module):
 
     @classmethod
     def for_any_size(cls, model: HRDA | Segmenter, choice: PlanChoice, mean: Triple, std: Triple) -> DeployGraph:
-        """The graph of `tiles` (disjoint, with a grid), `context` or `whole`."""
+        """Build the graph of `tiles` (disjoint, with a grid), `context` or `whole`."""
         logits, factor = _logits_of_any_size(model, choice)
         return cls(model, logits, factor, mean, std)
 
@@ -61,7 +61,7 @@ class DeployGraph(nn.Module):
         return (pixels - self.mean) / self.std
 
     def finish(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (1, C, h, w) -> class ids and confidence of the image, uint8 (1, H, W)."""
+        """Turn logits (1, C, h, w) into class ids and confidence of the image, uint8 (1, H, W)."""
         logits = F.interpolate(logits, scale_factor=self._factor, mode="bilinear", align_corners=False)
         top, labels = logits.max(dim=1)
         confidence = 1 / torch.exp(logits - top[:, None]).sum(dim=1)  # softmax of the winning class
@@ -69,7 +69,7 @@ class DeployGraph(nn.Module):
 
 
 def static_graph(model: HRDA | Segmenter, plan: WindowPlan, mean: Triple, std: Triple) -> DeployGraph:
-    """The graph of one window plan for images of `plan.padded_height` x `plan.padded_width`.
+    """Build the graph of one window plan for images of `plan.padded_height` x `plan.padded_width`.
 
     Raises:
         BackendError: the plan does not become a graph, or not for this kind of network.

@@ -1,8 +1,8 @@
-"""From a trained network to a bundle: ONNX graphs with pre- and post-processing inside, checked against PyTorch.
+"""Exports a trained network to a bundle: ONNX graphs with pre- and post-processing inside, checked against PyTorch.
 
 Each graph takes uint8 (1, H, W, 3) RGB with H and W multiples of the bundle's `multiple_of`, and gives uint8 class ids
-and uint8 confidence, both (1, H, W). Weights are stored in half precision and cast once when the graph is loaded: half
-the file, and the difference is part of the parity check. Needs torch and onnx.
+and uint8 confidence, both (1, H, W). Weights are stored in half precision and cast once when the graph is loaded. This
+halves the file, and the parity check includes the difference. Needs torch and onnx.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ UInt8Array = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ExportSpec:
-    """What a bundle says about itself; see docs/robot/bundle.md.
+    """The description of a bundle; see docs/robot/bundle.md.
 
     Attributes:
         name, preset, long_side, label_space: as in `Bundle`.
         overrides: fields of the preset that were replaced, so that the network can be built again.
         provenance: recipe, data, licence, scores; plain values.
         grid: rows and columns of detail tiles; None = what suits the encoder, see `tiles_for`.
-        default_plan: window plan used when none is asked for; empty = `tiles` of HRDA, `whole` of other networks.
+        default_plan: default window plan; empty = `tiles` for HRDA, `whole` for other networks.
     """
 
     name: str
@@ -71,16 +71,16 @@ class ExportSpec:
 
     @property
     def network(self) -> NetworkConfig:
-        """Everything that shapes the network; its normalisation is the bundle's.
+        """All values that define the network; its normalisation is the bundle's.
 
         Raises:
-            RecipeError: an unknown preset or override.
+            RecipeError: a preset or override is unknown.
         """
         return resolve_preset(self.preset, **self.overrides)
 
     @staticmethod
     def like(given: Bundle, name: str, overrides: Mapping[str, Any], provenance: Mapping[str, Any]) -> ExportSpec:
-        """Another network in the place of a given one: same classes, input size, tiles and default plan."""
+        """Describe another network in the place of a given one: same classes, input size, tiles and default plan."""
         grid = given.tile_grid
         long_side, space, plan = given.long_side, given.label_space, given.default_plan
         return ExportSpec(name, given.preset, overrides, long_side, provenance, space, grid, plan)
@@ -112,7 +112,7 @@ def export_bundle(
     Args:
         model: trained network; it is put into eval mode.
         folder: where the bundle goes; if it exists it must be a bundle or empty.
-        sample: uint8 (H, W, 3) RGB image for the parity check, at least 128 x 128; best one from the target domain.
+        sample: uint8 (H, W, 3) RGB image for the parity check, at least 128 x 128, preferably from the target domain.
         say: takes one line of progress.
 
     Returns:
@@ -120,7 +120,7 @@ def export_bundle(
 
     Raises:
         BackendError: a bundle of this network has no such default plan.
-        RecipeError: an unknown preset or override.
+        RecipeError: a preset or override is unknown.
         BundleError: `folder` holds something else, or a graph does not agree with PyTorch.
     """
     plans, normalisation = graph_plans(model), (spec.network.mean, spec.network.std)
@@ -175,10 +175,11 @@ def _write_graph(
 
 
 def tiles_for(model: HRDA | Segmenter) -> Size:
-    """Rows and columns of the detail tiles that suit a network's encoder.
+    """Return rows and columns of the detail tiles that suit a network's encoder.
 
-    Attention costs the square of a tile's pixels, so such encoders see 2 x 2 tiles, of the size that they were trained
-    on. Convolutions cost the same either way, and see most where nothing is cut: one tile (docs/robot/real_time.md).
+    The cost of attention grows with the square of a tile's pixels, so encoders with attention see 2 x 2 tiles, of the
+    size that they were trained on. Convolutions cost the same either way and see most where nothing is cut, so they get
+    one tile (docs/robot/real_time.md).
     """
     # By the layers' class names, which all encoders of timm and our own share: attribute names differ. A few CNNs that
     # weigh channels (ResNeSt, SKNet) carry the word too and keep 2 x 2.
@@ -187,7 +188,7 @@ def tiles_for(model: HRDA | Segmenter) -> Size:
 
 
 def graph_plans(model: HRDA | Segmenter) -> tuple[str, ...]:
-    """Window plans that become graphs: `tiles` and `context` of HRDA, `whole` of a single-scale network."""
+    """Return the window plans that become graphs: `tiles` and `context` of HRDA, `whole` of a single-scale network."""
     return ("whole",) if isinstance(model, Segmenter) else PLAN_NAMES
 
 

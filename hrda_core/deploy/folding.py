@@ -1,15 +1,15 @@
-"""Exact algebra before deployment: fewer operations, the same function.
+"""Exact algebra before deployment: fewer operations that compute the same function.
 
-- **BatchNorm** in eval mode is a scale and a shift for each channel; it goes into the convolution before it.
-- **Embedding + upsampling + concatenation + 1x1 convolution.** A 1x1 convolution W acts on each pixel, bilinear
-  upsampling acts on each channel with weights that sum to 1; so they commute, constants included:
+- **BatchNorm** in eval mode is a scale and a shift for each channel, which goes into the convolution before it.
+- **Embedding + upsampling + concatenation + 1x1 convolution.** A 1x1 convolution W acts on each pixel, and bilinear
+  upsampling acts on each channel with weights that sum to 1, so they commute, constants included:
 
       W concat(up(E_1 x_1 + b_1), ...) = sum of up(W_1 E_1 x_1 + W_1 b_1) ...
 
   The products W_i E_i are made once, and run on the coarse grids. That removes the widest matrix product of the scale
   attention head and of SegFormer's head, and the dilation-1 branch of DAFormer's fusion.
 
-`folded` returns a copy; differences come from rounding alone (1e-5 of the largest logit: tested for every preset).
+`folded` returns a copy; differences come from rounding alone (1e-5 of the largest logit, tested for every preset).
 Needs torch.
 """
 
@@ -35,7 +35,7 @@ _PROBE_SIDE = 64
 
 
 def folded(model: HRDA | Segmenter) -> HRDA | Segmenter:
-    """A copy in eval mode with BatchNorms and 1x1 convolutions folded; it can be run, not trained or saved."""
+    """Return a copy in eval mode with BatchNorms and 1x1 convolutions folded; it can be run, not trained or saved."""
     model = copy.deepcopy(model).eval()
     encoder = model.backbone
     device = next(encoder.parameters()).device

@@ -1,13 +1,13 @@
-"""Write half precision into a single-precision static graph: networks in fp16, what is delicate in fp32. Needs onnx.
+"""Writes half precision into a single-precision static graph: networks in fp16, delicate parts in fp32. Needs onnx.
 
-TensorRT 10 and 11 build strongly typed: the number format of every tensor is read from the file. Converters for any
-graph break on the casts of this one (camera bytes in, class ids out), so the pass here knows its two regions:
+TensorRT 10 and 11 build strongly typed: they read the number format of every tensor from the file. General converters
+fail on the casts of this graph (camera bytes in, class ids out), so this pass treats its two regions separately:
 
-- nodes of encoder, decoder and attention decoder (by their module path) become fp16;
+- Nodes of encoder, decoder and attention decoder (by their module path) become fp16.
 - LayerNorm, softmax and other reductions inside them, the classifiers, and all nodes outside (normalisation, context
-  resize, fusion, enlarging, argmax, confidence) stay fp32;
-- on demand so do the first layers of the encoder, on grids finer than stride 4: in dark images pixels differ by a few
-  steps far from zero, which fp16 rounds most (hrda_lite at dusk: 99.83 % equal pixels without, 99.87 % with).
+  resize, fusion, enlarging, argmax, confidence) stay fp32.
+- On demand the first layers of the encoder, on grids finer than stride 4, stay fp32 too: in dark images pixels differ
+  by a few steps far from zero, which fp16 rounds most (hrda_lite at dusk: 99.83 % equal pixels without, 99.87 % with).
 
 A Cast stands wherever a tensor crosses the border.
 """
@@ -40,11 +40,11 @@ _UNTYPED_INPUTS = {"Resize": (1, 2, 3), "Clip": (), "Pad": (1, 3), "Slice": (1, 
 
 
 def in_half_precision(model: onnx.ModelProto, *, first_layers: bool = True) -> onnx.ModelProto:
-    """The same graph with fp16 inside the networks; inputs and outputs keep their types.
+    """Return the same graph with fp16 inside the networks; inputs and outputs keep their types.
 
     Args:
         model: static graph in fp32 with shapes inferred and module paths as node names (`onnx_writing`).
-        first_layers: also the layers of the encoder on grids finer than stride 4.
+        first_layers: also write the layers of the encoder on grids finer than stride 4 in fp16.
 
     Raises:
         ValueError: no node belongs to a network, so that nothing would change.

@@ -1,4 +1,4 @@
-"""The PyTorch network of a bundle, for those who train, compare or export it. Needs torch."""
+"""Builds the PyTorch network of a bundle, for training, comparing and exporting it. Needs torch."""
 
 from __future__ import annotations
 

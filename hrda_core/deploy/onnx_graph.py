@@ -1,4 +1,4 @@
-"""What several passes over ONNX graphs need. Needs onnx; `basic_optimisations` onnxruntime."""
+"""Helpers that several passes over ONNX graphs share. Needs onnx, and `basic_optimisations` onnxruntime."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["basic_optimisations", "drop_unused_operator_sets", "node_name"]
 
 
 def basic_optimisations(model: onnx.ModelProto, *, without: Sequence[str] = ()) -> onnx.ModelProto:
-    """The graph after ONNX Runtime's basic optimisations; they use standard operators only, so it runs everywhere.
+    """Return the graph after ONNX Runtime's basic optimisations, which use standard operators only.
 
     Args:
-        model: a graph with its weights, not those in files beside it.
+        model: a graph with its weights inside.
         without: names of optimisations that are left out.
 
     Raises:
@@ -40,7 +40,7 @@ def basic_optimisations(model: onnx.ModelProto, *, without: Sequence[str] = ()) 
 
 
 def drop_unused_operator_sets(model: onnx.ModelProto) -> None:
-    """Take out the imports of operator sets that no node is of: loaders refuse those that they do not know."""
+    """Remove the imports of operator sets that no node uses, since loaders refuse sets that they do not know."""
     used = {node.domain for node in model.graph.node}
     kept = [entry for entry in model.opset_import if entry.domain in used]
     del model.opset_import[:]
@@ -48,5 +48,5 @@ def drop_unused_operator_sets(model: onnx.ModelProto) -> None:
 
 
 def node_name(node: onnx.NodeProto) -> str:
-    """The name of a node, or of its first result where it has none."""
+    """Return the name of a node, or of its first result if it has no name."""
     return str(node.name or node.output[0])

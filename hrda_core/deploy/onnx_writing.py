@@ -1,4 +1,4 @@
-"""Trace a module into an ONNX graph and tidy it. Needs torch and onnx; `with_constants_folded` onnxruntime.
+"""Traces a module into an ONNX graph and simplifies it. Needs torch and onnx, and `with_constants_folded` onnxruntime.
 
 The tracing exporter is used, not the newer one that captures the program: it is 5 to 20 times faster, keeps the names
 of modules in the names of nodes (which the choice of precision reads), and after constants are folded both give the
@@ -36,7 +36,7 @@ def trace(
     opset: int,
     any_size: Mapping[str, Mapping[int, str]] | None = None,
 ) -> onnx.ModelProto:
-    """Run the module once on `inputs` and write down what it did.
+    """Run the module once on `inputs` and record the operations as a graph.
 
     Args:
         inputs: name to example, in the order of the module's arguments.
@@ -66,7 +66,7 @@ def trace(
 
 
 def with_constants_folded(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A static graph without what can be computed beforehand: shapes, paddings, norms behind convolutions."""
+    """Return a static graph without what can be computed beforehand: shapes, paddings, norms behind convolutions."""
     # Matrix products with a bias stay what they are: as Gemm they would be wrapped in reshapes.
     tidy = basic_optimisations(model, without=["MatMulAddFusion"])
     _cast_to_bytes_from_float(onnx.shape_inference.infer_shapes(tidy, strict_mode=True).graph, tidy.graph)

@@ -1,7 +1,7 @@
-"""Add a graph for one image size to a bundle: every plan, precision written in the graph, agreement measured.
+"""Adds a graph for one image size to a bundle: any plan, precision written into the graph, agreement measured.
 
-Everything is decided when the graph is written: sizes, tiles, how many of them run. Such a graph is faster on a CPU,
-becomes a TensorRT engine, and carries plans that a graph for any size cannot. Needs torch, onnx and onnxruntime.
+Sizes, tiles and how many of them run are fixed when the graph is written. Such a graph is faster on a CPU, becomes a
+TensorRT engine, and carries plans that a graph for any size cannot. Needs torch, onnx and onnxruntime.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Quantise = Callable[[onnx.ModelProto, Sequence[UInt8Array]], onnx.ModelProto]
 
 @dataclass(frozen=True)
 class StaticRequest:
-    """What graph is wanted.
+    """The graph to write.
 
     Attributes:
         choice: window plan, one of `GRAPH_PLANS`; without a grid its tiles are those of the bundle's graph `tiles`, or
@@ -57,8 +57,8 @@ class StaticRequest:
         size: height and width of the camera image, pixels.
         precision: one of `PRECISIONS`.
         opset: ONNX operator set.
-        long_side: shrink larger images first, pixels; None = the bundle's value. Whoever uses the graph must shrink
-            alike.
+        long_side: shrink larger images first, pixels; None = the bundle's value. The caller of the graph must shrink
+            its images in the same way.
     """
 
     choice: PlanChoice
@@ -70,15 +70,15 @@ class StaticRequest:
 
 @dataclass(frozen=True)
 class StaticReport:
-    """What was written, and how it agrees with the network in PyTorch, single precision, nothing folded.
+    """The new graph and its agreement with the network in PyTorch (single precision, nothing folded).
 
     Attributes:
         graph: the new graph.
-        images: how many images were compared.
+        images: number of images that were compared.
         agreement: share of pixels with the same class, 0..1.
-        worst_agreement: of the image with the lowest.
+        worst_agreement: the same for the image where it is lowest.
         confidence: largest difference of the confidence where the class is the same, 0..255.
-        nodes: operations in the graph.
+        nodes: number of operations in the graph.
         bytes: size of the file.
     """
 
@@ -99,19 +99,20 @@ def export_static(
     quantise: Quantise | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> StaticReport:
-    """Write the graph into the bundle's folder and list it in the manifest. A graph of the same plan, size and
-    precision is replaced. At every moment the bundle on disk is whole.
+    """Write the graph into the bundle's folder and list it in the manifest.
+
+    A graph of the same plan, size and precision is replaced. At every moment the bundle on disk is whole.
 
     Args:
-        images: uint8 (H, W, 3) RGB of any size, best from the target domain; the agreement is measured on them.
+        images: uint8 (H, W, 3) RGB of any size, preferably from the target domain; the agreement is measured on them.
         quantise: makes the int8 graph.
         say: takes one line of progress.
 
     Raises:
         BackendError: the plan does not become a graph of this network, or the precision is not known.
-        RecipeError: tiles that do not fit into the image.
-        BundleError: the bundle has no weights or cannot be written, or the graph agrees with PyTorch on too few pixels:
-            nothing was written.
+        RecipeError: tiles do not fit into the image.
+        BundleError: the bundle has no weights or cannot be written, or the graph agrees with PyTorch on too few pixels;
+            then nothing was written.
     """
     _check(bundle, request, images)
     model = load_network(bundle)

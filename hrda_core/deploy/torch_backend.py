@@ -1,8 +1,9 @@
-"""PyTorch: the bundle's network itself, for research, for plans without a graph, and on GPUs without TensorRT.
+"""The PyTorch back end: the bundle's network itself, for research, plans without a graph, and GPUs without TensorRT.
 
-The same function as the ONNX graphs: camera bytes to class ids and confidence. On the CPU it runs eagerly. On an NVIDIA
-GPU one frame is one CUDA graph between two copies: static buffers, pinned host memory, an own stream, convolutions
-channels-last in 16 bits. The code for the GPU has been read and type-checked, and has not been run by its authors.
+It computes the same function as the ONNX graphs: camera bytes to class ids and confidence. On the CPU it runs eagerly.
+On an NVIDIA GPU one frame is one CUDA graph between two copies, with static buffers, pinned host memory, a stream of
+its own, and channels-last convolutions in 16 bits. The code for the GPU has been read and type-checked, and has not
+been run by its authors.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ TORCH_PRECISIONS = tuple(_DTYPES)
 
 
 class TorchBackend:
-    """One window plan of one bundle in PyTorch. Not thread-safe: one caller at a time.
+    """One window plan of one bundle in PyTorch. It is not thread-safe: use it from one caller at a time.
 
     Args:
         bundle: an open bundle with weights.
-        graph: which plan and size; its file is not read. One without a file (`""`) runs as `predict_logits` runs
+        graph: plan and size; its file is not read. A graph without a file (`""`) runs as `predict_logits` runs
             its plan, `nested` and `slide` included, and takes images of any size.
         threads: CPU threads, of the whole process while a frame runs; 0 = all cores but one.
         device: `cpu`, `cuda`, or `auto`: the GPU where PyTorch sees one.
@@ -51,7 +52,7 @@ class TorchBackend:
         device_seconds: on a GPU, time of the last frame without the copies to and from it; None on the CPU.
 
     Raises:
-        BackendError: unknown device or precision, no such plan for this network, or one that this machine cannot run.
+        BackendError: the device or precision is unknown, the network has no such plan, or this machine cannot run it.
         BundleError: the bundle has no weights.
         GpuError: the GPU's memory is full.
     """
@@ -84,12 +85,12 @@ class TorchBackend:
 
     @property
     def device_seconds(self) -> float | None:
-        """On a GPU, time of the last frame without copies, seconds."""
+        """On a GPU, time of the last frame without copies, seconds; None on the CPU."""
         return None if self._runner is None else self._runner.device_seconds
 
     @property
     def device_memory_bytes(self) -> int | None:
-        """On a GPU, most memory that PyTorch held so far in this process."""
+        """On a GPU, largest amount of memory that PyTorch has held so far in this process."""
         return int(torch.cuda.max_memory_reserved()) if self._on_gpu else None
 
     def __call__(self, image: UInt8Array) -> tuple[UInt8Array, UInt8Array]:

@@ -1,4 +1,4 @@
-"""How a PyTorch module is run frame by frame: eagerly on the CPU, or as a recorded CUDA graph on an NVIDIA GPU."""
+"""Runs a PyTorch module frame by frame: eagerly on the CPU, or as a recorded CUDA graph on an NVIDIA GPU."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class EagerRunner:
 
 
 class CudaGraphRunner:
-    """Runs a module on a GPU: one recorded graph for each shape of images, the last shape is kept."""
+    """Runs a module on a GPU as one recorded graph for each shape of images; the last shape's graph is kept."""
 
     def __init__(self, run: Module, device: torch.device, dtype: torch.dtype) -> None:
         self._run, self._device, self._dtype = run, device, dtype

@@ -1,7 +1,7 @@
-"""Inference on bundles: `Predictor("models/hrda_lite")(rgb)`. numpy, PyYAML, OpenCV and one back end; no torch.
+"""Inference on bundles: `Predictor("models/hrda_lite")(rgb)`. Needs numpy, PyYAML, OpenCV and one back end, no torch.
 
-On PyTorch networks: `predict_logits(model, image, plan="nested")` and its neighbours, which load torch when they are
-first asked for.
+`predict_logits(model, image, plan="nested")` and the functions beside it run PyTorch networks; they load torch when
+they are first used.
 """
 
 from __future__ import annotations

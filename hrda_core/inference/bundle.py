@@ -1,6 +1,6 @@
 """Model bundles: a folder with a manifest, weights and ONNX graphs, checked by hash before anything is loaded.
 
-Layout and meaning of every manifest key: docs/robot/bundle.md. Reading a bundle runs no code.
+docs/robot/bundle.md describes the layout and every manifest key. Reading a bundle runs no code.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class GraphSpec:
         choice: window plan that the graph carries out, one of `GRAPH_PLANS`, with its options.
         file: path inside the bundle.
         size: height and width of the padded image of a static graph, pixels; None = any multiple of `multiple_of`.
-        precision: one of `PRECISIONS`, written in the graph.
+        precision: one of `PRECISIONS`, written into the graph.
     """
 
     choice: PlanChoice
@@ -62,7 +62,7 @@ class GraphSpec:
         """Read an entry of the manifest.
 
         Raises:
-            HrdaError, KeyError, TypeError, ValueError: a key is absent or garbled.
+            HrdaError, KeyError, TypeError, ValueError: a key is missing or its value makes no sense.
         """
         size, precision = entry.get("size"), str(entry.get("precision", "fp32"))
         if precision not in PRECISIONS:
@@ -79,7 +79,7 @@ class GraphSpec:
         return self.choice.name
 
     def to_dict(self) -> dict[str, Any]:
-        """The entry of the manifest, without the plan."""
+        """Return the entry of the manifest, without the plan."""
         return {
             "file": self.file,
             "grid": list(self.choice.grid or (1, 1)),
@@ -103,9 +103,9 @@ class Bundle:
         multiple_of: image sides are padded up to a multiple of this, pixels.
         long_side: images with a longer side are shrunk to it before inference; 0 = never.
         context_scale: factor of the context image.
-        default_plan: plan used when none is asked for.
+        default_plan: plan that is used by default.
         graphs: plan name to the graph that takes any image size.
-        static_graphs: graphs of one image size each; plan, size and precision together are unique. Those of plans that
+        static_graphs: graphs of one image size each; plan, size and precision together are unique. Graphs of plans that
             this release does not have are left out.
         manifest: the whole manifest as read, for provenance and display.
     """
@@ -133,8 +133,9 @@ class Bundle:
             verify: False skips the hashes (sizes are still checked); for tools that only show the manifest.
 
         Raises:
-            BundleError: no such folder, no or unreadable manifest, another format version, a missing key,
-                or a file that is missing or does not match its recorded size or hash (the file is named).
+            BundleError: there is no such folder, the manifest is missing, unreadable, of another format version or
+                without a needed key, or a file is missing or does not match its recorded size or hash (the file is
+                named).
         """
         folder = Path(path)
         manifest = _read_checked(folder, verify)
@@ -161,7 +162,7 @@ class Bundle:
             ) from error
 
     def file(self, name: str) -> Path:
-        """Path of a file inside the bundle."""
+        """Return the path of a file inside the bundle."""
         return self.path / name
 
     @property
@@ -172,17 +173,17 @@ class Bundle:
 
     @property
     def plans(self) -> tuple[str, ...]:
-        """Window plans that the bundle has a graph for, those of any image size first."""
+        """Window plans for which the bundle has a graph, those for any image size first."""
         return tuple(dict.fromkeys([*self.graphs, *(graph.plan for graph in self.static_graphs)]))
 
 
 def file_record(path: Path) -> dict[str, Any]:
-    """Size in bytes and sha256 of a file, as the manifest keeps them."""
+    """Return size in bytes and sha256 of a file, as the manifest keeps them."""
     return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Write `manifest.yaml` of a bundle in the making, with records of all other files of the folder.
+    """Write the `manifest.yaml` of a new bundle, with records of all other files of the folder.
 
     Raises:
         BundleError: it cannot be written.
@@ -198,18 +199,19 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 def change_bundle(
     folder: Path, change: Callable[[Bundle], tuple[Mapping[str, Any], Mapping[str, bytes | None]]]
 ) -> None:
-    """Change the manifest and other files of a bundle, which opens at every moment, also after a kill.
+    """Change the manifest and other files of a bundle, which can be opened at every moment, even after a kill.
 
     Files that change leave the manifest before they are written and come back to it after. A file that a graph needs
-    cannot, so a graph that changes gets a new name. Processes that change a bundle at once do so one after the other.
+    cannot, so a graph that changes gets a new name. Processes that change a bundle at the same time wait for each
+    other.
 
     Args:
         folder: the bundle.
         change: takes the bundle as it is now; returns its new manifest and the files to write: path inside the
-            bundle -> content, None = the file goes.
+            bundle -> content, or None to remove the file.
 
     Raises:
-        BundleError: no bundle, or it cannot be written; it opens nevertheless.
+        BundleError: there is no bundle, or it cannot be written; it can still be opened.
     """
     with locked(folder, f"changing the bundle '{folder}'", lambda _: None, error=BundleError):
         bundle = Bundle.open(folder, verify=False)

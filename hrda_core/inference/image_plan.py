@@ -1,5 +1,6 @@
-"""The window plan of a camera image for a bundle, after it is shrunk to `long_side`. One rule for export and use.
+"""Finds the window plan of a camera image for a bundle, after it is shrunk to `long_side`.
 
+Export and use share this rule.
 A graph for one image size fits an image when this rule, with the graph's own tiles, leads to the graph's size.
 """
 
@@ -18,10 +19,12 @@ _ENCODER_STRIDE = 32
 
 
 def plan_for_graph(bundle: Bundle, graph: GraphSpec, height: int, width: int) -> WindowPlan:
-    """How a graph cuts an image of `height` x `width` pixels (after `shrunk`). Only `overlap` lacks its detail crops.
+    """Return how a graph cuts an image of `height` x `width` pixels (after `shrunk`).
+
+    The detail crops of an `overlap` plan are not those of the graph, which only its network knows.
 
     Raises:
-        ImageError: a side below 1.
+        ImageError: a side is below 1.
         RecipeError: the graph's tiles do not fit into the image.
     """
     if graph.size is None:
@@ -40,10 +43,10 @@ def plan_for_graph(bundle: Bundle, graph: GraphSpec, height: int, width: int) ->
 
 
 def graph_for_image(bundle: Bundle, plan: str, size: Size, precision: str = "fp32") -> GraphSpec | None:
-    """The graph that runs on an image of `size` (after `shrunk`): one made for its padded size, else one for any size.
+    """Return the graph that runs on an image of `size` (after `shrunk`), preferably one made for its padded size.
 
     Args:
-        precision: of the graph for one size; graphs for any size are `fp32` and come into question for that alone.
+        precision: precision of the graph for one size; graphs for any size are `fp32` and serve that precision alone.
     """
     for graph in bundle.static_graphs:
         if (graph.plan, graph.precision) == (plan, precision) and _fits(bundle, graph, size):

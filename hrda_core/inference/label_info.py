@@ -1,4 +1,4 @@
-"""The description of the class ids that goes with masks: one JSON text for the node, for recordings and for files."""
+"""The description of the class ids that accompanies masks: one JSON text for the node, for recordings and for files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["label_info_json"]
 
 
 def label_info_json(space: LabelSpace, *, model: str, preset: str, plan: str) -> str:
-    """The text of the node's `~/label_info`.
+    """Return the text of the node's `~/label_info`.
 
     Args:
         space: classes of the mask ids.
-        model, preset, plan: what makes the masks, for display.
+        model, preset, plan: model, network and window plan that make the masks, for display.
 
     Returns:
         JSON object with `label_space`, `ignore_label`, `model`, `preset`, `plan` and `classes`, a list of objects with

@@ -1,4 +1,4 @@
-"""A made street-like image, for checks that need a picture and have none."""
+"""A synthetic street-like image, for checks that need a picture and have none."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ __all__ = ["golden_image"]
 
 
 def golden_image(height: int, width: int) -> npt.NDArray[np.uint8]:
-    """A made image with edges, gradients and texture, always the same: uint8 (1, height, width, 3).
+    """Make an image with edges, gradients and texture, always the same: uint8 (1, height, width, 3).
 
-    An image of the target domain is the better check: see the argument `golden_image` of `ensure_engine`.
+    An image of the target domain is the better check: see the argument `golden` of `ensure_engine`.
     """
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
     noise = np.random.default_rng(0).normal(0, 6, (height, width, 3)).astype(np.float32)

@@ -11,7 +11,7 @@ CARD_NAME = "MODEL_CARD.md"
 
 
 def model_card(manifest: Mapping[str, Any]) -> str:
-    """Markdown text; every figure comes from the manifest, and each score names the command that gave it."""
+    """Return Markdown text; every figure comes from the manifest, and each score names the command that gave it."""
     provenance: Mapping[str, Any] = manifest.get("provenance", {})
     lines = [
         f"# {manifest['name']}",

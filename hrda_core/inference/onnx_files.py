@@ -1,4 +1,4 @@
-"""What an ONNX file refers to on disk, read without the `onnx` package: robots do not have it.
+"""Finds what an ONNX file refers to on disk, without the `onnx` package, which robots do not have.
 
 Weights may lie outside the file ("external data"). A path that leaves the model's folder would make a loader read any
 file of the machine, so it is refused before a loader sees the graph.
@@ -32,10 +32,10 @@ _MAX_DEPTH = 100  # as in protocol buffer parsers
 
 
 def external_files(path: Path) -> tuple[Path, ...]:
-    """Files beside `path` that hold weights of this ONNX graph, sorted; empty for a graph in one file.
+    """Return the files beside `path` that hold weights of this ONNX graph, sorted; none for a graph in one file.
 
     Raises:
-        BundleError: not an ONNX file; or an external file that is missing or outside the folder of `path`.
+        BundleError: it is no ONNX file, or an external file is missing or outside the folder of `path`.
     """
     found = set()
     for location in _locations_in(path):
@@ -54,15 +54,15 @@ def external_files(path: Path) -> tuple[Path, ...]:
 
 
 def stays_inside(name: str) -> bool:
-    """Whether a file name, taken from a folder, names something below that folder. Judged by its text alone.
+    """Return whether a file name, relative to a folder, names something below that folder, judged by its text alone.
 
-    Links are followed by whoever opens the file: a build that links each installed file to its source is right.
+    Links are not resolved, because a build that links each installed file to its source is right.
     """
     return bool(name) and "\0" not in name and not name.startswith("/") and ".." not in PurePosixPath(name).parts
 
 
 def onnx_sha256(path: Path) -> str:
-    """sha256 over an ONNX file and the files that hold its weights, in hex.
+    """Return the sha256 over an ONNX file and the files that hold its weights, in hex.
 
     Raises:
         BundleError: see `external_files`.

@@ -19,7 +19,7 @@ OUTPUTS = ("labels", "color", "overlay", "confidence")
 
 
 def colorize(labels: UInt8Array, table: UInt8Array, out: UInt8Array | None = None) -> UInt8Array:
-    """Colours of class ids.
+    """Return the colours of class ids.
 
     Args:
         labels: uint8 (H, W).
@@ -38,7 +38,7 @@ def colorize(labels: UInt8Array, table: UInt8Array, out: UInt8Array | None = Non
 
 
 def blend(rgb: UInt8Array, color: UInt8Array, alpha: float, out: UInt8Array | None = None) -> UInt8Array:
-    """`(1 - alpha) * rgb + alpha * color`, rounded.
+    """Compute `(1 - alpha) * rgb + alpha * color`, rounded.
 
     Args:
         rgb, color: uint8 (H, W, 3).
@@ -57,7 +57,7 @@ def blend(rgb: UInt8Array, color: UInt8Array, alpha: float, out: UInt8Array | No
 def draw_outputs(
     rgb: UInt8Array, prediction: Prediction, names: Collection[str], table: UInt8Array, alpha: float
 ) -> dict[str, UInt8Array]:
-    """The asked-for outputs of one image, the same bytes as the node publishes.
+    """Return the requested outputs of one image, the same bytes as the node publishes.
 
     Args:
         rgb: uint8 (H, W, 3), RGB.

@@ -1,11 +1,11 @@
-"""From an RGB image of any size to class ids and confidence of the same size: the path of the node and of all commands.
+"""From an RGB image of any size to class ids and confidence of the same size, for the node and all commands.
 
-Steps: shrink to the bundle's `long_side` if larger (OpenCV), pad to the window plan's size at the bottom and right by
-repeating the border, run the back end, crop, enlarge back (nearest neighbour). Normalisation, context resize, detail
-crops, fusion, upsampling and argmax are inside the graph.
+An image larger than the bundle's `long_side` is shrunk (OpenCV) and padded to the window plan's size at the bottom and
+right by repeating the border; the back end runs; the result is cropped and enlarged back (nearest neighbour).
+Normalisation, context resize, detail crops, fusion, upsampling and argmax are inside the graph.
 
-Where the bundle has a graph made for the image's size, that one runs (faster, and the only kind that becomes a TensorRT
-engine); else the one for any size.
+Where the bundle has a graph made for the image's size, that one runs (it is faster, and the only kind that becomes a
+TensorRT engine); otherwise the one for any size runs.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class _Opened:
 
 
 class Predictor:
-    """A model bundle ready to segment images. Not thread-safe: one caller at a time.
+    """A model bundle ready to segment images. It is not thread-safe: use it from one caller at a time.
 
     Args:
         bundle: an open bundle, or its path.
@@ -73,7 +73,7 @@ class Predictor:
         long_side: images with a longer side are shrunk to it first, pixels; 0 = never; None = the bundle's value.
         threads: CPU threads for one inference; 0 = all cores but one.
         precision: one of `PRECISION_CHOICES`.
-        on_gpu_failure: `stop`, or `fall_back` to ONNX Runtime on the CPU, where a GPU fails.
+        on_gpu_failure: when a GPU fails, `stop`, or `fall_back` to ONNX Runtime on the CPU.
         build_engine: build a TensorRT engine that is missing, which takes minutes.
         say: takes lines for the user: builds, waits, and as warnings hand-overs to the CPU.
 
@@ -132,17 +132,17 @@ class Predictor:
 
     @property
     def backend_description(self) -> str:
-        """What runs where, for logs and diagnostics."""
+        """A line on what runs where, for logs and diagnostics."""
         return str(self.backend_info or "closed")
 
     @property
     def backend_info(self) -> BackendInfo | None:
-        """What runs where, by fields; None once it is closed."""
+        """What runs where, as fields; None once it is closed."""
         return self._opened[-1].backend.info if self._opened else None
 
     @property
     def graph(self) -> GraphSpec:
-        """The graph that ran last, or that was opened first."""
+        """The graph that ran last, or the one that was opened first if none has run."""
         return self._opened[-1].graph
 
     def __call__(self, rgb: UInt8Array) -> Prediction:
@@ -172,13 +172,13 @@ class Predictor:
     def warm_up(self, height: int, width: int) -> None:
         """Run once on a grey image of this size, so that the first frame meets allocated memory.
 
-        Does nothing where the bundle's graphs are for other sizes: the first image will say so.
+        Nothing is done if the bundle's graphs are for other sizes; the first image then raises the error.
         """
         if self._candidates(shrunk(height, width, self.long_side), strict=False):
             self(np.full((height, width, 3), 128, np.uint8))
 
     def close(self) -> None:
-        """Free what the back ends hold, on a GPU above all. The next image opens one again."""
+        """Free the memory of the back ends. The next image opens one again."""
         while self._opened:
             self._opened.pop().backend.close()
 

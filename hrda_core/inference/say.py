@@ -1,4 +1,4 @@
-"""Lines that long work says to its user, each with a level: a command prints them, the node puts them in its log."""
+"""Lines that long work reports to its user, each with a level: a command prints them, the node puts them in its log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Level", "Say", "silent"]
 
 
 class Level(Enum):
-    """How much a line matters. Where no level is given it is `INFO`."""
+    """The importance of a line; the default is `INFO`."""
 
     INFO = "info"
     """What is being done, and how far it is."""
@@ -19,7 +19,7 @@ class Level(Enum):
 
 
 class Say(Protocol):
-    """Takes one line, from any thread. What it raises ends the work."""
+    """Takes one line, from any thread. An exception that it raises ends the work."""
 
     def __call__(self, line: str, level: Level = Level.INFO, /) -> None:
         """Take a line."""

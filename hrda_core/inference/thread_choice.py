@@ -1,8 +1,8 @@
-"""How many CPU threads a graph runs best with: measured once on this machine (`hrda bench --sweep_threads`), then kept.
+"""Keeps the best number of CPU threads for a graph, measured once on this machine (`hrda bench --sweep_threads`).
 
-More threads than free cores make ONNX Runtime slower, and on a robot cores are seldom free; so the number is timed and
-not guessed. One small JSON file a choice lies in `$HRDA_CACHE/threads`, named by what it depends on: processor, usable
-cores, graph, ONNX Runtime. No torch, no onnx.
+More threads than free cores make ONNX Runtime slower, and on a robot cores are seldom free, so the number is measured
+and not guessed. Each choice is one small JSON file in `$HRDA_CACHE/threads`, named by what it depends on: processor,
+usable cores, graph, ONNX Runtime. Needs neither torch nor onnx.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ENOUGH = 1.03
 
 
 def best_threads(graph: Path) -> int | None:
-    """The number of threads that was measured to be best for this graph on this machine.
+    """Return the number of threads that was measured to be best for this graph on this machine.
 
     A file that is damaged is ignored with a warning.
 
@@ -33,7 +33,7 @@ def best_threads(graph: Path) -> int | None:
         graph: ONNX file.
 
     Returns:
-        None where nothing was measured.
+        number of threads; None where nothing was measured.
 
     Raises:
         MissingPackageError: onnxruntime is not installed.
@@ -65,7 +65,7 @@ def keep_choice(graph: Path, threads: int, p50_ms: Mapping[int, float]) -> Path:
     Args:
         graph: ONNX file.
         threads: the choice.
-        p50_ms: what was measured, by number of threads; for those who read the file.
+        p50_ms: median times by number of threads, for people who read the file.
 
     Returns:
         the file that was written.
@@ -82,13 +82,13 @@ def keep_choice(graph: Path, threads: int, p50_ms: Mapping[int, float]) -> Path:
 
 
 def pick_threads(p50_ms: Mapping[int, float]) -> int:
-    """The smallest number of threads whose median is within 3 % of the best one."""
+    """Return the smallest number of threads whose median is within 3 % of the best one."""
     best = min(p50_ms.values())
     return min(threads for threads, value in p50_ms.items() if value <= _ENOUGH * best)
 
 
 def thread_counts(cores: int) -> tuple[int, ...]:
-    """What a sweep tries: 1, 2, 4 and so on below `cores`, and `cores`."""
+    """Return the numbers that a sweep tries: 1, 2, 4 and so on below `cores`, and `cores`."""
     powers = [1 << exponent for exponent in range(cores.bit_length()) if 1 << exponent < cores]
     return (*powers, cores)
 

@@ -1,7 +1,7 @@
 """Foreign weights: official DAFormer, HRDA and MIC checkpoints; SegFormer of NVlabs, mmsegmentation, Hugging Face.
 
-`load_mmseg` fills a whole network, `load_backbone` an encoder; docs/research/checkpoints.md says which files load.
-What needs the networks is imported at first use: the process that opens untrusted files does without them.
+`load_mmseg` fills a whole network, `load_backbone` an encoder; docs/research/checkpoints.md says which files load. What
+needs the networks is imported at first use, because the process that opens untrusted files does without them.
 """
 
 from __future__ import annotations

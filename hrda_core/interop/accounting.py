@@ -1,8 +1,8 @@
-"""Fill a network with foreign weights and account for every single tensor: all of them, or none.
+"""Fills a network with foreign weights and accounts for every single tensor: all are loaded, or none.
 
 A tensor of the file is used, ignored by a named rule, or unknown. A tensor of the network is filled, kept by a named
-rule, or missing. Anything unknown or missing, of another shape or kind, or not finite is an error, raised before the
-first value is written.
+rule, or missing. A tensor that is unknown or missing, of another shape or kind, or not finite is an error, raised
+before the first value is written.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class IgnoreRule:
-    """Names of a file that belong to no part of our network, and why they may be left out.
+    """A rule for names of a file that belong to no part of our network, with the reason why they may be left out.
 
     Attributes:
         reason: a few words, shown in the report.
@@ -39,7 +39,7 @@ class IgnoreRule:
     beside: str = ""
 
     def covers(self, name: str, names: Iterable[str]) -> bool:
-        """Whether `name` may be ignored in a file of `names`."""
+        """Return whether `name` may be ignored in a file of `names`."""
         if re.fullmatch(self.pattern, name) is None:
             return False
         return not self.beside or any(other.startswith(self.beside) for other in names)
@@ -54,7 +54,7 @@ class LoadReport:
         network: which network of the file: `student`, `teacher`, `single` (the file holds only one) or `encoder`.
         used: names of our network that got a value from the file.
         ignored: reason -> names of the file that were left out by that rule.
-        kept: names of our network that the file lacks and that keep their own value by rule.
+        kept: names of our network that the file lacks and that keep their own value by a rule.
         random: names of the encoder that stay random because the caller allowed it.
     """
 
@@ -91,11 +91,11 @@ def fill_network(
         model: filled in place; it keeps its device and its precision.
         tensors: values by the names of `model`; half, single and double precision are converted.
         source, network: for the report and the error.
-        rules: what may be left out.
+        rules: rules for what may be left out.
         ignored: what was left out already, by reason.
         may_keep: names of `model` that may be absent and keep their value, beside BatchNorm's step counters.
         may_stay_random: names of `model` that may be absent and stay random.
-        hint: what to do, appended to the error.
+        hint: advice that is appended to the error.
 
     Raises:
         CheckpointError: something is missing, unknown, of another shape or type, or not finite; `model` is unchanged.

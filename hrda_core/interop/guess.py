@@ -1,4 +1,4 @@
-"""Which network a checkpoint holds, from the names and shapes of its tensors."""
+"""Finds out which network a checkpoint holds, from the names and shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def guess_network(tensors: Mapping[str, Tensor], source: str) -> Guess:
     """Name the preset of a network whose tensors carry our names (`take_network`).
 
     Raises:
-        CheckpointError: the encoder or the decoder is none that can be told from names and shapes.
+        CheckpointError: encoder or decoder cannot be recognised from names and shapes.
     """
     encoder, family, classes = _encoder(tensors), _family(tensors), count_classes(tensors)
     if encoder and not _has_decoder(tensors):
@@ -62,7 +62,7 @@ def guess_network(tensors: Mapping[str, Tensor], source: str) -> Guess:
 
 
 def describe(tensors: Mapping[str, Tensor]) -> str:
-    """A few words on what a checkpoint holds, for messages."""
+    """Describe in a few words what a checkpoint holds, for messages."""
     encoder, family, classes = _encoder(tensors), _family(tensors), count_classes(tensors)
     names = {"hrda": "HRDA", "daformer": "DAFormer", "segformer": "SegFormer"}
     network = names.get(family, "another decoder" if _has_decoder(tensors) else "no decoder")
@@ -83,7 +83,7 @@ def _family(tensors: Mapping[str, Tensor]) -> str:
 
 
 def count_classes(tensors: Mapping[str, Tensor]) -> int:
-    """Outputs of the network's classifier, or 0 if it is none that is known here."""
+    """Return the number of outputs of the network's classifier, or 0 if it is none that is known here."""
     for classifier in ("decode_head.head.conv_seg", "decode_head.linear_pred", "decode_head.conv_seg"):
         weight = tensors.get(f"{classifier}.weight")
         if weight is not None and weight.ndim == 4:

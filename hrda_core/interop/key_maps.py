@@ -1,7 +1,7 @@
-"""The names under which other codes store the networks that we have, as tables from theirs to ours.
+"""Tables from the names under which other codes store the networks to our names.
 
-Ours are those of the released DAFormer, HRDA and MIC checkpoints, so these need no table but the choice of one network.
-In a table, `{s}` is a stage counted from 0, `{S}` the same counted from 1, `{b}` a block.
+Ours are those of the released DAFormer, HRDA and MIC checkpoints, so for these only one network has to be selected. In
+a table, `{s}` is a stage counted from 0, `{S}` the same counted from 1, `{b}` a block.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def select_network(tensors: Mapping[str, Tensor], which: str) -> tuple[dict[str,
 
 
 def translate_encoder(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A MiT encoder under our names, from NVlabs', mmsegmentation's or Hugging Face's; unknown names stay.
+    """Rename a MiT encoder from NVlabs', mmsegmentation's or Hugging Face's names to ours; unknown names stay.
 
     Keys and values that are stored apart, or together with the queries, become our `attn.kv`; mmsegmentation's 1x1
     convolutions of the Mix-FFN become linear maps.
@@ -131,7 +131,7 @@ def _as_ours(name: str, value: Tensor, tensors: Mapping[str, Tensor]) -> list[tu
 
 
 def translate_segmenter(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A whole network under our names: `backbone.*` and `decode_head.*`; names that are ours already stay.
+    """Rename a whole network to our names, `backbone.*` and `decode_head.*`; names that are ours already stay.
 
     The SegFormer decoders of NVlabs and Hugging Face concatenate the levels deepest first, ours finest first: the
     input channels of `linear_fuse` change places.

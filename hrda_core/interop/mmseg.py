@@ -1,9 +1,9 @@
-"""Load official DAFormer, HRDA, MIC and SegFormer checkpoints, and MiT ImageNet encoders, into our networks.
+"""Loads official DAFormer, HRDA, MIC and SegFormer checkpoints, and MiT ImageNet encoders, into our networks.
 
     report = load_mmseg(create_model("hrda_mitb5"), "iter_40000.pth", which="teacher")
     report = load_backbone(model.backbone, "mit_b5.pth")
 
-Every tensor is accounted for (`accounting.py`), files are read without running code (`safe_load.py`).
+Every tensor is accounted for (`accounting.py`), and files are read without running code (`safe_load.py`).
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def load_mmseg(
 def load_backbone(
     encoder: nn.Module, weights: Weights, which: str = "student", *, allow_random_backbone: bool = False
 ) -> LoadReport:
-    """Fill an encoder alone, from an ImageNet file or from a whole checkpoint; decoders and classifiers are ignored.
+    """Fill an encoder alone, from an ImageNet file or a whole checkpoint; decoders and classifiers are ignored.
 
     Args:
         encoder: `MixTransformer` for the MiT files of NVlabs, mmsegmentation and Hugging Face; any encoder for files
@@ -113,7 +113,7 @@ def load_backbone(
 
 
 def take_network(checkpoint: Checkpoint, which: str) -> tuple[dict[str, Tensor], dict[str, tuple[str, ...]], str]:
-    """One network of a checkpoint under our names, what was left out by reason, and what the network is.
+    """Return one network of a checkpoint under our names, what was left out by reason, and the kind of network.
 
     Raises:
         CheckpointError: the file has no such network.

@@ -1,4 +1,4 @@
-"""A process that opens untrusted bytes and must do nothing else: no programs, no connections, no other files."""
+"""Locks down a process that opens untrusted bytes: no programs, no connections, no other files."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _FORBIDDEN_EVENTS = (
 
 
 def lock() -> None:
-    """From here on this process starts nothing, connects to nothing, and opens no file for writing through Python.
+    """From now on this process starts nothing, connects to nothing, and opens no file for writing through Python.
 
-    Raised inside whatever tries: PermissionError. There is no way back.
+    An attempt raises PermissionError. The lock cannot be undone.
     """
     sys.dont_write_bytecode = True
     writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT

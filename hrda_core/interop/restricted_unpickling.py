@@ -1,7 +1,7 @@
-"""The process of its own in which `trusted_convert.py` opens a pickle. Started by that module only.
+"""The process of its own in which `trusted_convert.py` opens a pickle; only that module starts it.
 
-Two locks, one behind the other: the unpickler looks names up in a short table and never imports anything, and
-`process_lock.py` forbids the process to start a program, connect, or write a file all the same.
+There are two locks, one behind the other: the unpickler looks names up in a short table and never imports anything, and
+`process_lock.py` keeps the process from starting a program, connecting, or writing a file all the same.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PLAIN: Mapping[tuple[str, str], object] = {
 
 
 class StandIn:
-    """Takes the place of everything that is not in the table: accepts any use and does nothing."""
+    """Replaces everything that is not in the table: it accepts any use and does nothing."""
 
     def __new__(cls, *args: object, **options: object) -> StandIn:
         return super().__new__(cls)
@@ -65,12 +65,12 @@ class StandIn:
 
 
 class RestrictedUnpickler(pickle.Unpickler):
-    """Looks every name up in the table; the others become stand-ins and are noted in `asked`."""
+    """Looks every name up in the table; other names become stand-ins and are noted in `asked`."""
 
     asked: list[str] = []  # noqa: RUF012  # one process, one file: PyTorch builds the object itself
 
     def find_class(self, module: str, name: str) -> Any:
-        """The value of the table, or a fresh stand-in class; nothing is imported."""
+        """Return the value of the table, or a fresh stand-in class; nothing is imported."""
         known = _PLAIN.get((module, name))
         if known is not None:
             return known
@@ -81,7 +81,7 @@ class RestrictedUnpickler(pickle.Unpickler):
 
 
 def load_restricted(file: str | Path) -> tuple[Any, list[str]]:
-    """Unpickle `file`; returns its content and the sorted names that were replaced by stand-ins."""
+    """Unpickle `file`; return its content and the sorted names that were replaced by stand-ins."""
     RestrictedUnpickler.asked = []
     module = types.ModuleType("restricted_pickle")
     module.Unpickler = RestrictedUnpickler  # type: ignore[attr-defined]

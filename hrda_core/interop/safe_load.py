@@ -1,8 +1,8 @@
-"""Read foreign weights files without running anything that is in them.
+"""Reads foreign weights files without running anything that is in them.
 
 `.safetensors` is read directly, `.pth`, `.pt` and `.bin` by PyTorch's weights-only unpickler, which builds tensors and
-plain containers. What a file is, is judged by its content, not by its name. A file that asks for more is refused; the
-error names what it asked for and the one command that converts it in the open (`trusted_convert.py`).
+plain containers. The content of a file decides its kind, not its name. A file that asks for more is refused; the error
+names what it asked for and the one command that converts it (`trusted_convert.py`).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a weights file; no code of the file is run.
+    """Read a weights file without running code that is in it.
 
     Raises:
         CheckpointError: the file is missing, empty, cut off, of another kind, asks for more than tensors and plain
@@ -78,7 +78,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def unwrap(payload: object, name: str) -> dict[str, Tensor]:
-    """The weights in what a file contains: under `state_dict` or `model`, or the whole.
+    """Return the weights in what a file contains: under `state_dict` or `model`, or the whole.
 
     Raises:
         CheckpointError: there are none, or something that is not a tensor is among them.
@@ -100,7 +100,7 @@ def unwrap(payload: object, name: str) -> dict[str, Tensor]:
 
 
 def is_dangerous(name: str) -> bool:
-    """Whether a pickle that asks for `module.attribute` is meant to run code rather than to describe weights."""
+    """Return whether a pickle that asks for `module.attribute` is meant to run code rather than to describe weights."""
     top, _, rest = name.partition(".")
     if top in ("builtins", "__builtin__"):
         return rest not in _HARMLESS_BUILTINS

@@ -1,4 +1,4 @@
-"""Turn a checkpoint that needs more than the weights-only reader into safetensors, without trusting it with much.
+"""Converts a checkpoint that needs more than the weights-only reader to safetensors, without trusting it.
 
 The file is unpickled in a process of its own (`restricted_unpickling.py`), which rebuilds tensors and plain containers.
 Every other class or function that the pickle names, the metadata of mmcv and numpy for instance, becomes an inert
@@ -32,10 +32,10 @@ _BOOT = (
 
 @dataclass(frozen=True)
 class Conversion:
-    """What a conversion did.
+    """The result of a conversion.
 
     Attributes:
-        tensors: how many were written.
+        tensors: number of tensors that were written.
         stand_ins: names that the pickle asked for and that were replaced by stand-ins.
     """
 
@@ -44,7 +44,7 @@ class Conversion:
 
 
 def convert_trusted(source: str | Path, out: str | Path) -> Conversion:
-    """Write the weights of a `.pth` file as safetensors, under the same names; optimizer and metadata are dropped.
+    """Write the weights of a `.pth` file as safetensors, under the same names, without optimizer and metadata.
 
     Args:
         source: a file that `torch.save` wrote.

@@ -1,7 +1,7 @@
 """Networks of the DAFormer and HRDA papers as plain `nn.Module`s: `create_model("hrda_lite", num_classes=19)`.
 
-The names are in `presets.py`, one file for each encoder and decoder beside it; docs/research/networks.md has the table.
-Names that need torch load it when they are first asked for, so that the table can be read without.
+The names are in `presets.py`; beside it is one file for each encoder and decoder, and docs/research/networks.md has the
+table. Names that need torch load it when they are first used, so that the table can be read without torch.
 """
 
 from __future__ import annotations

@@ -22,7 +22,10 @@ __all__ = ["DAHead", "ISAHead"]
 
 
 class PositionAttention(nn.Module):
-    """x + gamma * attention over positions (DANet, section 3.2): (B, C, H, W) -> the same. Unscaled dot products."""
+    """Adds gamma * attention over positions to the map (DANet, section 3.2): (B, C, H, W) -> the same.
+
+    The dot products are not scaled.
+    """
 
     def __init__(self, channels: int, key_channels: int) -> None:
         super().__init__()
@@ -38,9 +41,9 @@ class PositionAttention(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """x + gamma * attention over channels (DANet, section 3.3): (B, C, H, W) -> the same.
+    """Adds gamma * attention over channels to the map (DANet, section 3.3): (B, C, H, W) -> the same.
 
-    The softmax acts on (row maximum - energy), so that channels attend to unlike ones.
+    The softmax acts on (row maximum - energy), so that channels attend to unlike channels.
     """
 
     def __init__(self) -> None:
@@ -55,12 +58,12 @@ class ChannelAttention(nn.Module):
 
 
 class DAHead(nn.Module):
-    """DANet: a position and a channel attention branch of equal width, summed and classified.
+    """DANet: a position and a channel attention branch of equal width are summed and classified.
 
-    The paper's two auxiliary classifiers, one a branch, serve its loss only and are left out.
+    The paper's two auxiliary classifiers, one for each branch, serve its loss only and are left out.
 
     Args:
-        in_channels: channels of the maps, finest first; only the last is read.
+        in_channels: channels of the maps, finest first; only the last map is read.
         num_classes: channels of the output.
         strides: strides of the maps.
         decoder_channels: width (512 in the papers' study).
@@ -108,10 +111,10 @@ class DAHead(nn.Module):
 
 
 class ISAHead(nn.Module):
-    """ISANet: 3x3 convolution, global then local relation, and a 1x1 convolution on both ends concatenated.
+    """ISANet: a 3x3 convolution, global then local relation, and a 1x1 convolution on input and result concatenated.
 
     Args:
-        in_channels: channels of the maps, finest first; only the last is read.
+        in_channels: channels of the maps, finest first; only the last map is read.
         num_classes: channels of the output.
         strides: strides of the maps.
         decoder_channels: width (512 in the papers' study).

@@ -1,4 +1,4 @@
-"""Convolution + BatchNorm + ReLU units that all decoders are built of, and the two steps that all of them share.
+"""The convolution + BatchNorm + ReLU units of all decoders, and the classifier and the resizing that they share.
 
 Module names follow the released checkpoints (`conv`, `bn`, `depthwise_conv`, `pointwise_conv`), so that those load.
 """
@@ -12,7 +12,7 @@ __all__ = ["ConvNormAct", "SeparableConvNormAct", "classifier", "resize"]
 
 
 class ConvNormAct(nn.Module):
-    """Conv without bias, BatchNorm (eps 1e-5, momentum 0.1), ReLU. (B, Cin, H, W) -> (B, Cout, H, W), stride 1.
+    """Convolution without bias, BatchNorm (eps 1e-5, momentum 0.1), ReLU: (B, Cin, H, W) -> (B, Cout, H, W), stride 1.
 
     With `norm=False` the convolution has a bias instead of the BatchNorm: the decoders without BN of the papers' study.
     Weights start from Kaiming normal, fan-out, ReLU gain, as every conv+norm unit of the reference does.
@@ -47,7 +47,7 @@ class ConvNormAct(nn.Module):
 
 
 class SeparableConvNormAct(nn.Module):
-    """Depth-wise 3x3 (dilated), then point-wise 1x1; norm and ReLU after each of the two."""
+    """A depth-wise 3x3 (dilated) and a point-wise 1x1 convolution, with norm and ReLU after each of the two."""
 
     def __init__(self, in_channels: int, out_channels: int, *, dilation: int = 1, norm: bool = True) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class SeparableConvNormAct(nn.Module):
 
 
 def classifier(channels: int, num_classes: int) -> nn.Conv2d:
-    """The 1x1 convolution to class logits that ends a decoder: weights normal with std 0.01, bias 0."""
+    """Build the 1x1 convolution to class logits that ends a decoder: weights normal with std 0.01, bias 0."""
     conv = nn.Conv2d(channels, num_classes, 1)
     nn.init.normal_(conv.weight, std=0.01)
     nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # nn.Conv2d types bias as optional
@@ -69,5 +69,5 @@ def classifier(channels: int, num_classes: int) -> nn.Conv2d:
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear, half-pixel centres: (B, C, h, w) -> (B, C, *size)."""
+    """Resize bilinearly with half-pixel centres: (B, C, h, w) -> (B, C, *size)."""
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)

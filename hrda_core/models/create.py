@@ -1,4 +1,4 @@
-"""From a name to a network: `create_model("hrda_mitb5", num_classes=19)`. The names stand in `presets.py`."""
+"""Builds a network from a name in `presets.py`: `create_model("hrda_mitb5", num_classes=19)`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["build_network", "create_model"]
 
 
 def create_model(name: str, num_classes: int = 19, **overrides: Any) -> HRDA | Segmenter:
-    """Build a preset with random weights (an encoder's ImageNet weights: `load_imagenet_weights`).
+    """Build a preset with random weights (`load_imagenet_weights` brings an encoder's ImageNet weights).
 
     On the meta device (`with torch.device("meta"):`) nothing is allocated.
 
@@ -38,7 +38,7 @@ def create_model(name: str, num_classes: int = 19, **overrides: Any) -> HRDA | S
         overrides: fields of `NetworkConfig`.
 
     Raises:
-        RecipeError: unknown preset, override or encoder, or a class count or value out of range.
+        RecipeError: a preset, override or encoder is unknown, or a class count or value is out of range.
     """
     return build_network(resolve_preset(name, **overrides), num_classes)
 

@@ -27,7 +27,10 @@ FUSIONS = ("sepaspp", "aspp", "conv1", "isa", "sepaspp_bottleneck")
 
 
 class LinearEmbed(nn.Module):
-    """A linear map over channels at every pixel: (B, C, H, W) -> (B, E, H, W). Weights as `nn.Linear` (E, C)."""
+    """A linear map over channels at every pixel: (B, C, H, W) -> (B, E, H, W).
+
+    Its weights are an `nn.Linear`'s, (E, C).
+    """
 
     def __init__(self, in_channels: int, embed_channels: int) -> None:
         super().__init__()
@@ -41,7 +44,7 @@ class LinearEmbed(nn.Module):
 
 
 class ASPP(nn.Module):
-    """Parallel dilated branches, concatenated, then a 3x3 bottleneck. (B, Cin, H, W) -> (B, Cout, H, W)."""
+    """Parallel dilated branches are concatenated and pass a 3x3 bottleneck: (B, Cin, H, W) -> (B, Cout, H, W)."""
 
     def __init__(self, in_channels: int, channels: int, *, separable: bool, norm: bool) -> None:
         super().__init__()
@@ -72,7 +75,7 @@ def _fusion(fusion: str, in_channels: int, channels: int, norm: bool) -> nn.Modu
 
 
 class DAFormerHead(nn.Module):
-    """Fuses four encoder maps into class logits at the resolution of the finest one.
+    """Fuses four encoder maps into class logits at the resolution of the finest map.
 
     Args:
         in_channels: channels of the maps, finest first.
@@ -91,7 +94,7 @@ class DAFormerHead(nn.Module):
         stride: image pixels per logit.
 
     Raises:
-        RecipeError: unknown fusion.
+        RecipeError: the fusion is unknown.
     """
 
     def __init__(

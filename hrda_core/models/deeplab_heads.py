@@ -1,6 +1,6 @@
 """DeepLabV2 (Chen et al., TPAMI 2018, arXiv 1606.00915) and DeepLabV3+ (Chen et al., ECCV 2018, arXiv 1802.02611).
 
-The CNN decoders of the papers' benchmark, after a dilated ResNet (`timm_encoder.py`, output stride 8). On a
+These are the CNN decoders of the papers' benchmark, after a dilated ResNet (`timm_encoder.py`, output stride 8). On a
 transformer the deepest map is upsampled first (`neck.py`).
 """
 
@@ -36,13 +36,13 @@ class _PlainConv(nn.Module):
 
 
 class DeepLabV2Head(nn.Module):
-    """Sum of parallel dilated convolutions from the deepest map straight to classes; no norm, activation or dropout.
+    """Sums parallel dilated convolutions from the deepest map straight to classes; no norm, activation or dropout.
 
     Args:
-        in_channels: channels of the maps, finest first; only the last is read.
+        in_channels: channels of the maps, finest first; only the last map is read.
         num_classes: channels of the output.
         strides: strides of the maps.
-        dilations: of the branches.
+        dilations: dilation of each branch.
         upsample: factor for the deepest map, see `neck.py`.
 
     Attributes:
@@ -74,9 +74,10 @@ class DeepLabV2Head(nn.Module):
 
 
 class DeepLabV3PlusHead(nn.Module):
-    """ASPP with image pooling on the deepest map, refined with a skip from the finest.
+    """ASPP with image pooling on the deepest map, refined with a skip connection from the finest.
 
-    In training with BatchNorm the pooled branch holds one value per image and channel: it needs batches of 2 or more.
+    In training with BatchNorm the pooled branch holds one value per image and channel, so it needs batches of 2 or
+    more.
 
     Args:
         in_channels: channels of the maps, finest first; the first and last are read.
@@ -84,7 +85,7 @@ class DeepLabV3PlusHead(nn.Module):
         strides: strides of the maps.
         decoder_channels: width (512 in the papers' study).
         skip_channels: width of the reduced finest map.
-        dilations: of the branches; 1 stands for a 1x1 convolution, the others are separable.
+        dilations: dilation of each branch; 1 stands for a 1x1 convolution, the others are separable.
         upsample: factor for the deepest map, see `neck.py`.
         norm: BatchNorm in the decoder; the papers' study has none (`_nodbn`).
         dropout: probability that a whole channel is zeroed before the classifier, in training.

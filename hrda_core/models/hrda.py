@@ -5,8 +5,8 @@ One encoder and one decoder see the whole image at low resolution (the context) 
 
     fused = up(a) * detail + up((1 - a) * context),        a = sigmoid(scale attention)
 
-Products come before the upsampling, and outside the detail crops `a` counts as zero. Cutting whole images for inference
-is the business of `hrda_core.windows.torch_windows`, which calls `context`, `detail` and `fuse`.
+The products come before the upsampling, and outside the detail crops `a` is zero. For inference on whole images,
+`hrda_core.windows.torch_windows` cuts them and calls `context`, `detail` and `fuse`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["HRDA", "ContextOutput", "TrainOutput"]
 
 @dataclass(frozen=True)
 class ContextOutput:
-    """What the context branch gives, on the grid of the context image at stride 4.
+    """Output of the context branch, on the grid of the context image at stride 4.
 
     Attributes:
         logits: (B, C, H * s / 4, W * s / 4), s = context scale, not weighted by the attention.
@@ -42,7 +42,7 @@ class ContextOutput:
 
 @dataclass(frozen=True)
 class TrainOutput:
-    """What the training forward gives. All logits at stride 4 of the image they belong to.
+    """Output of the training forward. All logits are at stride 4 of the image they belong to.
 
     Attributes:
         fused: (B, C, H/4, W/4), the prediction.
@@ -76,9 +76,10 @@ class HRDA(nn.Module):
     """Two-scale network around any encoder and decoder.
 
     Args:
-        backbone: (B, 3, H, W) -> list of feature maps; has `channels`.
-        head: maps -> logits (B, num_classes, H/stride, W/stride); its attribute `stride` says image pixels per logit
-            (4 for DAFormer, 8 for DeepLabV2 on a dilated ResNet). It gets all maps and takes those that it wants.
+        backbone: encoder, (B, 3, H, W) -> list of feature maps; its attribute `channels` lists their channels.
+        head: decoder, maps -> logits (B, num_classes, H/stride, W/stride); its attribute `stride` is the number of
+            image pixels per logit (4 for DAFormer, 8 for DeepLabV2 on a dilated ResNet). It gets all maps and uses
+            those that it needs.
         scale_attention: a head of the same stride with `num_classes` outputs (class-wise attention) or 1; None only
             with `fixed_attention`.
         detail_crop: height and width of the detail crop, image pixels, multiples of 8 and of `multiple_of`.
@@ -86,9 +87,9 @@ class HRDA(nn.Module):
         fixed_attention: a constant instead of the learned attention: 0 = context only, 1 = detail only, 0.5 = mean.
         detail_scale: size of the image that detail crops are cut from relative to the image, `context_scale` or more.
             Equal scales are the paper's same-scale ablation.
-        blur_detail: take detail from a blurred image (down by 1/2, up by 2): the ablation that keeps the crops and
-            removes the fine structure.
-        overlapping_detail: detail crops of the plans `nested` and `overlap` overlap by half; else they touch.
+        blur_detail: take the detail from a blurred image (down by 1/2, up by 2): the ablation that keeps the crops
+            and removes the fine structure.
+        overlapping_detail: detail crops of the plans `nested` and `overlap` overlap by half; else they are adjacent.
 
     Attributes:
         stride: pixels of the detail image per logit (of the image, with `detail_scale` 1).
@@ -97,8 +98,8 @@ class HRDA(nn.Module):
             1 and 0.25 or 0.75, and with stride 8.
 
     Raises:
-        RecipeError: a detail crop off the grids, a scale or attention outside its range, heads of different stride, or
-            not exactly one of learned and fixed attention.
+        RecipeError: a detail crop is off the grids, a scale or attention is outside its range, the heads differ in
+            stride, or there is not exactly one of learned and fixed attention.
     """
 
     def __init__(
@@ -135,7 +136,7 @@ class HRDA(nn.Module):
         self.decode_head = _MultiResolutionHead(head, scale_attention)
 
     def context(self, image: Tensor) -> ContextOutput:
-        """Run the context branch on a normalised image (B, 3, H, W); H and W multiples of `multiple_of`."""
+        """Run the context branch on a normalised image (B, 3, H, W) with H and W multiples of `multiple_of`."""
         features: list[Tensor] = self.backbone(_resize(image, self.context_scale))
         logits: Tensor = self.decode_head.head(features)
         if self.decode_head.scale_attention is None:
@@ -145,12 +146,12 @@ class HRDA(nn.Module):
         return ContextOutput(logits, attention, features)
 
     def context_logits(self, image: Tensor) -> Tensor:
-        """The context branch without its attention, for use alone (window plan `context`): logits as in `context`."""
+        """Run the context branch without its attention (window plan `context`) and return logits as in `context`."""
         logits: Tensor = self.decode_head.head(self.backbone(_resize(image, self.context_scale)))
         return logits
 
     def detail_image(self, image: Tensor) -> Tensor:
-        """The image that detail crops are cut from: (B, 3, H, W) -> (B, 3, H * detail_scale, W * detail_scale)."""
+        """Resize to the image of the detail crops: (B, 3, H, W) -> (B, 3, H * detail_scale, W * detail_scale)."""
         sharp = _resize(image, self.detail_scale)
         if not self.blur_detail:
             return sharp
@@ -168,7 +169,7 @@ class HRDA(nn.Module):
         return attention * detail + _resize((1 - context.attention) * context.logits, scale)
 
     def forward_train(self, image: Tensor, box: CropBox) -> TrainOutput:
-        """Training forward with one detail crop for the whole batch; context first, then detail.
+        """Run the training forward with one detail crop for the whole batch; context first, then detail.
 
         Args:
             image: normalised, (B, 3, H, W), H and W multiples of `multiple_of`.
@@ -190,13 +191,13 @@ class HRDA(nn.Module):
         return TrainOutput(fused, context_logits, detail, box, context.features, masked.attention, detail_features)
 
     def forward(self, image: Tensor, grid: tuple[int, int] = (2, 2)) -> Tensor:
-        """Window plan `tiles`: context plus `grid` disjoint detail tiles in one batch.
+        """Run the window plan `tiles`: context plus `grid` disjoint detail tiles in one batch.
 
         Args:
             image: normalised, (B, 3, H, W); H / rows and W / columns multiples of `multiple_of`.
 
         Returns:
-            fused logits (B, C, H/stride, W/stride), of the detail image.
+            fused logits (B, C, H/stride, W/stride), with H and W of the detail image.
         """
         context = self.context(image)
         return self.fuse(context, merge_tiles(self.detail(split_tiles(self.detail_image(image), grid)), grid))
@@ -206,7 +207,7 @@ class HRDA(nn.Module):
 
 
 def split_tiles(image: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Cut (B, C, H, W) into rows x columns disjoint tiles, batch-major: (B * rows * columns, C, H/rows, W/columns)."""
+    """Cut (B, C, H, W) into rows x columns disjoint tiles: (B * rows * columns, C, H/rows, W/columns), batch-major."""
     batch, channels, height, width = image.shape
     rows, columns = grid
     tiles = image.reshape(batch, channels, rows, height // rows, columns, width // columns)
@@ -214,7 +215,7 @@ def split_tiles(image: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def merge_tiles(tiles: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Put back what `split_tiles` cut: (B * rows * columns, C, h, w) -> (B, C, rows * h, columns * w)."""
+    """Put together what `split_tiles` cut: (B * rows * columns, C, h, w) -> (B, C, rows * h, columns * w)."""
     rows, columns = grid
     _, channels, height, width = tiles.shape
     canvas = tiles.reshape(-1, rows, columns, channels, height, width).permute(0, 3, 1, 4, 2, 5)

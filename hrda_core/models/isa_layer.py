@@ -4,7 +4,7 @@ A map is cut into 8x8 cells. The *global relation* lets positions at equal place
 (long range); the *local relation* lets the 64 positions of one cell attend to each other (short range). One after the
 other they connect every pair of positions at a fraction of the cost of full attention.
 
-Used as a fusion of the DAFormer decoder (DAFormer paper, table of decoders) and in `attention_heads.ISAHead`.
+It is a fusion of the DAFormer decoder (DAFormer paper, table of decoders) and part of `attention_heads.ISAHead`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ CELL = 8
 class SelfAttentionBlock(nn.Module):
     """Single-head attention over all positions of a map: (B, C, h, w) -> (B, C, h, w).
 
-    Key and query are `project_convs` 1x1 conv+BN+ReLU units each, the value is a plain 1x1 convolution, the output one
-    conv+BN+ReLU unit. Scale = key_channels ** -0.5.
+    Key and query are `project_convs` 1x1 conv+BN+ReLU units each, the value is a plain 1x1 convolution, and the output
+    is one conv+BN+ReLU unit. The scale is key_channels ** -0.5.
     """
 
     def __init__(self, channels: int, key_channels: int, *, project_convs: int, norm: bool) -> None:
@@ -52,7 +52,7 @@ def _projection(in_channels: int, out_channels: int, count: int, norm: bool) -> 
 
 
 def interlaced_attention(x: Tensor, global_relation: nn.Module, local_relation: nn.Module) -> Tensor:
-    """Both relations in turn, on any map size: (B, C, H, W) -> the same shape.
+    """Apply both relations in turn to a map of any size: (B, C, H, W) -> the same shape.
 
     The map is padded with zeros to multiples of `CELL`, half on each side (the odd one at the bottom or right), and
     cut back at the end.
@@ -75,8 +75,9 @@ def interlaced_attention(x: Tensor, global_relation: nn.Module, local_relation: 
 
 
 class ISALayer(nn.Module):
-    """The fusion `isa` of the DAFormer decoder: 1x1 conv+BN+ReLU, then both relations. (B, Cin, H, W) -> (B, C, H, W).
+    """The fusion `isa` of the DAFormer decoder: a 1x1 conv+BN+ReLU, then both relations.
 
+    (B, Cin, H, W) -> (B, C, H, W).
     Key and query have one convolution each; there is no residual connection.
     """
 

@@ -36,7 +36,7 @@ _EPS_BLOCK = 1e-6
 
 @dataclass(frozen=True)
 class Variant:
-    """What tells one MiT from another: channels and number of blocks of the four stages."""
+    """The values in which MiT variants differ: channels and number of blocks of the four stages."""
 
     channels: tuple[int, int, int, int]
     depths: tuple[int, int, int, int]
@@ -53,7 +53,7 @@ VARIANTS: Mapping[str, Variant] = {
 
 
 class MixTransformer(nn.Module):
-    """Image -> four feature maps at strides 4, 8, 16, 32.
+    """Maps an image to four feature maps at strides 4, 8, 16, 32.
 
     Every image size from 1 x 1 works. The maps' sides are ceil(side / stride): 90 x 134 gives 23 x 34, 12 x 17, 6 x 9,
     3 x 5. Where a map is smaller than its SR kernel (images below 29 pixels a side; the reference raises there), the
@@ -65,15 +65,15 @@ class MixTransformer(nn.Module):
         checkpoint_blocks: keep only each block's input for the backward pass and compute the block again there.
 
     Attributes:
-        variant: as given.
+        variant: name of the variant, `b0` to `b5`.
         channels: channels of the four maps, finest first.
         strides: image pixels per cell of the four maps.
         style_hallucination: applied to the map of stage 1 (for domain generalization: a `StyleHallucination`, see
             `hrda_core/uda/style_hallucination.py`, which doubles the batch while a training step asks for it); None =
-            nothing.
+            the map stays as it is.
 
     Raises:
-        RecipeError: unknown variant (the nearest is proposed), or a drop_path outside 0..1.
+        RecipeError: the variant is unknown (the nearest is proposed), or drop_path is outside 0..1.
     """
 
     strides = (4, 8, 16, 32)
@@ -101,10 +101,10 @@ class MixTransformer(nn.Module):
         self.register_module("style_hallucination", None)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Normalised image (B, 3, H, W) -> contiguous maps (B, Ci, ceil(H/si), ceil(W/si)), si = 4, 8, 16, 32.
+        """Map a normalised image (B, 3, H, W) to contiguous maps (B, Ci, ceil(H/si), ceil(W/si)), si = 4, 8, 16, 32.
 
         Raises:
-            ImageError: not a batch of three-channel images of the weights' float type, or an empty side.
+            ImageError: the input is no batch of three-channel images of the weights' float type, or a side is empty.
         """
         if not _is_traced():
             self._refuse_what_is_no_image(image)

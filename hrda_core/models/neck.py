@@ -1,7 +1,7 @@
-"""How decoders made for dilated CNNs read an encoder whose deepest map is coarse (DAFormer paper, encoder study).
+"""Fits an encoder with a coarse deepest map to decoders made for dilated CNNs (DAFormer paper, encoder study).
 
-DeepLab, DANet and ISANet expect a deepest map at stride 8, as a dilated ResNet gives it. A transformer's stands at
-stride 32: it is upsampled by 4 in front of the decoder. Without weights, so nothing in a checkpoint tells of it.
+DeepLab, DANet and ISANet expect a deepest map at stride 8, as a dilated ResNet gives it. A transformer's deepest map is
+at stride 32, so it is upsampled by 4 in front of the decoder. This has no weights, so no checkpoint shows it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ __all__ = ["deepest_map"]
 
 
 def deepest_map(features: Sequence[Tensor], strides: Sequence[int], upsample: int = 1) -> Tensor:
-    """The last of the maps, bilinearly upsampled: (B, C, h, w) -> (B, C, h * upsample, w * upsample).
+    """Upsample the last of the maps bilinearly: (B, C, h, w) -> (B, C, h * upsample, w * upsample).
 
-    Where the image is no multiple of the deepest stride, the last cells reach beyond it: what exceeds the grid of the
+    Where the image is no multiple of the deepest stride, the last cells reach beyond it; what exceeds the grid of the
     new stride, ceil(side / stride), is cut off.
 
     Args:
         features: maps, finest first.
-        strides: their strides.
+        strides: strides of the maps.
         upsample: factor.
     """
     last = features[-1]

@@ -1,7 +1,8 @@
-"""Size and cost of each preset, as `hrda models` lists them. A test counts and compares.
+"""Size and cost of each preset, as `hrda models` lists them. A test counts again and compares.
 
-Measured on the meta device by `hrda models --count true --json FILE`; 19 classes, one image of 1080 x 1920, window plan
-`tiles` for HRDA and `whole` for other networks. A multiply-add is 2 operations; convolutions and matrix products only.
+The figures come from `hrda models --count true --json FILE`, computed on the meta device for 19 classes, one image of
+1080 x 1920, and the window plan `tiles` for HRDA and `whole` for other networks. A multiply-add is 2 operations;
+convolutions and matrix products alone count.
 """
 
 from __future__ import annotations

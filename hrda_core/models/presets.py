@@ -1,4 +1,4 @@
-"""Named networks: the table of the papers' benchmark, and the values that make one.
+"""Named networks: the table of the papers' benchmark, and the values that define a network.
 
 `create_model(name, **overrides)` (`create.py`) builds a row; every field of `NetworkConfig` can be overridden. Any row
 becomes its HRDA version with `hrda=True`, and any encoder of timm can be put under any decoder.
@@ -29,27 +29,28 @@ DECODERS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Everything that shapes a network.
+    """All values that define a network.
 
     Attributes:
         encoder: `mit_b0` to `mit_b5`, or a timm name.
-        hrda: two scales and a learned attention around encoder and decoder; else the decoder's logits are the result.
+        hrda: put two scales and a learned attention around encoder and decoder; else the decoder's logits are the
+            result.
         decoder: one of `DECODERS`.
         output_stride: stride at which the decoder wants the deepest map: 32, or 8 for the decoders made for dilated
-            CNNs. A timm CNN is dilated to it, for other encoders the deepest map is upsampled (`neck.py`).
+            CNNs. A timm CNN is dilated to it; for other encoders the deepest map is upsampled (`neck.py`).
         decoder_channels: width of the decoder (256 in DAFormer; DeepLabV2 has none).
         embed_channels: width of each embedded level in the DAFormer decoder and the attention decoder.
         attention_channels: width of the attention decoder.
-        fusion: of the DAFormer decoder, see `DAFormerHead`.
+        fusion: fusion of the DAFormer decoder, see `DAFormerHead`.
         decoder_norm: BatchNorm in the decoder.
         detail_crop: HRDA: height and width of the training's detail crop, pixels.
         context_scale, detail_scale: HRDA: sizes of the images of both branches relative to the image.
-        classwise_attention: HRDA: one attention map for each class, or one for all.
+        classwise_attention: HRDA: one attention map for each class, instead of one for all.
         fixed_attention, blur_detail, overlapping_detail: HRDA's ablation switches, see `HRDA`.
         mean, std: normalisation of the encoder's input, RGB on the 0..255 scale.
 
     Raises:
-        RecipeError: a value of the wrong kind or range.
+        RecipeError: a value has the wrong kind or range.
     """
 
     encoder: str
@@ -141,15 +142,16 @@ PRESETS: Mapping[str, NetworkConfig] = {
 
 
 def list_presets() -> list[str]:
-    """Names that `create_model` takes."""
+    """Return the names that `create_model` takes."""
     return sorted(PRESETS)
 
 
 def resolve_preset(name: str, **overrides: Any) -> NetworkConfig:
-    """The configuration of a preset with single values replaced.
+    """Return the configuration of a preset with single values replaced.
 
     Raises:
-        RecipeError: unknown preset or override (the message proposes the nearest name), or a value out of range.
+        RecipeError: a preset or override is unknown (the message proposes the nearest name), or a value is out of
+            range.
     """
     if name not in PRESETS:
         raise RecipeError(f"network preset '{name}' is not known; {proposal(name, list_presets())}")

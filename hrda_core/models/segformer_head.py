@@ -1,7 +1,7 @@
-"""The SegFormer decoder (Xie et al., NeurIPS 2021, arXiv 2105.15203, section 3.2): all-MLP.
+"""The SegFormer decoder (Xie et al., NeurIPS 2021, arXiv 2105.15203, section 3.2), which consists of MLPs only.
 
-Differs from DAFormer's fusion `conv1` in width (768) and names only: levels are concatenated finest first, as the
-DAFormer code does; the original SegFormer code has them deepest first, so its `linear_fuse` weights need reordering.
+It differs from DAFormer's fusion `conv1` in width (768) and names only. Levels are concatenated finest first, as in the
+DAFormer code; the original SegFormer code has them deepest first, so its `linear_fuse` weights need reordering.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _UNUSED_CHANNELS = 128
 
 
 class SegFormerHead(nn.Module):
-    """Embeds each level to `decoder_channels`, fuses with one 1x1 conv+BN+ReLU, classifies.
+    """Embeds each level to `decoder_channels`, fuses with one 1x1 conv+BN+ReLU, and classifies.
 
     The reference carries a classifier that its forward never calls; `conv_seg` (width 128) keeps its place in the
-    state, so that checkpoints load strictly. It takes no gradient and no optimiser sees it.
+    state dict, so that checkpoints load strictly. It gets no gradient and no optimiser sees it.
 
     Args:
         in_channels: channels of the maps, finest first.

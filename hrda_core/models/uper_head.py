@@ -15,9 +15,10 @@ POOL_SIZES = (1, 2, 3, 6)
 
 
 class UPerHead(nn.Module):
-    """Pools the deepest map to 1, 2, 3 and 6 cells a side, adds it down the pyramid, fuses all levels at the finest.
+    """Pools the deepest map to 1, 2, 3 and 6 cells a side, adds it down the pyramid, and fuses all levels.
 
-    In training with BatchNorm the 1-cell branch holds one value per image and channel: it needs batches of 2 or more.
+    The logits have the resolution of the finest map. In training with BatchNorm the 1-cell branch holds one value per
+    image and channel, so it needs batches of 2 or more.
 
     Args:
         in_channels: channels of the maps, finest first.

@@ -1,1 +1,1 @@
-"""What a person looks at: pictures of a training step, figures of scores and curves, the HTML report of a run."""
+"""Pictures of a training step, figures of scores and curves, and the HTML reports, for people to look at."""

@@ -1,4 +1,4 @@
-"""Tables of the adaptation report: what each measure means, which direction is good, and what was measured."""
+"""Tables of the adaptation report: the meaning of each measure, its good direction, and its values."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Measure:
     """A row of the table.
 
     Attributes:
-        key: of the judgement.
-        name: what people read.
+        key: key in the judgement.
+        name: name that people read.
         text: what it means, and which direction is good.
         unit: `%` (the value is a share 0..1), `bits`, or empty for a plain number.
         better: 1 = higher is better, -1 = lower is better, 0 = neither.
@@ -80,19 +80,19 @@ MEASURES = (
 
 
 def candidates_of(judgement: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Candidate -> its values, the given model first; candidates without values have none."""
+    """Return candidate -> its values, the given model first; candidates without values have none."""
     found = judgement.get("candidates") or {}
     names = [name for name in CANDIDATES if name in found] + [name for name in found if name not in CANDIDATES]
     return {name: found[name] or {} for name in names}
 
 
 def candidate_name(candidate: str) -> str:
-    """What people read."""
+    """Return the name that people read."""
     return CANDIDATES.get(candidate, candidate)
 
 
 def measure_text(measure: Measure, value: Any) -> str:
-    """A value in the measure's unit, without the unit; a dash for none."""
+    """Return a value in the measure's unit, without the unit, or a dash if there is none."""
     found = number(value)
     if not math.isfinite(found):
         return "–"
@@ -100,7 +100,7 @@ def measure_text(measure: Measure, value: Any) -> str:
 
 
 def measure_rows(candidates: Mapping[str, Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rows of the measures that some candidate has a value of, and the names of the other measures.
+    """Return rows of the measures for which some candidate has a value, and the names of the other measures.
 
     Each cell has a `text`, a `change` against the given model, and a `mark`: `better`, `worse` or nothing.
     """
@@ -119,7 +119,7 @@ def measure_rows(candidates: Mapping[str, Mapping[str, Any]]) -> tuple[list[dict
 
 
 def class_scores(candidates: Mapping[str, Mapping[str, Any]], prefix: str) -> dict[str, Any] | None:
-    """Scores by class with their mean as a table, and as `values` for bars; None where nobody has any.
+    """Return scores by class with their mean as a table, and as `values` for bars; None if no candidate has any.
 
     Args:
         prefix: `source` or `eval`.
@@ -141,7 +141,7 @@ def class_scores(candidates: Mapping[str, Mapping[str, Any]], prefix: str) -> di
 
 
 def class_shares(candidates: Mapping[str, Mapping[str, Any]], space: LabelSpace) -> dict[str, Any] | None:
-    """Class histograms as rows of bars, widths in per cent of the widest; None where nobody has a fitting histogram.
+    """Return class histograms as rows of bars, widths in per cent of the widest; None without a fitting histogram.
 
     Classes that no candidate sees are left out.
     """
@@ -163,7 +163,7 @@ def class_shares(candidates: Mapping[str, Mapping[str, Any]], space: LabelSpace)
 
 
 def css_colour(rgb: Sequence[int]) -> str:
-    """As a style sheet writes it."""
+    """Return a colour as a style sheet writes it."""
     return f"rgb({rgb[0]}, {rgb[1]}, {rgb[2]})"
 
 

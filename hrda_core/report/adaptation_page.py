@@ -1,4 +1,4 @@
-"""The report of an adaptation: whether the model became better, what says so, and how to take it into use."""
+"""The report of an adaptation: whether the model became better, the evidence, and how to take it into use."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ _TILES = ("information", "source_miou", "eval_miou")
 
 @dataclass(frozen=True, eq=False)
 class AdaptationReport:
-    """What the page is made of.
+    """The content of the page.
 
     Attributes:
         title, command: heading, and the command line that was run.
-        model: given model, name and short hash.
+        model: name and short hash of the given model.
         out: bundle folder of the chosen model.
         judgement: `frames`, and `candidates` -> measures by the keys of `MEASURES`, with `histogram`, `source_iou` and
             `eval_iou` (class -> IoU); whatever was not measured is None or absent.
@@ -57,10 +57,10 @@ class AdaptationReport:
         selection_picture: PNG or JPEG.
         changed: frames that changed most, the most changed first.
         run: folder of the training; None = nothing was trained.
-        notes: what was given up, deviations, warnings.
+        notes: sentences on what was given up, departures from the paper, and warnings.
         stages: stages with their seconds.
         settings: options.
-        label_space: of the histograms and masks.
+        label_space: classes of the histograms and masks.
     """
 
     title: str
@@ -80,7 +80,7 @@ class AdaptationReport:
 
 
 def write_adaptation_report(path: Path, report: AdaptationReport) -> Path:
-    """Write the report as one HTML file that needs nothing beside it, whole or not at all; returns its path.
+    """Write the report as one self-contained HTML file, whole or not at all; return its path.
 
     What is missing in the report, or in the folder of its run, becomes a sentence on the page.
 

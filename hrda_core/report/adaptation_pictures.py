@@ -1,4 +1,4 @@
-"""Before and after: the pictures of a frame whose classes changed."""
+"""Pictures of a frame whose classes changed, before and after an adaptation."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ class ChangedFrame:
 
 
 def draw_rgb(rgb: UInt8Array) -> bytes:
-    """The frame as JPEG, at most 640 pixels wide."""
+    """Draw the frame as JPEG, at most 640 pixels wide."""
     return jpeg_bytes(resize_image(rgb, *_fitting(rgb), "area"))
 
 
 def draw_mask(labels: UInt8Array, space: LabelSpace) -> bytes:
-    """The mask, (H, W) ids, in the colours of its classes as PNG, at most 640 pixels wide."""
+    """Draw the mask, (H, W) ids, in the colours of its classes as PNG, at most 640 pixels wide."""
     return encoded(space.color_table()[resize_map(labels, *_fitting(labels))])
 
 
 def draw_what_changed(rgb: UInt8Array, before: UInt8Array, after: UInt8Array, space: LabelSpace) -> bytes:
-    """The frame in pale grey, with pixels whose class changed in the colour of the new one, as PNG."""
+    """Draw the frame in pale grey, with pixels whose class changed in the colour of the new one, as PNG."""
     size = _fitting(rgb)
     old, new = (resize_map(labels, *size) for labels in (before, after))
     grey = cv2.cvtColor(resize_image(rgb, *size, "area"), cv2.COLOR_RGB2GRAY)
@@ -59,7 +59,7 @@ def draw_what_changed(rgb: UInt8Array, before: UInt8Array, after: UInt8Array, sp
 
 
 def classes_in(frames: Sequence[ChangedFrame], candidates: Sequence[str]) -> list[int]:
-    """Ids that the masks of these candidates hold, ascending."""
+    """Return the ids in the masks of these candidates, ascending."""
     found = [np.unique(frame.labels[name]) for frame in frames for name in candidates]
     return sorted({int(value) for values in found for value in values})
 

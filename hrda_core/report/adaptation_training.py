@@ -1,4 +1,4 @@
-"""The training part of the adaptation report: curves, and some of what the steps saw."""
+"""The training part of the adaptation report: curves, and pictures of some steps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHARES = ("weight", "accuracy")
 
 
 def training_section(run: Path | None) -> dict[str, Any]:
-    """What the page says of a run: `text`, `curves` (sources of `img`, empty where there is nothing), `panels`."""
+    """Return what the page says of a run: `text`, `curves` (sources of `img`, empty if there is nothing), `panels`."""
     nothing: dict[str, Any] = {"curves": {"scores": "", "losses": "", "shares": ""}, "panels": []}
     if run is None:
         return {"text": "Nothing was trained.", **nothing}

@@ -1,4 +1,4 @@
-"""The page of `hrda bag info`: what recordings hold, in one HTML file that needs nothing beside it."""
+"""The page of `hrda bag info`: what recordings hold, as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ against the analysed frame before, and stays below 0.03 where nothing moves.</p>
 
 
 def write_bag_page(path: Path, summary: Mapping[str, Any], scan: Scan) -> Path:
-    """Write the page; returns its path.
+    """Write the page and return its path.
 
     Args:
         summary: `summarise(scan, ...)`.
-        scan: with pictures.
+        scan: scan with pictures.
 
     Raises:
         DataError: the file cannot be written.

@@ -12,7 +12,7 @@ _COLUMNS = 60
 
 
 def bag_text(summary: Mapping[str, Any]) -> str:
-    """Recordings, topics and cameras of a summary (`hrda_core.data.scan.summary.summarise`), with what is damaged."""
+    """Return recordings, topics and cameras of a summary (`hrda_core.data.scan.summary`), and what is damaged."""
     lines = [*_recordings(summary["recordings"]), "", *_topics(summary["topics"])]
     for camera in summary["cameras"]:
         lines += ["", camera["topic"]]
@@ -30,7 +30,7 @@ def bag_text(summary: Mapping[str, Any]) -> str:
 
 
 def camera_facts(camera: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Name and text of what is known of a camera of a summary."""
+    """Return name and text of each known fact about a camera of a summary."""
     sizes = ", ".join(f"{width}x{height}" for width, height in camera["sizes"]) or "none decoded"
     rate = "–" if camera["rate_hz"] is None else f"{camera['rate_hz']:.2f} Hz median"
     shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in camera["shares"].items())
@@ -47,7 +47,7 @@ def camera_facts(camera: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def sparkline(times: Sequence[float], values: Sequence[float]) -> str:
-    """Means over time as bars of one character, from 0 to 255; a space where there is no value."""
+    """Draw means over time as bars of one character, from 0 to 255; a space where there is no value."""
     if not times:
         return ""
     begin, length = min(times), max(times) - min(times)
@@ -59,7 +59,7 @@ def sparkline(times: Sequence[float], values: Sequence[float]) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as m:ss, or h:mm:ss."""
+    """Write seconds as m:ss, or h:mm:ss."""
     whole = round(seconds)
     minutes, rest = divmod(abs(whole), 60)
     hours, minutes = divmod(minutes, 60)
@@ -68,7 +68,7 @@ def clock(seconds: float) -> str:
 
 
 def size_text(size: int) -> str:
-    """Bytes in a unit that fits."""
+    """Write bytes in a unit that fits."""
     value = float(size)
     for unit in ("B", "kB", "MB"):
         if value < 1000:

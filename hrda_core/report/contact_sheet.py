@@ -25,9 +25,9 @@ def contact_sheet(
 
     Args:
         pictures: uint8 (h, w, 3) RGB of any size, at least one.
-        texts: one a picture; plain ASCII is drawn as it is.
-        columns: pictures a row.
-        width: of the sheet, pixels.
+        texts: one for each picture; plain ASCII is drawn as it is.
+        columns: pictures in a row.
+        width: width of the sheet, pixels.
 
     Returns:
         uint8 (H, width, 3) RGB, white between the pictures. All cells have the shape of the tallest picture.
@@ -47,5 +47,5 @@ def contact_sheet(
 
 
 def jpeg_bytes(picture: UInt8Array) -> bytes:
-    """A picture uint8 (H, W, 3) RGB as JPEG."""
+    """Encode a picture, uint8 (H, W, 3) RGB, as JPEG."""
     return encoded(picture, ".jpg", _JPEG_QUALITY)

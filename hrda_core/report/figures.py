@@ -1,6 +1,7 @@
-"""Figures of scores and curves as PNG bytes. Matplotlib without its global state, so any thread may draw.
+"""Draws figures of scores and curves as PNG bytes, by matplotlib without its global state, so any thread may draw.
 
-Colours are those of Okabe and Ito, told apart with any kind of colour vision; lines also differ in their dashes.
+The colours are those of Okabe and Ito, which people with any kind of colour vision can tell apart; lines also differ in
+their dashes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _SMOOTHED_SHARE = 0.03
 
 
 def smooth(values: Float64Array, window: int) -> Float64Array:
-    """Mean over a centred window that shrinks at the ends, (N,) -> (N,); values that are not finite are left out."""
+    """Average over a centred window that shrinks at the ends, (N,) -> (N,); values that are not finite are left out."""
     half = max(0, window // 2)
     finite = np.isfinite(values)
     total = np.concatenate([[0], np.cumsum(np.where(finite, values, 0))])
@@ -51,14 +52,14 @@ def draw_curves(
     share: bool = False,
     log_scale: bool = False,
 ) -> bytes:
-    """Curves over iterations, with a legend.
+    """Draw curves over iterations, with a legend.
 
     Args:
-        label: of the vertical axis.
+        label: label of the vertical axis.
         smoothed: draw the mean over 3 % of the points, with the points themselves pale behind it.
         markers: mark the points, for few of them.
         share: the values are shares; the axis shows 0 to 1.
-        log_scale: logarithmic axis, where all values are above 0.
+        log_scale: use a logarithmic axis if all values are above 0.
     """
     figure, axes = _figure(7.2, 3.6)
     for index, (name, (iterations, values)) in enumerate(curves.items()):
@@ -83,7 +84,7 @@ def draw_curves(
 
 
 def draw_bars(rows: Sequence[str], columns: Mapping[str, Sequence[float]]) -> bytes:
-    """Shares 0..1 as horizontal bars in percent: a group of bars a row, a colour a column; NaN has no bar."""
+    """Draw shares 0..1 as horizontal bars in percent: a group of bars per row, a colour per column; NaN has no bar."""
     thickness = 0.8 / max(1, len(columns))
     figure, axes = _figure(7.2, 0.8 + len(rows) * max(0.26, 0.14 * len(columns)))
     places = np.arange(len(rows))
@@ -106,11 +107,11 @@ def draw_bars(rows: Sequence[str], columns: Mapping[str, Sequence[float]]) -> by
 
 
 def draw_confusion(counts: npt.ArrayLike, names: Sequence[str]) -> bytes:
-    """What each labelled class was predicted as, per cent of its pixels.
+    """Draw what each labelled class was predicted as, in per cent of its pixels.
 
     Args:
         counts: (C, C) or (C, C + 1), rows are labels; a last extra column is "no class", drawn if it has pixels.
-        names: of the C classes. Rows without a labelled pixel are left grey.
+        names: names of the C classes. Rows without a labelled pixel are left grey.
     """
     table = np.asarray(counts, np.float64)
     columns = list(names)

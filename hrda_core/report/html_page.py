@@ -1,7 +1,7 @@
-"""The pages as jinja2 templates: the frame, and what goes into it for a run.
+"""The HTML pages as jinja2 templates: the frame, and the body for a run.
 
 Everything is inside the file (style, pictures as base64), so that a report can be mailed and read without a network.
-Values are escaped by jinja2's `autoescape`; only pictures, which are base64, go in as they are.
+Values are escaped by jinja2's `autoescape`; only pictures, which are base64, are inserted as they are.
 """
 
 from __future__ import annotations
@@ -102,7 +102,10 @@ RUN_PAGE = """
 
 
 def render(body: str, values: dict[str, Any], style: str = "") -> str:
-    """The HTML text of a page; `values` needs a `title` and what the body names, `style` is added to the common one."""
+    """Return the HTML text of a page; `values` needs a `title` and what the body names.
+
+    `style` extends the common one.
+    """
     from hrda_core import __version__
 
     jinja2 = require("jinja2", "train")
@@ -112,7 +115,7 @@ def render(body: str, values: dict[str, Any], style: str = "") -> str:
 
 
 def write_page(path: Path, text: str) -> Path:
-    """Write it whole or not at all; returns the path.
+    """Write the page whole or not at all, and return its path.
 
     Raises:
         DataError: the folder cannot be written.
@@ -122,10 +125,10 @@ def write_page(path: Path, text: str) -> Path:
 
 
 def png(picture: bytes) -> str:
-    """A PNG as the source of an `img`."""
+    """Return a PNG as the source of an `img`."""
     return f"data:image/png;base64,{base64.b64encode(picture).decode()}"
 
 
 def jpeg(picture: bytes) -> str:
-    """A JPEG as the source of an `img`."""
+    """Return a JPEG as the source of an `img`."""
     return f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"

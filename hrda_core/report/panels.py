@@ -1,4 +1,4 @@
-"""One picture of what a training step saw: a row an image of the batch, a column a kind of map.
+"""One picture of what a training step saw: a row for each image of the batch, a column for each kind of map.
 
 A look tells what no number does: whether pseudo-labels follow the street, whether trust is high where they are wrong,
 whether pasted classes land in sensible places.
@@ -49,7 +49,7 @@ def draw_panel(
     Args:
         pictures: arrays by the names of `hrda_core.uda.step.StepResult.pictures`: images float (B, 3, H, W),
             normalised; labels (B, H, W), drawn in the colours of `space`; weights and attention float (B, h, w), 0..1,
-            drawn from black to white. What is absent has no column, unknown names are left out.
+            drawn from black to white. Absent arrays have no column, unknown names are left out.
         mean, std: normalisation of the images, by channel.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Reading a run folder for the report. Whatever is missing or damaged becomes a sentence, never an error.
+"""Reads a run folder for the report. Whatever is missing or damaged becomes a sentence, never an error.
 
 Runs end in many ways (a full disk, a kill, a loss that is not finite), and those are the ones whose report matters.
 """
@@ -31,17 +31,18 @@ _BAD_BATCH = "bad_batch.safetensors"
 
 @dataclass(frozen=True)
 class RunData:
-    """What a run folder holds.
+    """The content of a run folder.
 
     Attributes:
-        folder: of the run.
-        recipe_text: the resolved recipe as it stands in the file; empty if missing.
+        folder: folder of the run.
+        recipe_text: text of the complete recipe; empty if missing.
         recipe: the same, parsed; empty if missing or damaged.
-        environment: versions, machine, weights, deviations; empty if missing.
+        environment: versions, machine, weights, departures from the paper; empty if missing.
         log: lines of steps, by iteration.
         evaluations: lines of scores, in the order of writing.
         panels: pictures, oldest first.
-        finished, failed: whether exported weights, or the batch of a loss that was not finite, are there.
+        finished: whether exported weights exist.
+        failed: whether the batch of a loss that was not finite was kept.
         missing: sentences on what is not there.
     """
 
@@ -58,17 +59,17 @@ class RunData:
 
     @property
     def name(self) -> str:
-        """Of the run; the folder's where the recipe gives none."""
+        """Name of the run, or of the folder if the recipe gives none."""
         return str(self.recipe.get("name") or self.folder.resolve().name)
 
     @property
     def done(self) -> int:
-        """Steps done."""
+        """Number of steps done."""
         return int(self.log[-1]["iteration"]) if self.log else 0
 
     @property
     def planned(self) -> int:
-        """Steps in all; 0 if neither recipe nor log says."""
+        """Number of steps in all; 0 if neither recipe nor log says."""
         values = [self.log[-1].get("iterations") if self.log else None, self.recipe.get("iterations")]
         return next((int(value) for value in values if isinstance(value, int | float)), 0)
 
@@ -81,7 +82,7 @@ class RunData:
 
 
 def read_run(folder: Path) -> RunData:
-    """Read what is there.
+    """Read whatever is in the folder.
 
     Raises:
         DataError: the folder itself does not exist.
@@ -105,12 +106,12 @@ def read_run(folder: Path) -> RunData:
 
 
 def number(value: Any) -> float:
-    """A float, NaN for anything that is no number."""
+    """Return a float, which is NaN for anything that is no number."""
     return float(value) if isinstance(value, int | float) else math.nan
 
 
 def series(lines: Sequence[Mapping[str, Any]], *keys: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Iterations and values, float64 (N,) each, of the lines with a number there: `series(log, "losses", "fused")`."""
+    """Return iterations and values, float64 (N,) each, of the lines with a number: `series(log, "losses", "fused")`."""
     found = []
     for line in lines:
         value: Any = line
@@ -123,7 +124,7 @@ def series(lines: Sequence[Mapping[str, Any]], *keys: str) -> tuple[npt.NDArray[
 
 
 def latest(run: RunData) -> list[Mapping[str, Any]]:
-    """The last evaluation of each data set and network, in the order of their first appearance."""
+    """Return the last evaluation of each data set and network, in the order of their first appearance."""
     found: dict[tuple[str, str], Mapping[str, Any]] = {}
     for line in run.evaluations:
         found[str(line["name"]), str(line["network"])] = line

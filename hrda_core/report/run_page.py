@@ -1,4 +1,4 @@
-"""The report of a training run: one HTML file that needs nothing beside it."""
+"""The report of a training run, as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MUCH_WAITING = 0.2
 
 
 def write_report(run: Path) -> Path:
-    """Write `report.html` into a run folder, of whatever the run left there.
+    """Write `report.html` into a run folder, from whatever the run left there.
 
     Returns:
         its path.
@@ -60,13 +60,13 @@ def write_report(run: Path) -> Path:
 
 
 def percent(value: Any) -> str:
-    """A share 0..1 in per cent with one decimal; a dash for none."""
+    """Write a share 0..1 in per cent with one decimal, or a dash if there is none."""
     share = number(value)
     return "–" if math.isnan(share) else f"{100 * share:.1f}"
 
 
 def score_curves(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Curve]:
-    """mIoU in per cent over iterations by data set and network."""
+    """Return mIoU in per cent over iterations by data set and network."""
     curves = {}
     for label in dict.fromkeys(_label(line) for line in evaluations):
         iterations, values = series([line for line in evaluations if _label(line) == label], "mean_iou")
@@ -76,7 +76,7 @@ def score_curves(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Curve]:
 
 
 def class_tables(lines: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> list[dict[str, Any]]:
-    """For each kind of groups: a table of IoU, a column a line under its label, and the same as bars."""
+    """Return for each kind of groups a table of IoU, with a column for each evaluation, and the same as bars."""
     tables = []
     for groups in dict.fromkeys(str(line.get("groups", "")) for line in lines):
         columns = {

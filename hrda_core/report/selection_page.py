@@ -1,4 +1,4 @@
-"""Which frames were selected and why, as one picture."""
+"""Draws which frames were selected and why, as one picture."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HEADING_HEIGHT = 30
 
 
 def draw_selection(selection: Selection, folder: Path) -> bytes:
-    """A JPEG: every analysed frame over time by its reason, and some frames that were kept, held out and rejected.
+    """Draw every analysed frame over time by its reason, and some kept, held-out and rejected frames, as a JPEG.
 
     Args:
         folder: where `extract_frames` wrote the frames; pictures of files that are not there are left out.

@@ -1,4 +1,4 @@
-"""Figures over the time of a recording, as PNG bytes: measured values, and what became of the frames."""
+"""Draws figures over the time of a recording, as PNG bytes: measured values, and what became of the frames."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REASON_COLOURS = {
 
 
 def draw_over_time(times: Sequence[float], curves: Mapping[str, Sequence[float | None]]) -> bytes:
-    """One plot a curve, below each other, over the same seconds; None is a gap in the curve."""
+    """Draw one plot for each curve, below each other, over the same seconds; None is a gap in the curve."""
     figure, plots = _figure(8.5, 1.4 * len(curves) + 0.5, rows=len(curves))
     for axes, (name, values) in zip(plots, curves.items(), strict=True):
         numbers = np.array([np.nan if value is None else value for value in values], np.float64)
@@ -44,7 +44,7 @@ def draw_over_time(times: Sequence[float], curves: Mapping[str, Sequence[float |
 
 
 def draw_reasons(times: Mapping[str, Mapping[str, Sequence[float]]]) -> bytes:
-    """A mark a frame over time, a line a reason, a plot a camera.
+    """Draw a mark for each frame over time, with a line for each reason and a plot for each camera.
 
     Args:
         times: camera -> reason -> seconds after the first image.

@@ -1,4 +1,4 @@
-"""`hrda train --check`: everything that a run does, once, and what the whole would cost. Nothing is written."""
+"""`hrda train --check`: does everything that a run does once, estimates the cost of the run, and writes nothing."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _STEPS = 3
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run would cost on this machine.
+    """The cost of a run on this machine.
 
     Attributes:
-        step_s: median time of a step, seconds, the first left out.
-        batch_s: time to draw one batch in one process or thread.
-        hours: for all iterations, scoring and checkpoints left out.
+        step_s: median time of a step, seconds, without the first step.
+        batch_s: time to draw one batch in one process or thread, seconds.
+        hours: time of all iterations, without scoring and checkpoints.
         memory_gb: peak of the device's memory on a GPU, of the process on a CPU.
-        device: what it was measured on.
+        device: device of the measurement.
         waits: whether drawing batches would hold up the steps.
     """
 
@@ -60,10 +60,10 @@ def estimate(
     say: Callable[[str], None],
     count: Callable[[int, int], None] = lambda done, total: None,
 ) -> Estimate:
-    """Open the data, audit it, take a few steps, and throw the result away.
+    """Open the data, audit it, take a few steps, and discard the result.
 
     Raises:
-        As `fit`, for whatever would stop a run at its start.
+        HrdaError: as `fit`, for whatever would stop a run at its start.
     """
     runtime = Runtime.open(recipe.runtime)
     sources = open_sources(recipe, runtime.rank, runtime.processes, say, count)

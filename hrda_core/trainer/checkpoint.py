@@ -1,8 +1,7 @@
-"""Checkpoints: one safetensors file, written whole or not at all, read without running code.
+"""Checkpoints: one safetensors file, written whole or not at all, and read without running code.
 
 Tensors are named by what they belong to: `student/...`, `teacher/...`, `optimizer/PARAMETER/exp_avg`,
-`generator/torch`.
-What is not a tensor (recipe, iteration) is JSON in the file's metadata.
+`generator/torch`. What is not a tensor (recipe, iteration) is JSON in the file's metadata.
 """
 
 from __future__ import annotations
@@ -38,10 +37,10 @@ _FORMAT = "hrda_ros training checkpoint 1"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds.
+    """The content of a checkpoint.
 
     Attributes:
-        tensors: by name, on the CPU.
+        tensors: tensors by name, on the CPU.
         values: plain values.
     """
 
@@ -49,7 +48,7 @@ class Checkpoint:
     values: Mapping[str, Any]
 
     def below(self, prefix: str) -> dict[str, Tensor]:
-        """Tensors whose name starts with `prefix/`, without it."""
+        """Return the tensors whose name starts with `prefix/`, with the prefix removed."""
         return {
             name.removeprefix(f"{prefix}/"): value
             for name, value in self.tensors.items()
@@ -58,10 +57,10 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write it; a kill at any moment, or a full disk, leaves the old file or the new one, whole.
+    """Write a checkpoint; a kill at any moment, or a full disk, leaves the old file or the new one, whole.
 
     Raises:
-        DataError: the disk is full or the folder not writable; the old file is kept.
+        DataError: the disk is full or the folder is not writable; the old file is kept.
     """
     metadata = {"format": _FORMAT, "values": json.dumps(checkpoint.values)}
     tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()}
@@ -69,7 +68,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file that is whole and lasts, or the old one.
+    """Write a safetensors file durably; if that fails, the old file stays whole.
 
     Raises:
         DataError: as `save_checkpoint`.
@@ -102,7 +101,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, network: nn.Module, prefix: str) -> dict[str, Tensor]:
-    """State of an optimiser as tensors named by the network's parameters: `PREFIX/NAME/exp_avg`."""
+    """Return the state of an optimiser as tensors named by the network's parameters: `PREFIX/NAME/exp_avg`."""
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     return {
         f"{prefix}/{names[id(parameter)]}/{key}": torch.as_tensor(value)
@@ -113,7 +112,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, network: nn.Module, pref
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` took, with the prefix removed."""
+    """Put back what `optimizer_tensors` returned, with the prefix removed."""
     parameters = dict(network.named_parameters())
     for name, value in tensors.items():
         parameter, key = parameters[name.rpartition("/")[0]], name.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""What `hrda distill` trains: a larger network as it was given, the slim one beside it, and the recipe of the run."""
+"""The networks that `hrda distill` works on, the larger and the slim one, and the recipe of the training run."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _CROP_SHARE = 0.75
 
 @dataclass(frozen=True)
 class Larger:
-    """The network that is learnt from, opened.
+    """The larger network, opened, from which the slim one learns.
 
     Attributes:
-        guide: as the recipe names it.
+        guide: the network as the recipe names it.
         long_side: images with a longer side are shrunk to it first, pixels; 0 = never.
         grid: rows and columns of detail tiles.
-        provenance: of the model, plain values; empty where nothing is recorded.
+        provenance: origin of the model, plain values; empty where nothing is recorded.
     """
 
     guide: GuideConfig
@@ -52,7 +52,7 @@ class Larger:
 
     @property
     def config(self) -> NetworkConfig:
-        """Everything that shapes the network."""
+        """All values that define the network."""
         return resolve_preset(self.guide.preset, **self.guide.overrides)
 
 
@@ -63,7 +63,7 @@ class Slim:
     Attributes:
         decoder_channels: width of the decoder.
         embed_channels, attention_channels: see `NetworkConfig`; 0 = as the decoder.
-        encoder: name; empty = the larger network's, whose weights it then starts from.
+        encoder: name of the encoder; empty = the larger network's, whose weights it then starts from.
         backbone: file of weights for another encoder; None = those that an installed package brings.
         allow_random_backbone: let another encoder start from random weights.
     """
@@ -76,7 +76,7 @@ class Slim:
     allow_random_backbone: bool = False
 
     def overrides(self, larger: Larger) -> dict[str, Any]:
-        """Of the larger network's preset."""
+        """Return the overrides of the larger network's preset that give the slim one."""
         widths = {
             "decoder_channels": self.decoder_channels,
             "embed_channels": self.embed_channels or self.decoder_channels,
@@ -90,13 +90,13 @@ class Slim:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how.
+    """Length and options of the training.
 
     Attributes:
         iterations, batch_size, lr, seed: see `Recipe` and `OptimConfig`.
         start, temperature, plan, attention: see `DistillationConfig`.
         detail, context: see `LossConfig`.
-        crop: height and width, pixels, multiples of 64; None = by the size of the images.
+        crop: height and width, pixels, multiples of 64; None = chosen by the size of the images.
         runtime: device, threads, precision.
     """
 
@@ -118,8 +118,8 @@ def open_larger(path: Path) -> Larger:
     """Read a bundle, or the folder of a finished training run.
 
     Raises:
-        BundleError, DataError, RecipeError: it is neither, is damaged, has no weights, or other classes than the 19 of
-            Cityscapes.
+        BundleError, DataError, RecipeError: it is neither, is damaged, has no weights, or has other classes than the 19
+            of Cityscapes.
     """
     if (path / RECIPE_NAME).is_file() and not (path / MANIFEST_NAME).is_file():
         return _larger_of_run(path)
@@ -147,17 +147,17 @@ def distillation_recipe(
     source: SourceConfig | None = None,
     source_size: tuple[int, int] | None = None,
 ) -> Recipe:
-    """The run.
+    """Make the recipe of the run.
 
     Args:
-        target: images without labels; their geometry is set here.
+        target: images without labels; their resizing and scales are set here.
         image_size: smallest height and smallest width of them, pixels, after shrinking to the model's `long_side`.
         source: labelled images; None = none.
         source_size: height and width of a typical labelled image.
 
     Raises:
         DataError: the images are smaller than the smallest crop.
-        RecipeError: an unknown preset, encoder or value.
+        RecipeError: a preset, encoder or value is unknown.
     """
     overrides = slim.overrides(larger)
     crop = schedule.crop or fitting_crop(image_size, _CROP_SHARE)

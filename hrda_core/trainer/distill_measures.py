@@ -1,4 +1,4 @@
-"""What a distillation came to: agreement with the larger network, scores, operations and parameters of both."""
+"""The result of a distillation: agreement with the larger network, and scores, operations and parameters of both."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _MOST_FRAMES = 50
 
 @dataclass(frozen=True)
 class Measured:
-    """One of the two networks.
+    """Measures of one of the two networks.
 
     Attributes:
-        parameters: all of them.
-        gflop: of one image of `Comparison.size`, in the window plan that a bundle runs by default.
+        parameters: number of all parameters.
+        gflop: operations for one image of `Comparison.size`, in the window plan that a bundle runs by default.
         mean_iou, boundary_f: 0..1, on labelled images; None without any.
     """
 
@@ -47,12 +47,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Larger and slim network on the same images.
+    """Measures of the larger and the slim network on the same images.
 
     Attributes:
-        larger, slim: what each is.
+        larger, slim: measures of each network.
         agreement: share of pixels to which both give the same class, 0..1.
-        frames: images that the agreement was measured on; none of them was trained on.
+        frames: number of images that the agreement was measured on; none of them was trained on.
         size: height and width of the image that operations are counted for.
         plan: window plan of all figures.
         groups: groups of classes that were scored; empty without labels.
@@ -67,11 +67,11 @@ class Comparison:
     groups: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return asdict(self) | {"size": list(self.size)}
 
     def table(self) -> str:
-        """As text, a line a figure."""
+        """Return the figures as text, one on each line."""
         height, width = self.size
         rows = [
             ("", "larger", "slim"),
@@ -96,14 +96,15 @@ def measure(
     groups: ClassGroups | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Comparison:
-    """Compare in PyTorch.
+    """Compare two networks in PyTorch.
 
     Args:
-        frames: images that none of the two was trained on; at most 50 of them are taken, evenly spaced.
+        frames: images that neither network was trained on; at most 50 of them are taken, evenly spaced.
         grid: rows and columns of detail tiles of both.
         long_side: larger images are shrunk to it first, pixels; 0 = never.
-        labelled: images with labels, for scores; `groups`: that they are taken in.
-        progress: called with labelled images done and in all, for each network.
+        labelled: images with labels, for scores.
+        groups: groups of classes that are scored.
+        progress: called with the number of labelled images done and of all, for each network.
     """
     predicts = [predictor(model, grid, long_side) for model in (larger, slim)]
     first = frames.load(0)
@@ -134,13 +135,13 @@ def measure(
 
 
 def agreement(one: Predict, other: Predict, images: list[UInt8Array]) -> float:
-    """Share of pixels, 0..1, to which two models give the same class."""
+    """Return the share of pixels, 0..1, to which two models give the same class."""
     same = sum(int((one(image) == other(image)).sum()) for image in images)
     return float(same / sum(image.shape[0] * image.shape[1] for image in images))
 
 
 def predictor(model: Guide, grid: tuple[int, int], long_side: int = 0) -> Predict:
-    """A function from an RGB image uint8 (H, W, 3) to class ids uint8 (H, W), in the plan that a bundle runs."""
+    """Return a function from an RGB image uint8 (H, W, 3) to class ids uint8 (H, W), in the plan that a bundle runs."""
 
     def predict(rgb: UInt8Array) -> UInt8Array:
         size, seen = (rgb.shape[0], rgb.shape[1]), shrink(rgb, long_side)

@@ -1,4 +1,4 @@
-"""Crops and scales of a run that is made for the images at hand: objects of source and target have about one size."""
+"""Chooses crops and scales for the images at hand, such that objects of source and target have about one size."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Scales:
 
 
 def fitting_crop(image: Size, share: float, limit: int = 2**31) -> Size:
-    """Height and width of a crop: this share of the image's sides, at most `limit` pixels, in steps of `CROP_STEP`.
+    """Return height and width of a crop: this share of the image's sides in steps of `CROP_STEP`, at most `limit`.
 
     Raises:
         DataError: the image is too small for the smallest crop.
@@ -40,7 +40,10 @@ def fitting_crop(image: Size, share: float, limit: int = 2**31) -> Size:
 
 
 def scales(crop: Size, target: Size, source: Size | None) -> Scales:
-    """Scales for target and source images of these sizes, height and width in pixels; `source` None = as the target."""
+    """Return the scales for target and source images of these sizes, (height, width) in pixels.
+
+    `source` None = the same size as the target.
+    """
     smallest = min(1.0, max(_SMALLEST, crop[0] / target[0], crop[1] / target[1]))
     ratio = 1.0 if source is None else max(target) / max(source)
     return Scales((0.67 * ratio, 1.33 * ratio), (smallest, 1.0))

@@ -1,4 +1,4 @@
-"""The larger network of a distillation: read from its weights, and what the slim one takes over from it."""
+"""Loads the larger network of a distillation, and hands over to the slim one what it starts from."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ __all__ = ["inherit", "load_guide"]
 
 
 def load_guide(config: GuideConfig) -> Guide:
-    """Build it, frozen, in eval mode, on the CPU.
+    """Build the larger network, frozen, in eval mode, on the CPU.
 
     Raises:
         DataError: the weights are missing, damaged, or of another network.
-        RecipeError: an unknown preset or override, or the file is not the one that the recipe was made for.
+        RecipeError: a preset or override is unknown, or the file is not the one that the recipe was made for.
     """
     network = create_model(config.preset, num_classes=len(CITYSCAPES19), **config.overrides)
     try:
@@ -48,10 +48,10 @@ def load_guide(config: GuideConfig) -> Guide:
 
 
 def inherit(student: HRDA | Segmenter, larger: HRDA | Segmenter, start: str = "slices") -> dict[str, Any] | None:
-    """Start the student's encoder from the larger network's if both are of one kind; else None, and nothing is done.
+    """Start the student's encoder from the larger network's if both are of one kind; else return None and do nothing.
 
     Args:
-        start: `slices`: cut its decoders out of the larger network's too, where they fit; `encoder`: leave them.
+        start: `slices` = also cut its decoders out of the larger network's, where they fit; `encoder` = leave them.
 
     Returns:
         source, loaded, of: as `hrda_core.trainer.state.State.weights_loaded`.

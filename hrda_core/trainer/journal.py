@@ -1,11 +1,11 @@
-"""What a run writes down while it goes: a line a step, scores, pictures, and the same for TensorBoard.
+"""The log files of a training run: a line for each step, scores and pictures, and the same for TensorBoard.
 
-| file | what |
+| file | content |
 |---|---|
-| `log.jsonl` | one line a step |
-| `evaluations.jsonl` | one line a scored data set and network |
+| `log.jsonl` | one line for each step |
+| `evaluations.jsonl` | one line for each scored data set and network |
 | `panels/iteration_000100.jpg` | what a step saw |
-| `environment.json` | versions, machine, weights, what deviates |
+| `environment.json` | versions, machine, weights, departures from the paper |
 | `events.out.tfevents...` | TensorBoard, if installed |
 """
 
@@ -44,9 +44,9 @@ class Progress:
         iterations: steps in all.
         losses: weighted terms by name; their sum was minimised.
         metrics: other numbers by name: `pseudo_weight`, accuracies in 0..1.
-        learning_rate: of the encoder.
+        learning_rate: learning rate of the encoder.
         seconds: wall time of the step, without waiting for data.
-        wait_seconds: waited for data.
+        wait_seconds: time spent waiting for data.
     """
 
     iteration: int
@@ -64,7 +64,7 @@ class Progress:
 
 
 class Journal:
-    """Writes the files of a run folder; a context manager."""
+    """A context manager that writes the files of a run folder."""
 
     def __init__(self, run: Path, start: int) -> None:
         run.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ def trim_lines(path: Path, iteration: int) -> None:
 
 
 def read_evaluations(run: Path) -> list[dict[str, Any]]:
-    """The scored lines of a run, oldest first; none if it has none."""
+    """Return the scored lines of a run, oldest first, or nothing if it has none."""
     path = run / EVALUATIONS_NAME
     if not path.exists():
         return []
@@ -136,7 +136,7 @@ def _iteration(line: str) -> int | None:
 
 
 def environment(device: str, threads: int, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Versions, machine, command and commit, for `environment.json`."""
+    """Return versions, machine, command and commit, for `environment.json`."""
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": " ".join(["hrda", *sys.argv[1:]]),

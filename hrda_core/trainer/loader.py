@@ -1,4 +1,4 @@
-"""Batches ahead of their use: one background thread, or worker processes."""
+"""Draws batches before they are needed, in one background thread or in worker processes."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ __all__ = ["Loaded", "load_batches"]
 
 @dataclass(frozen=True)
 class Loaded:
-    """A batch and how long the loop waited for it, seconds."""
+    """A batch, and how long the loop waited for it, in seconds."""
 
     batch: Batch
     wait_s: float
 
 
 def load_batches(samples: Samples, start: int, stop: int, workers: int, *, pin: bool = False) -> Iterator[Loaded]:
-    """Batches of iterations `start`..`stop`-1 in order, some of them drawn ahead.
+    """Yield the batches of iterations `start`..`stop`-1 in order; some of them are drawn ahead.
 
     Args:
-        workers: processes; 0 = one thread of this process.
+        workers: number of processes; 0 = one thread of this process.
         pin: put batches into page-locked memory, for a GPU.
 
     Raises:

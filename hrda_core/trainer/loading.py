@@ -1,4 +1,4 @@
-"""Read what a run left: its recipe and its networks."""
+"""Reads what a run left behind: its recipe and its networks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NETWORKS = ("student", "teacher")
 
 
 def load_recipe(run: Path) -> Recipe:
-    """The resolved recipe of a run.
+    """Read the complete recipe of a run.
 
     Raises:
         DataError: the folder has none, or it is damaged.
@@ -51,15 +51,15 @@ def load_recipe(run: Path) -> Recipe:
 
 
 def load_network(run: Path, network: str = "student") -> HRDA | Segmenter:
-    """A network of a run in eval mode, on the CPU.
+    """Load a network of a run in eval mode, on the CPU.
 
     Args:
-        network: `student`: the weights that the finished run gave out (those that `hrda export` takes), or while it is
-            not finished the student of its checkpoint. `teacher`: the moving average in the checkpoint.
+        network: `student` = the exported weights of a finished run (those that `hrda export` takes), or the student of
+            the checkpoint while the run is not finished; `teacher` = the moving average in the checkpoint.
 
     Raises:
-        RecipeError: another name.
-        DataError: no such network in the run, or a file is missing, damaged, or of another network.
+        RecipeError: `network` has another value.
+        DataError: there is no such network in the run, or a file is missing, damaged, or of another network.
     """
     if network not in NETWORKS:
         raise RecipeError(f"network '{network}' is not known; choose one of {', '.join(NETWORKS)}")

@@ -1,4 +1,4 @@
-"""The training loop: draw, step, average, log, score, checkpoint. Resumes bit-exactly on a CPU."""
+"""The training loop: draw, step, average, log, score, checkpoint. It resumes bit-exactly on a CPU."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ BAD_BATCH_NAME = "bad_batch.safetensors"
 
 @dataclass(frozen=True)
 class Watch:
-    """What the caller sees of a run, and how it ends one.
+    """Callbacks through which the caller sees a run, and can end it.
 
     Attributes:
         progress: called after each step.
@@ -78,7 +78,7 @@ def fit(recipe: Recipe, run: Path, *, resume: bool | str = False, watch: Watch |
 
     Args:
         run: folder of the run, created.
-        resume: True or `"auto"`: go on from the checkpoint in `run` if there is one. Without it a folder with a
+        resume: True or `"auto"` = continue from the checkpoint in `run` if there is one. Otherwise a folder with a
             checkpoint is refused.
 
     Returns:

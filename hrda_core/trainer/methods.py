@@ -1,4 +1,4 @@
-"""Which step of `hrda_core.uda` a recipe's method takes, and what is done before it."""
+"""Chooses the step of `hrda_core.uda` that a recipe's method takes, and prepares the networks for it."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ __all__ = ["finish_step", "image_space", "prepare_networks", "take_step"]
 
 
 def image_space(recipe: Recipe) -> ImageSpace:
-    """Classes and normalisation of the recipe's network."""
+    """Return classes and normalisation of the recipe's network."""
     network = resolve_preset(recipe.model.preset, **recipe.model.overrides)
     return ImageSpace(len(CITYSCAPES19), CITYSCAPES19.things, network.mean, network.std)
 
 
 def prepare_networks(state: State, recipe: Recipe) -> None:
-    """Train mode for the student (resting encoder norms excepted); the teacher becomes the average up to now.
+    """Set the student to train mode (except encoder norms that are frozen), and update the teacher.
 
-    As in the reference the average is taken before the step: it holds the student after the previous one.
+    As in the reference the average is taken before the step, so it contains the student after the previous one.
     """
     student = state.networks.student
     student.train()
@@ -39,7 +39,7 @@ def prepare_networks(state: State, recipe: Recipe) -> None:
 
 
 def take_step(state: State, recipe: Recipe, batch: Batch, random: StepRandom, context: StepContext) -> StepResult:
-    """Losses and gradients of one iteration; no optimiser step."""
+    """Compute losses and gradients of one iteration, without an optimiser step."""
     networks, space = state.networks, image_space(recipe)
     if recipe.method == "supervised":
         return supervised_step(batch, networks, random, recipe.loss, context)
@@ -61,6 +61,6 @@ def take_step(state: State, recipe: Recipe, batch: Batch, random: StepRandom, co
 
 
 def finish_step(state: State, recipe: Recipe) -> None:
-    """After the optimiser's step: the moving average that will be exported takes it in."""
+    """Update the moving average that will be exported, after the optimiser's step."""
     if recipe.averages and state.networks.teacher is not None:
         update_teacher(state.networks.teacher, state.networks.student, state.iteration, recipe.average)

@@ -1,4 +1,7 @@
-"""AdamW or SGD with the paper's parameter groups, and linear warm-up times polynomial decay (paper section 4.1)."""
+"""AdamW or SGD with the paper's parameter groups, and linear warm-up times polynomial decay (paper section 4.1.
+
+Spec 11).
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,11 @@ class OptimConfig:
     Attributes:
         kind: `adamw`; `sgd` (momentum 0.9) for the DeepLabV2 baselines.
         lr: learning rate of the encoder (6e-5 in the paper).
-        head_lr_factor: everything outside the encoder learns this much faster (10 in the paper).
+        head_lr_factor: factor on the learning rate of everything outside the encoder (10 in the paper).
         weight_decay: 0.01 in the paper; encoder norms do not decay, decoder norms do.
         warmup: iterations of linear warm-up (1500 in the paper).
         power: exponent of the polynomial decay (1 in the paper).
-        min_lr: the decay ends at this rate, for every group (0 in the paper).
+        min_lr: learning rate at which the decay ends, for every group (0 in the paper).
     """
 
     kind: str = "adamw"
@@ -45,10 +48,10 @@ class OptimConfig:
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """Three groups: encoder, encoder norms (no decay), head (lr times `head_lr_factor`); frozen parameters in none.
+    """Build three groups: encoder, encoder norms (no decay), head (lr times `head_lr_factor`).
 
-    A parameter belongs to the head if its name contains `head`, else to the norms if it is part of a
-    normalisation layer, as the substring rules of the reference sort them.
+    A parameter belongs to the head if its name contains `head`, else to the norms if it is part of a normalisation
+    layer, as the substring rules of the reference sort them. Frozen parameters are in no group.
     """
     norms = {
         f"{prefix}.{name}"
@@ -74,7 +77,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
 
 
 def learning_rate_factor(iteration: int, iterations: int, config: OptimConfig) -> float:
-    """Factor on the base rate before step `iteration` (from 0): polynomial decay, times warm-up in the beginning."""
+    """Return the factor on the base rate before step `iteration` (from 0): polynomial decay, times warm-up at first."""
     factor = float((1 - iteration / iterations) ** config.power)
     if iteration < config.warmup:
         factor *= 1 - (1 - iteration / config.warmup) * (1 - _WARMUP_RATIO)

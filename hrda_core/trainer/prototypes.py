@@ -1,4 +1,7 @@
-"""Domain generalization: when style prototypes are collected, and from which images (paper section on DG; spec 13)."""
+"""Decides when style prototypes are collected, and from which images (paper section on domain generalization.
+
+Spec 13).
+"""
 
 from __future__ import annotations
 
@@ -25,9 +28,10 @@ _BATCH = 2
 
 
 def renew_prototypes(state: State, recipe: Recipe, source: SourceSamples, runtime: Runtime) -> None:
-    """Before the first iteration and every `prototype_every`: choose prototypes among the styles of all source images.
+    """Choose prototypes among the styles of all source images, before the first iteration and every `prototype_every`.
 
-    Images pass the training's transforms, without Rare Class Sampling. Does nothing for other methods.
+    Images pass through the training's transforms, without Rare Class Sampling. Other methods need no prototypes, so
+    nothing is done for them.
     """
     if recipe.method != "domain_generalization" or state.iteration % recipe.generalization.prototype_every:
         return

@@ -1,4 +1,4 @@
-"""What a training run is made of. A recipe file (YAML) fills these dataclasses with what differs from the defaults."""
+"""The dataclasses of a training recipe. A recipe file (YAML) fills them with what differs from the defaults."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ NO_SOURCE = "none"
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network and what it starts from.
+    """The network and its initial weights.
 
     Attributes:
         preset: name of a network, see `hrda_core.models.PRESETS`.
@@ -75,17 +75,17 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class LabelledConfig:
-    """Where labelled images are.
+    """The place of labelled images.
 
     Attributes:
-        name: for logs and model cards.
+        name: name for logs and model cards.
         layout: a row of `hrda_core.data.datasets.layouts`; `folders` = `images` and `labels` below; `none`
             (distillation) = no labelled images.
-        root, split: of a data set as downloaded.
+        root, split: folder and part of a data set as downloaded.
         images, labels: folders; labels are PNGs of the images' relative names.
-        label_space: YAML that translates the label files' ids; None = train ids.
-        names: text file that lists the images to use, one a line, relative to `images`.
-        licence: of the data, for the model card.
+        label_space: YAML file that translates the label files' ids; None = train ids.
+        names: text file that lists the images to use, one on each line, relative to `images`.
+        licence: licence of the data, for the model card.
     """
 
     name: str
@@ -106,7 +106,7 @@ class SourceConfig(LabelledConfig):
     Attributes:
         rcs_temperature: T of Rare Class Sampling; 0 = uniform sampling.
         rcs_min_pixels: an image counts for a class with more than this many of its pixels, at native size.
-        rcs_min_crop_ratio: a crop must show more than this share of `rcs_min_pixels`; 0.5 for DAFormer's crops of
+        rcs_min_crop_ratio: a crop must show more than `rcs_min_pixels` times this; 0.5 for DAFormer's crops of
             512, 2 for HRDA's of 1024 in the paper.
     """
 
@@ -120,16 +120,16 @@ class TargetConfig:
     """Images without labels.
 
     Attributes:
-        name: for logs and model cards.
+        name: name for logs and model cards.
         path: folder of images, video file, or recording (rosbag2, ROS 1).
         layout, root, split: instead of `path`, a data set as downloaded; its labels are not opened.
         topic: image topic of a recording; empty = the only one.
         names: text file that lists the images of a folder to use.
         resize: largest width and height of an image before cropping, ratio kept; None = native size.
         long_side: larger images are shrunk to this longer side before cropping, pixels; 0 = never.
-        scale_min, scale_max: random factor before cropping.
+        scale_min, scale_max: range of the random factor before cropping.
         margins: borders whose pseudo-labels are not trusted, pixels after `resize` and `long_side`.
-        licence: of the data, for the model card.
+        licence: licence of the data, for the model card.
     """
 
     name: str
@@ -149,7 +149,7 @@ class TargetConfig:
 
 @dataclass(frozen=True)
 class ValidationConfig(LabelledConfig):
-    """Labelled images that scores are taken on. They are never trained on.
+    """Labelled images on which the networks are scored. They are never trained on.
 
     Attributes:
         groups: score in these groups of classes; empty = every class.
@@ -172,7 +172,7 @@ class ValidationConfig(LabelledConfig):
             self.choice(hrda=True)  # a mistake shall show now, and not after the first thousand iterations
 
     def choice(self, *, hrda: bool) -> PlanChoice:
-        """The window plan for an HRDA network, or for another one.
+        """Return the window plan for an HRDA network, or for another one.
 
         Raises:
             BackendError: the plan is not known, or has no outer windows.
@@ -182,13 +182,13 @@ class ValidationConfig(LabelledConfig):
 
 @dataclass(frozen=True)
 class RuntimeConfig:
-    """How the run is carried out; with `fp32` nothing here changes a result beyond round-off.
+    """How the run is carried out. With `fp32` nothing here changes a result beyond round-off.
 
     Attributes:
         device: `auto`, `cpu` or `cuda`.
-        precision: `fp32`; `bf16` or `fp16`: matrix products and convolutions in half precision, weights and losses
+        precision: `fp32`; `bf16` or `fp16` = matrix products and convolutions in half precision, weights and losses in
             single; `fp64` for checks.
-        threads: CPU threads of PyTorch; 0 = its choice.
+        threads: CPU threads of PyTorch; 0 = PyTorch's choice.
         workers: processes that load data; 0 = one thread of this process.
         compile: `torch.compile` the encoder; the first iterations take minutes.
         channels_last: memory format of the encoder's convolutions. Helps on GPUs with tensor cores; the dilated
@@ -216,25 +216,27 @@ class Recipe:
     """A whole training run.
 
     Attributes:
-        name: of the run and of the exported model.
-        method: what is done, see `METHODS`.
+        name: name of the run and of the exported model.
+        method: training method, see `METHODS`.
         source: labelled data.
         target: unlabelled data, for methods that adapt.
         validation: data sets to score on.
-        model, crop, appearance, optim, runtime: see there. `crop` and `appearance` are those of source images.
+        model, crop, appearance, optim, runtime: see the classes of these. `crop` and `appearance` are for source
+            images.
         loss: weights of HRDA's loss terms.
         feature_distance: for `self_training` and `domain_generalization`; off in the others.
         self_training, generalization: options of these methods.
         distillation: options of the method; None for the others.
-        entropy_weight: of `entropy`; adversarial_weight: of `adversarial`.
+        entropy_weight: weight of the target term of `entropy`.
+        adversarial_weight: weight of the target term of `adversarial`.
         iterations: optimiser steps.
-        batch_size: source images a step, over all processes; as many target images.
+        batch_size: source images in a step, over all processes; as many target images.
         average: `supervised` and `distillation`: the exported weights are an exponential moving average with this
-            decay; 0 = the last.
+            decay; 0 = the last weights.
         seed: all randomness derives from it.
         checkpoint_every, evaluate_every, pictures_every: iterations; 0 = at the end only.
         limits: what the model is not good for, for the model card.
-        paper: in what the recipe departs from the paper's, sentences for the report.
+        paper: sentences for the report on how the recipe departs from the paper's.
     """
 
     name: str
@@ -284,7 +286,7 @@ class Recipe:
 
     @property
     def needs_imagenet_encoder(self) -> bool:
-        """Whether the feature distance takes part."""
+        """Whether the method uses the feature distance."""
         return self.method in ("self_training", "domain_generalization") and self.feature_distance.weight > 0
 
     @property
@@ -293,7 +295,7 @@ class Recipe:
         return self.method in ("supervised", "distillation") and self.average > 0
 
     def provenance(self, exported_network: str) -> dict[str, Any]:
-        """What the manifest and the model card of a bundle say of this run: plain values, empty where there is none."""
+        """Return what a bundle's manifest and model card say of this run: plain values, empty where there is none."""
         target = self.target
         return {
             "recipe": self.name,
@@ -310,16 +312,16 @@ class Recipe:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for YAML and checkpoints."""
+        """Return plain values, for YAML and checkpoints."""
         values: dict[str, Any] = _plain(asdict(self))
         return values
 
 
 def check_keys(values: Mapping[str, Any], known: type = Recipe, where: str = "") -> None:
-    """Refuse keys of a recipe file that mean nothing, before anything else reads it.
+    """Refuse unknown keys of a recipe file, before anything else reads it.
 
     Raises:
-        RecipeError: an unknown key; the nearest known one is proposed.
+        RecipeError: a key is unknown; the nearest known one is proposed.
     """
     hints = get_type_hints(known)
     names = [entry.name for entry in fields(known)]

@@ -1,4 +1,4 @@
-"""Where and how a run computes: device, precision, processes. Lightning Fabric does the launching and the scaling.
+"""Device, precision and processes of a run. Lightning Fabric does the launching and the scaling.
 
 `torchrun --nproc_per_node 2 -m hrda_training -- train RECIPE --run RUN` starts several processes; Fabric finds them by
 the environment. Gradients of all backward passes of a step add up on each process and are averaged once, in one flat
@@ -33,8 +33,8 @@ class Runtime:
     """An opened runtime.
 
     Attributes:
-        fabric: launched.
-        config: what it was opened with.
+        fabric: the launched Lightning Fabric.
+        config: the configuration that it was opened with.
     """
 
     fabric: Fabric
@@ -45,7 +45,7 @@ class Runtime:
         """Join the other processes, if the environment says that there are some.
 
         Raises:
-            RecipeError: CUDA is asked for and absent, or a precision that the device lacks.
+            RecipeError: CUDA is asked for and absent, or the device lacks the precision.
             MissingPackageError: Lightning Fabric is not installed.
         """
         fabric_module = require("lightning_fabric", "train")
@@ -86,31 +86,31 @@ class Runtime:
         return torch.float64 if self.config.precision == "fp64" else torch.float32
 
     def describe(self) -> str:
-        """What runs where, for logs and reports."""
+        """Return in words what runs where, for logs and reports."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
         return f"{name}, {self.config.precision}, {self.processes} process{'es' if self.processes > 1 else ''}"
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Half precision where the configuration asks for it."""
+        """Return a context that computes in half precision where the configuration asks for it."""
         context: AbstractContextManager[Any] = self.fabric.autocast()
         return context
 
     def optimizer(self, optimizer: torch.optim.Optimizer) -> Any:
-        """The optimiser with the precision's gradient scaling around its step."""
+        """Wrap the optimiser so that its step scales gradients as the precision needs."""
         return self.fabric.setup_optimizers(optimizer)
 
     def step_context(self, *, metrics: bool, pictures: bool) -> StepContext:
-        """How a step of `hrda_core.uda` reaches this runtime."""
+        """Return the context through which a step of `hrda_core.uda` reaches this runtime."""
         return StepContext(self.fabric.backward, self.sum, self.processes, metrics, pictures)
 
     def sum(self, value: Tensor) -> Tensor:
-        """Sum over processes of a tensor without gradient; the argument stays as it is."""
+        """Return the sum over processes of a tensor without gradient; the argument stays as it is."""
         if self.processes == 1:
             return value
         return self._exchange(value.clone())
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Mean over processes of all gradients, in one exchange."""
+        """Replace all gradients by their mean over processes, in one exchange."""
         if self.processes == 1:
             return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -125,7 +125,7 @@ class Runtime:
         return torch.as_tensor(total)
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set on any process, so that all of them stop together."""
+        """Return whether the flag is set on any process, so that all of them stop together."""
         return bool(self.sum(torch.tensor(float(flag), device=self.device)) > 0)
 
 

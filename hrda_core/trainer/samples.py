@@ -1,7 +1,7 @@
-"""Training samples: draw an image (rare classes first), crop it, change its appearance, normalise.
+"""Training samples: draw an image (rare classes first), crop it, change its appearance, normalise it.
 
-A sample depends only on (seed, iteration, place in the global batch). Whoever resumes at iteration t gets the samples
-that an uninterrupted run would have had, whatever the number of workers and processes.
+A sample depends only on (seed, iteration, place in the global batch). A run that resumes at iteration t therefore gets
+the samples of an uninterrupted run, whatever the number of workers and processes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _REDRAWS = 10
 
 @dataclass(frozen=True)
 class SourceSample:
-    """image: float32 (3, H, W), normalised; labels: int64 (H, W)."""
+    """A labelled sample: image float32 (3, H, W), normalised; labels int64 (H, W)."""
 
     image: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
@@ -43,7 +43,10 @@ class SourceSample:
 
 @dataclass(frozen=True)
 class TargetSample:
-    """image: float32 (3, H, W), normalised; trust: bool (H, W), where pseudo-labels may be trusted."""
+    """An unlabelled sample: image float32 (3, H, W), normalised.
+
+    Trust bool (H, W), where pseudo-labels may be trusted.
+    """
 
     image: npt.NDArray[np.float32]
     trust: npt.NDArray[np.bool_]
@@ -58,7 +61,7 @@ class SourceSamples:
         sampler: Rare Class Sampling, or None for uniform sampling.
         min_crop_pixels: a crop must show MORE than this many pixels of the drawn rare class, else it is drawn
             again, up to ten times (the last is taken unchecked).
-        crop, appearance: see there.
+        crop, appearance: the transforms of geometry and of colour.
         mean, std: normalisation, RGB on the 0..255 scale.
     """
 
@@ -71,14 +74,14 @@ class SourceSamples:
     std: tuple[float, float, float]
 
     def draw(self, rng: np.random.RandomState) -> SourceSample:
-        """One sample; all randomness comes from `rng`."""
+        """Draw one sample; all randomness comes from `rng`."""
         if self.sampler is None:
             return self.draw_from(int(rng.randint(len(self.pairs))), rng)
         label, index = self.sampler.draw(rng)
         return self.draw_from(index, rng, label)
 
     def draw_from(self, index: int, rng: np.random.RandomState, label: int | None = None) -> SourceSample:
-        """One sample of image `index`; a crop that shows too little of class `label` is drawn again."""
+        """Draw one sample of image `index`; a crop that shows too little of class `label` is drawn again."""
         whole = self.pairs.load(index)
         for _ in range(1 + _REDRAWS):
             image, labels = random_crop(*whole, self.crop, rng)
@@ -106,7 +109,7 @@ class TargetSamples:
     std: tuple[float, float, float]
 
     def draw(self, rng: np.random.RandomState) -> TargetSample:
-        """One sample; all randomness comes from `rng`."""
+        """Draw one sample; all randomness comes from `rng`."""
         image = self.frames.load(int(rng.randint(len(self.frames))))
         cropped, trust = target_crop(image, self.margins, self.crop, rng)
         padded, trust = pad_to_crop(normalise(cropped, self.mean, self.std), trust, self.crop, False)
@@ -115,12 +118,12 @@ class TargetSamples:
 
 @dataclass(frozen=True)
 class Samples:
-    """Batches by iteration, for one process of several. Picklable: worker processes hold copies.
+    """Batches by iteration, for one process of several. It can be pickled: worker processes hold copies.
 
     Attributes:
         source: labelled samples; without images the batches have none.
         target: unlabelled samples, or None.
-        seed: of the run.
+        seed: seed of the run.
         count: images of each domain on this process.
         first: place of this process's first image in the global batch.
     """
@@ -132,7 +135,7 @@ class Samples:
     first: int = 0
 
     def batch(self, iteration: int) -> Batch:
-        """The batch of an iteration, always the same."""
+        """Return the batch of an iteration, which is always the same."""
         random = StepRandom(self.seed, iteration, self.first)
         count, size = (self.count if self.source.pairs else 0), (self.source.crop.height, self.source.crop.width)
         source = [self.source.draw(random.image(place, "source sample")) for place in range(count)]

@@ -1,4 +1,4 @@
-"""From a recipe's data sections to samples: opens, counts, audits."""
+"""Opens, counts and audits the data sets of a recipe, and makes samples of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Sources:
 
     Attributes:
         samples: batches of this process by iteration.
-        audit: what the check of the source labels found; None without labelled images.
+        audit: result of the check of the source labels; None without labelled images.
         description: lines for the log.
     """
 
@@ -51,7 +51,7 @@ def open_sources(
         count: called with label files counted and to be counted.
 
     Raises:
-        DataError: folders or files that cannot be used, labels that the audit stops on, a target smaller than the crop.
+        DataError: a folder or file cannot be used, the audit stops on the labels, or a target is smaller than the crop.
         RecipeError: the batch does not divide among the processes.
     """
     if recipe.batch_size % processes:
@@ -99,7 +99,7 @@ def _checked_labels(
 
 
 def open_pairs(config: LabelledConfig) -> ImageLabelPairs:
-    """Open labelled images; none at all for layout `none`.
+    """Open labelled images, or none at all for the layout `none`.
 
     Raises:
         DataError, RecipeError: see `open_labelled`.
@@ -118,7 +118,7 @@ def open_pairs(config: LabelledConfig) -> ImageLabelPairs:
 
 
 def open_validation(config: ValidationConfig) -> ImageLabelPairs:
-    """Open a validation set, thinned evenly to its limit."""
+    """Open a validation set, reduced to evenly spaced images if it exceeds its limit."""
     pairs = open_pairs(config)
     if not config.limit or len(pairs) <= config.limit:
         return pairs
@@ -127,10 +127,10 @@ def open_validation(config: ValidationConfig) -> ImageLabelPairs:
 
 
 def validation_groups(config: ValidationConfig) -> ClassGroups:
-    """Groups of classes that a validation set is scored in.
+    """Return the groups of classes in which a validation set is scored.
 
     Raises:
-        RecipeError: an unknown name.
+        RecipeError: the name is unknown.
     """
     name = config.groups or CITYSCAPES19.name
     if name not in EVALUATION_GROUPS:

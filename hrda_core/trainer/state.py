@@ -1,4 +1,7 @@
-"""The state of a run: networks, optimisers, iteration; how it starts, and how it passes through a checkpoint."""
+"""The state of a run: networks, optimisers, iteration.
+
+It is started here, and saved to and restored from checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -48,9 +51,10 @@ class State:
     Attributes:
         networks: student, teacher (self-training) or moving average (supervised, distillation), ImageNet encoder,
             discriminator, guide.
-        optimizer: of the student. discriminator_optimizer: of the discriminator, if there is one.
+        optimizer: optimiser of the student.
+        discriminator_optimizer: optimiser of the discriminator, if there is one.
         iteration: steps done.
-        weights_loaded: where the start came from and how much of it fits, for the report.
+        weights_loaded: where the initial weights came from and how much of them fits, for the report.
     """
 
     networks: Networks
@@ -66,8 +70,10 @@ class State:
                 yield from (parameter for parameter in network.parameters() if parameter.requires_grad)
 
     def checkpoint(self, recipe: Recipe) -> Checkpoint:
-        """All of it as tensors and plain values. The frozen ImageNet encoder and the guide are read from their files
-        again."""
+        """Return the state as tensors and plain values.
+
+        The frozen ImageNet encoder and the guide are left out, because they are read from their files again.
+        """
         tensors: dict[str, Tensor] = {"generator/torch": torch.get_rng_state()}
         if torch.cuda.is_available():
             tensors["generator/cuda"] = torch.cuda.get_rng_state()
@@ -85,7 +91,7 @@ class State:
         return Checkpoint(tensors, {"recipe": recipe.to_dict(), "iteration": self.iteration})
 
     def restore(self, saved: Checkpoint, recipe: Recipe) -> None:
-        """Put a checkpoint's values in place of these.
+        """Replace the state by a checkpoint's values.
 
         Raises:
             RecipeError: the checkpoint belongs to another recipe.
@@ -115,7 +121,7 @@ def start_state(recipe: Recipe, runtime: Runtime) -> State:
     """Build and fill the networks that the recipe's method needs, on the runtime's device.
 
     Raises:
-        RecipeError: the recipe names no start for the encoder, or values that contradict each other.
+        RecipeError: the recipe names no initial weights for the encoder, or values that contradict each other.
         DataError, CheckpointError: a weights file cannot be used.
     """
     student = create_model(recipe.model.preset, num_classes=len(CITYSCAPES19), **recipe.model.overrides)
@@ -152,13 +158,16 @@ def start_state(recipe: Recipe, runtime: Runtime) -> State:
 
 
 def norm_layers(module: nn.Module) -> Iterator[nn.Module]:
-    """The BatchNorm layers of a network."""
+    """Return the BatchNorm layers of a network."""
     return (child for child in module.modules() if isinstance(child, nn.modules.batchnorm._BatchNorm))
 
 
 def shipped_weights(state: State, recipe: Recipe) -> dict[str, Tensor]:
-    """Weights that are exported: the student's, as in the paper; `supervised` and `distillation` with `average`: the
-    moving average with the student's BatchNorm statistics, since the average itself never ran in train mode."""
+    """Return the weights that are exported, which are the student's, as in the paper.
+
+    `supervised` and `distillation` with `average` export the moving average with the student's BatchNorm statistics,
+    since the average itself never ran in train mode.
+    """
     weights = dict(state.networks.student.state_dict())
     if recipe.averages and state.networks.teacher is not None:
         weights |= dict(state.networks.teacher.named_parameters())
@@ -166,7 +175,7 @@ def shipped_weights(state: State, recipe: Recipe) -> dict[str, Tensor]:
 
 
 def save_weights(state: State, recipe: Recipe, run: Path) -> Path:
-    """Write `shipped_weights` to the run folder; returns the path."""
+    """Write `shipped_weights` to the run folder; return the path."""
     path = run / WEIGHTS_NAME
     save_tensors(path, shipped_weights(state, recipe))
     return path

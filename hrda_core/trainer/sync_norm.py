@@ -1,6 +1,6 @@
-"""BatchNorm over all processes, on any device: two processes then normalise as one with the whole batch does.
+"""BatchNorm over all processes on any device, so that two processes normalise as one with the whole batch does.
 
-PyTorch's own SyncBatchNorm runs on accelerators only, so that a CPU test could not hold what it promises.
+PyTorch's own SyncBatchNorm runs on accelerators only, so no test on a CPU could verify it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
 
 def synchronise_norms(network: nn.Module) -> nn.Module:
-    """Replace every BatchNorm2d below `network`; returns it."""
+    """Replace every BatchNorm2d below `network` and return `network`."""
     for name, child in list(network.named_children()):
         if isinstance(child, nn.BatchNorm2d) and child.affine:
             setattr(network, name, SyncBatchNorm2d(child))

@@ -1,4 +1,4 @@
-"""Scores of the networks of a run on its validation sets, in PyTorch."""
+"""Scores the networks of a run on its validation sets, in PyTorch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UInt8Array = npt.NDArray[np.uint8]
 
 
 def validate(state: State, recipe: Recipe, journal: Journal, say: Callable[[str], None], *, both: bool) -> None:
-    """Score the student (and with `both` the teacher) on every validation set; into the journal and a line each."""
+    """Score the student (with `both` also the teacher) on every validation set; write scores to journal and log."""
     networks: dict[str, nn.Module] = {"student": state.networks.student}
     if both and state.networks.teacher is not None:
         networks["teacher"] = state.networks.teacher
@@ -41,7 +41,7 @@ def validate(state: State, recipe: Recipe, journal: Journal, say: Callable[[str]
 
 
 def predictor(network: nn.Module, recipe: Recipe, config: ValidationConfig) -> Callable[[UInt8Array], UInt8Array]:
-    """A function from an RGB image uint8 (H, W, 3) to class ids uint8 (H, W), with the network in eval mode."""
+    """Return a function from an RGB image uint8 (H, W, 3) to class ids uint8 (H, W), with the network in eval mode."""
     space = image_space(recipe)
     choice = config.choice(hrda=isinstance(network, HRDA))
 
@@ -66,13 +66,13 @@ def predict_labels(
     std: tuple[float, float, float],
     plan: str | PlanChoice,
 ) -> UInt8Array:
-    """Class ids of one image. As in the paper, logits are enlarged to `size` before the class is chosen.
+    """Predict the class ids of one image. As in the paper, logits are enlarged to `size` before the class is chosen.
 
     Args:
         rgb: uint8 (H, W, 3), resized as the network is to see it.
         size: height and width of the result.
         mean, std: normalisation, RGB on the 0..255 scale.
-        plan: see `predict_logits`, which also says what is raised.
+        plan: see `predict_logits`, which also lists the errors.
 
     Returns:
         uint8 of `size`.

@@ -1,1 +1,1 @@
-"""Networks on whole images with torch: windows, tiles, feathering, operations."""
+"""Runs networks on whole images with torch: windows, detail tiles, feathering, and counts of operations."""

@@ -1,4 +1,4 @@
-"""HRDA's context fused with detail that may be missing: some tiles run, elsewhere the context stands alone.
+"""Fuses HRDA's context with detail that may be missing: some tiles run, elsewhere the context stands alone.
 
 With attention `a`, context logits `c`, detail logits `d_i` of the tiles that run, and their feathered weights `w_i`
 (which sum to 1 over all tiles):
@@ -30,11 +30,11 @@ class TileFusion(nn.Module):
     """Merges and fuses the detail tiles of one window plan.
 
     Args:
-        model: the network; its scales say which grid the logits have.
+        model: the network; its scales determine the grid of the logits.
         plan: `overlap`, `tiles` or `topk`, for one window: the whole image.
 
     Attributes:
-        count: detail tiles of the plan.
+        count: number of detail tiles of the plan.
         boxes: the tiles, pixels of the padded image.
     """
 
@@ -57,7 +57,7 @@ class TileFusion(nn.Module):
         self.weights = nn.Buffer(torch.stack([torch.from_numpy(part) for part in weights])[:, None], persistent=False)
 
     def cut(self, image: Tensor) -> Tensor:
-        """All detail tiles of `HRDA.detail_image`: (1, 3, H, W) -> (count, 3, h, w)."""
+        """Cut all detail tiles out of `HRDA.detail_image`: (1, 3, H, W) -> (count, 3, h, w)."""
         if self._disjoint:
             return split_tiles(image, self._grid)
         return torch.cat([image[box.index] for box in self._crops])
@@ -90,7 +90,7 @@ class TileFusion(nn.Module):
 
 
 class AllTiles(nn.Module):
-    """Plans `tiles` and `overlap` for one image: every detail tile runs, in one batch."""
+    """The plans `tiles` and `overlap` for one image: every detail tile runs, in one batch."""
 
     def __init__(self, model: HRDA, plan: WindowPlan) -> None:
         super().__init__()
@@ -103,7 +103,10 @@ class AllTiles(nn.Module):
 
 
 class ChosenTiles(nn.Module):
-    """Plan `topk` for one image: the context chooses the tiles that run; their number is fixed, so every shape is."""
+    """The plan `topk` for one image: the context chooses the tiles that run.
+
+    Their number is fixed, and therefore every shape is.
+    """
 
     def __init__(self, model: HRDA, plan: WindowPlan) -> None:
         super().__init__()
@@ -119,13 +122,13 @@ class ChosenTiles(nn.Module):
 
 
 def tile_scores(context: ContextOutput, plan: WindowPlan) -> Tensor:
-    """How much the detail of each tile is worth: attention mass times uncertainty of the context, mean over the tile.
+    """Rate each tile's detail: attention times uncertainty of the context, averaged over the tile.
 
     Args:
-        context: of one image, logits and attention (1, C or 1, h, w).
+        context: logits and attention (1, C or 1, h, w) of one image.
 
     Returns:
-        (count,): 0 where the context is sure or the network does not listen to the detail.
+        (count,): 0 where the context is certain or the attention gives the detail no weight.
     """
     probs = context.logits.softmax(1)
     mass = (probs * context.attention).sum(1)  # how far the class that is probable would follow the detail
@@ -135,12 +138,12 @@ def tile_scores(context: ContextOutput, plan: WindowPlan) -> Tensor:
 
 
 def one_hot(numbers: Tensor, count: int) -> Tensor:
-    """int64 (k,) -> float32 (count, k): 1 where row and number agree."""
+    """Turn int64 (k,) into float32 (count, k): 1 where row and number agree."""
     return (torch.arange(count, device=numbers.device)[:, None] == numbers).to(torch.float32)
 
 
 def place(ran: Tensor, detail: Tensor) -> Tensor:
-    """Put the tiles that ran among all, 0 elsewhere: (count, k), (k, C, h, w) -> (count, C, h, w)."""
+    """Put the tiles that ran among all, with 0 elsewhere: (count, k), (k, C, h, w) -> (count, C, h, w)."""
     # A product instead of a scatter: static, and every runtime has it.
     return (ran @ detail.flatten(1)).view(-1, *detail.shape[1:])
 

@@ -1,7 +1,7 @@
-"""How much each of several overlapping crops counts at each cell: weights that sum to 1 everywhere. numpy alone.
+"""Computes the weights of several overlapping crops at each cell, which sum to 1 everywhere. Needs numpy alone.
 
-Crops that overlap by half count equally, as in the reference (`overlap`, `nested`). Tiles that share a narrow strip
-fade into each other along it, so that no seam shows where their predictions differ.
+Crops that overlap by half have equal weights, as in the reference (`overlap`, `nested`). Tiles that share a narrow
+strip fade into each other along it, so that no seam shows where their predictions differ.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ FloatArray = npt.NDArray[np.float32]
 
 
 def crop_weights(boxes: Sequence[CropBox], size: Size, *, feathered: bool) -> list[FloatArray]:
-    """Weight of each crop at each of its cells.
+    """Compute the weight of each crop at each of its cells.
 
     Args:
         boxes: crops on the grid of the logits; together they cover it.
         size: height and width of the grid.
-        feathered: fade linearly over the strip that two crops share; else crops count equally.
+        feathered: fade linearly over the strip that two crops share; else crops have equal weights.
 
     Returns:
         float32 (h, w) for each box, above 0. Over all boxes they sum to 1 at each cell.

@@ -1,4 +1,4 @@
-"""What a window plan costs in floating point operations, counted by torch on tensors without data.
+"""Counts the floating point operations of a window plan, by torch on tensors without data.
 
 Convolutions and matrix products count, a multiply-add as 2; resizing, norms and activations do not. Nothing is
 computed: encoder and decoders run on the `meta` device, once for each size of window or detail crop.
@@ -27,7 +27,7 @@ class PlanFlops:
     """Floating point operations of one image.
 
     Attributes:
-        windows, crops: how many windows (contexts) and detail crops run.
+        windows, crops: number of windows (contexts) and of detail crops that run.
         window: operations of one window: context encoder, decoder, attention; or a single-scale network.
         crop: operations of one detail crop: encoder and decoder.
     """
@@ -49,7 +49,7 @@ class PlanFlops:
 
 
 class FlopCounter:
-    """Counts plans of one network; parts that several plans have in common are counted once.
+    """Counts plans of one network; parts that several plans share are counted once.
 
     Args:
         model: any network that `predict_logits` takes, on any device; it is copied without its data.
@@ -126,7 +126,7 @@ def plan_flops(
     share_detail: bool = True,
     **options: Any,
 ) -> PlanFlops:
-    """One count of `FlopCounter(model)`, which explains the arguments; keep a `FlopCounter` for several plans."""
+    """Count once by `FlopCounter(model)`, which explains the arguments; keep a `FlopCounter` for several plans."""
     return FlopCounter(model)(plan, height, width, share_detail=share_detail, **options)
 
 

@@ -1,9 +1,9 @@
-"""Inference of the paper in PyTorch: whole images of any size through a network, cut by a window plan.
+"""Runs the paper's inference in PyTorch: whole images of any size through a network, cut by a window plan.
 
-`predict_logits` is the reference's test mode (paper section 3.4; windows: `hrda_core/window_plan.py`):
+`predict_logits` is the reference's test mode (paper section 3.4; spec section 5; windows: `hrda_core/window_plan.py`):
 
 1. every window gives context logits and attention (LR branch), every detail crop gives detail logits (HR branch);
-2. detail logits of a window are summed on the stride-4 grid and divided by how many crops cover each cell;
+2. detail logits of a window are summed on the stride-4 grid and divided by the number of crops that cover each cell;
 3. both are fused on that grid, and the result is enlarged (bilinear) to the window's size;
 4. overlapping windows are averaged as logits at image resolution.
 
@@ -59,7 +59,7 @@ def predict_logits(
     max_batch: int | None = None,
     **options: Any,
 ) -> Tensor:
-    """Logits of whole images at image resolution.
+    """Predict the logits of whole images at image resolution.
 
     Args:
         model: `HRDA`, or a single-scale network (`Segmenter`).
@@ -67,7 +67,7 @@ def predict_logits(
         plan: HRDA: `nested`, `overlap`, `tiles`, `topk`, `context`; single-scale networks: `whole`, `slide`. A name, or
             a choice with its options.
         scales, flip: see `predict_probs`; with more than one view the result is the logarithm of the mean probability.
-        max_batch: most windows or crops in one run of the encoder, to bound memory; None = all.
+        max_batch: largest number of windows or crops in one run of the encoder, to bound memory; None = all.
         options: `grid`, `overlap`, `keep`, `crop` and `stride` of `PlanChoice`, beside the name of a plan.
 
     Returns:
@@ -75,8 +75,8 @@ def predict_logits(
 
     Raises:
         BackendError: the plan is not one for this kind of network, or has no such option.
-        ImageError: an image of another shape or dtype, or a batch of 0.
-        RecipeError: windows, scales or `max_batch` that make no sense.
+        ImageError: the image has another shape or dtype, or the batch is empty.
+        RecipeError: windows, scales or `max_batch` make no sense.
     """
     _check_image(model, image)
     choice = PlanChoice.of(plan, **options)
@@ -97,7 +97,7 @@ def predict_probs(
     max_batch: int | None = None,
     **options: Any,
 ) -> Tensor:
-    """Class probabilities: logits resized (bilinear) to `size`, then softmax, averaged over scales and flips.
+    """Predict class probabilities: logits resized (bilinear) to `size`, then softmax, averaged over scales and flips.
 
     Args:
         size: height and width of the result, for example of the annotation; None = of the image.
@@ -109,7 +109,7 @@ def predict_probs(
         (B, C, *size), summing to 1 over C.
 
     Raises:
-        As `predict_logits`.
+        BackendError, ImageError, RecipeError: as `predict_logits`.
     """
     _check_image(model, image)
     if not scales or any(scale <= 0 for scale in scales):
@@ -132,7 +132,7 @@ def predict_probs(
 def plan_for(
     model: nn.Module, plan: str | PlanChoice, height: int, width: int, *, share_detail: bool = True
 ) -> WindowPlan:
-    """The window plan of `predict_logits` for one network and image size.
+    """Return the window plan of `predict_logits` for one network and image size.
 
     Args:
         model, plan: see `predict_logits`.

@@ -1,4 +1,4 @@
-"""The models that an adaptation chooses among, each a complete bundle: given, instant, adapted."""
+"""Writes the models that an adaptation chooses among as bundles, and puts the chosen one in its place."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def export_candidate(
     """Write a network as a bundle like the given one: same classes, input size and window plans.
 
     Args:
-        overrides: of the preset, as the network was built.
-        provenance: what differs from the given model's.
+        overrides: overrides of the preset with which the network was built.
+        provenance: values that differ from the given model's provenance.
 
     Raises:
         BundleError: an exported graph does not agree with PyTorch.
@@ -46,7 +46,7 @@ def export_candidate(
 
 
 def adopt_bundle(chosen: Bundle, out: Path, adaptation: Mapping[str, Any], report: Path | None) -> Bundle:
-    """Copy the chosen bundle to `out` with the report and what was decided; an old bundle there is replaced whole.
+    """Copy the chosen bundle to `out` with the report and the decision; an old bundle there is replaced whole.
 
     Args:
         adaptation: plain values for the manifest's `provenance.adaptation`.
@@ -70,7 +70,7 @@ def adopt_bundle(chosen: Bundle, out: Path, adaptation: Mapping[str, Any], repor
 
 
 def provenance(request: Request, given: Bundle, frames: Frames, trained: Mapping[str, Any]) -> dict[str, Any]:
-    """The given model's, without its scores, how it was trained on, and what it is adapted to."""
+    """Return the given model's provenance without its scores, with how it was trained on and what it is adapted to."""
     before = {
         key: value for key, value in given.manifest.get("provenance", {}).items() if key not in ("scores", "adaptation")
     }
@@ -85,4 +85,4 @@ def provenance(request: Request, given: Bundle, frames: Frames, trained: Mapping
 
 
 def silent(text: str) -> None:
-    """Exporting a candidate is no news."""
+    """Ignore the lines of an export, since the export of a candidate is no news for the user."""

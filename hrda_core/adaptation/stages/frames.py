@@ -1,6 +1,6 @@
-"""The frames of an adaptation: recordings are scanned, frames chosen and written as PNG, once.
+"""The stage `frames` of an adaptation: recordings are scanned, and frames are chosen and written as PNG, once.
 
-Training reads the PNGs: a damaged recording is then salvaged once only, and a network drive is needed once only.
+Training reads the PNGs, so that a damaged recording is salvaged once only and a network drive is read once only.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ PICTURE_NAME = "selection.jpg"
 
 @dataclass(frozen=True)
 class Frames:
-    """Chosen frames, on disk.
+    """Chosen frames on disk.
 
     Attributes:
-        adapt: to adapt on.
-        held_out: to judge on, in order of time.
-        pairs: a held-out frame and the image right after it.
+        adapt: frames to adapt on.
+        held_out: frames to judge on, in order of time.
+        pairs: pairs of a held-out frame and the image right after it.
         selection: what became of every analysed frame, plain values (`Selection.to_dict`).
-        picture: of the selection; None where there is none.
+        picture: picture of the selection; None where there is none.
     """
 
     adapt: ImageFrames
@@ -45,7 +45,7 @@ class Frames:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """Frames by what became of them."""
+        """Return the number of frames by what became of them."""
         counts: Mapping[str, int] = self.selection["counts"]
         return counts
 
@@ -58,13 +58,13 @@ def choose_frames(
     say: Callable[[str], None],
     count: Callable[[str, int, int], None],
 ) -> Frames:
-    """Scan, select and write, or read what an earlier call wrote.
+    """Scan, select and write frames, or read what an earlier call wrote.
 
     Args:
         bags: recordings.
         folder: where the frames go.
         say: takes a line of text.
-        count: what is counted, done, in all.
+        count: called with what is counted, the number done, and the number of all.
 
     Raises:
         DataError: the recordings cannot be read, or too few of their frames are usable; see `select_frames`.

@@ -1,7 +1,8 @@
-"""Instant adaptation: the given model with BatchNorm statistics of the recording. Seconds, no gradient, no label.
+"""The stage `instant` of an adaptation: the given model gets BatchNorm statistics of the recording.
 
-Encoder layers whose statistics rested at ImageNet's while the model was trained keep them: the weights after them know
-no others, and new ones cost up to 18 points (docs/results/adaptation.md). The decoder's are measured anew.
+It takes seconds and needs no gradient and no label. Encoder layers whose statistics stayed at ImageNet's while the
+model was trained keep them: the weights after them know no others, and new statistics cost up to 18 points
+(docs/results/adaptation.md). The decoder's statistics are measured anew.
 """
 
 from __future__ import annotations
@@ -41,13 +42,13 @@ def adapt_instantly(network: HRDA | Segmenter, bundle: Bundle, frames: Unlabelle
     Args:
         network: the bundle's network.
         frames: target images.
-        count: of them are used at most, evenly spaced.
+        count: largest number of frames to use, evenly spaced.
 
     Returns:
-        layers with new statistics; 0 where the network has none that may move.
+        number of layers with new statistics; 0 where the network has none that may change.
 
     Raises:
-        DataError: fewer than four frames of one size.
+        DataError: there are fewer than four frames of one size.
     """
     plan = "tiles" if isinstance(network, HRDA) else "whole"  # as the model is run
     return reestimate_batchnorm(
@@ -56,9 +57,9 @@ def adapt_instantly(network: HRDA | Segmenter, bundle: Bundle, frames: Unlabelle
 
 
 def encoder_norm_rested(bundle: Bundle) -> bool:
-    """Whether the encoder's BatchNorm layers kept ImageNet's statistics in training, as far as the manifest says.
+    """Return whether the encoder's BatchNorm layers kept ImageNet's statistics in training, according to the manifest.
 
-    Models of unknown history count as such: keeping is the mistake that costs less.
+    The answer is yes for models of unknown history, because keeping statistics is the mistake that costs less.
     """
     settings: Any = bundle.manifest.get("provenance", {}).get("settings", {})
     return bool(settings.get("model", {}).get("freeze_encoder_norm", True))
@@ -91,10 +92,10 @@ def _batches(bundle: Bundle, frames: UnlabelledFrames, count: int) -> Iterator[T
 
 
 def instant_bundle(request: Request, given: Bundle, frames: Frames, folder: Path, say: Callable[[str], None]) -> Bundle:
-    """The given model with statistics of the frames, written to `folder` once.
+    """Write the given model with statistics of the frames to `folder`, once.
 
     Raises:
-        DataError: too few frames of one size.
+        DataError: there are too few frames of one size.
     """
     if folder.is_dir():
         return Bundle.open(folder)

@@ -1,4 +1,4 @@
-"""The judging stage: all candidates on held-out frames and on held-out source images; the verdict is kept as JSON."""
+"""The stage `judge` of an adaptation: measures all candidates on held-out frames and source images, and decides."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _GROUPS = "camvid11"
 
 @dataclass(frozen=True)
 class Judged:
-    """What the judging stage found.
+    """The result of the judging stage.
 
     Attributes:
         judgement: measures of all candidates.
@@ -51,16 +51,16 @@ def judge_bundles(
     threads: int,
     count: Callable[[str, int, int], None],
 ) -> Judged:
-    """Measure, or read what an earlier call measured, and decide.
+    """Measure the candidates, or read what an earlier call measured, and decide.
 
     Args:
         bundles: `given`, `instant` and perhaps `adapted`.
         run: training run of the adapted one.
-        source: held-out source images; None = nothing to measure forgetting on.
+        source: held-out source images; None = forgetting cannot be measured.
         labelled: labelled images of the target; None = none. They do not enter the verdict.
         folder: where the measures are kept.
-        threads: of inference; 0 = all cores but one.
-        count: what is counted, done, in all.
+        threads: CPU threads of inference; 0 = all cores but one.
+        count: called with what is counted, the number done, and the number of all.
 
     Raises:
         DataError: a frame or label cannot be read.
@@ -93,5 +93,5 @@ def _file_name(labelled: ImageLabelPairs | None) -> str:
 
 
 def read_image_later(path: Path) -> Callable[[], Any]:
-    """Read when called: a drive's frames do not fit memory."""
+    """Return a function that reads the image when it is called: the frames of a drive do not fit into memory."""
     return lambda: read_image(path)

@@ -38,7 +38,7 @@ def write_adaptation(
     run: Path | None,
     work: Workspace,
 ) -> Path:
-    """Write `report.html` into the working folder; returns its path.
+    """Write `report.html` into the working folder and return its path.
 
     Raises:
         DataError: it cannot be written.

@@ -1,4 +1,4 @@
-"""The labelled side of an adaptation: a pack as it is, a data set made into one, or the model's own predictions."""
+"""The stage `source` of an adaptation: labelled images from a pack, a data set, or the model's own predictions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Count = Callable[[int, int], None]
 
 
 def check_source(spec: str) -> None:
-    """Refuse a source that is not there, before anything else is done; empty = none is asked for.
+    """Refuse a source that does not exist, before anything else is done; empty = none is asked for.
 
     Raises:
         DataError: nothing usable is there.
@@ -47,7 +47,7 @@ def check_source(spec: str) -> None:
 def open_or_make_pack(
     spec: str, folder: Path, *, seed: int, say: Callable[[str], None], progress: Count, command: str
 ) -> SourcePack:
-    """The pack that `spec` names; of a data set, one is made in `folder` first (once).
+    """Open the pack that `spec` names, or make one of a data set in `folder` first (once).
 
     Args:
         spec: folder of a pack, or a data set as `hrda_core.data.datasets.source_spec.open_source` takes it.
@@ -71,10 +71,10 @@ def open_or_make_pack(
 
 
 def count_labels(source: LabelledSource, say: Callable[[str], None], progress: Count) -> ClassStatistics:
-    """Class counts of a data set, audited.
+    """Audit a data set and return its class counts.
 
     Raises:
-        DataError: what the audit stops on.
+        DataError: the audit stops on the labels.
     """
     statistics = class_statistics(source.pairs, len(source.space), progress=progress)
     if statistics.warning:
@@ -113,13 +113,13 @@ def pack_of(
 
 
 def pack_from_predictions(given: Bundle, frames: UnlabelledFrames, folder: Path, progress: Count) -> SourcePack:
-    """The given model's sure predictions on the frames, in place of labels.
+    """Write the given model's confident predictions on the frames as a pack, in place of labels.
 
-    Sure is a matter of the class, as in class-balanced self-training (CBST, arXiv 1810.07911): with one threshold for
-    all, people and signs, of which a model is never as sure as of the road, would be gone.
+    The threshold of confidence is set for each class, as in class-balanced self-training (CBST, arXiv 1810.07911). One
+    threshold for all would remove people and signs, of which a model is never as certain as of the road.
 
     Raises:
-        DataError: the model is hardly sure of anything on any frame.
+        DataError: the model is hardly certain of anything on any frame.
     """
     predictor = Predictor(given)
     thresholds = _sure_from(predictor, frames)
@@ -147,7 +147,7 @@ def _sure_from(predictor: Predictor, frames: UnlabelledFrames) -> UInt8Array:
 
 
 def source_folder(pack: SourcePack) -> SourceFolder:
-    """The pack as the source of a recipe."""
+    """Return the pack as the source of a recipe."""
     heights, widths = zip(*(image.size for image in pack.images), strict=True)
     return SourceFolder(
         name=pack.name,

@@ -1,4 +1,4 @@
-"""The training stage of an adaptation, and the networks that it leaves."""
+"""The stage `train` of an adaptation, and the networks that it leaves."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["StoppedError", "adapted_bundle", "smallest_size", "train"]
 
 
 class StoppedError(HrdaError):
-    """The run was asked to stop; what it had reached is kept."""
+    """The run was asked to stop; what it has reached is kept."""
 
 
 def train(recipe: Recipe, run: Path, watch: Watch) -> None:
-    """Train, or go on, until `load_network(run, "teacher")` gives the adapted network.
+    """Train, or continue, until `load_network(run, "teacher")` gives the adapted network.
 
     Raises:
         StoppedError: `watch.should_stop` ended it early; a checkpoint is kept.
@@ -40,7 +40,7 @@ def train(recipe: Recipe, run: Path, watch: Watch) -> None:
 
 
 def smallest_size(frames: UnlabelledFrames, long_side: int) -> tuple[int, int]:
-    """Smallest height and smallest width of the frames, pixels, after shrinking to `long_side` (0 = never).
+    """Return smallest height and smallest width of the frames, pixels, after shrinking to `long_side` (0 = never).
 
     Raises:
         DataError: a frame cannot be read.
@@ -50,9 +50,9 @@ def smallest_size(frames: UnlabelledFrames, long_side: int) -> tuple[int, int]:
 
 
 def adapted_bundle(request: Request, given: Bundle, run: Path, frames: Frames, folder: Path) -> Bundle:
-    """The moving average of a finished run, written to `folder` once.
+    """Write the moving average of a finished run to `folder` as a bundle, once.
 
-    It is 3 to 5 points ahead of the student after short runs (docs/results/adaptation.md).
+    After short runs the average is 3 to 5 points better than the student (docs/results/adaptation.md).
     """
     if folder.is_dir():
         return Bundle.open(folder)

@@ -1,1 +1,1 @@
-"""Which model is better, decided without labels of the target: measures, judgement, rules."""
+"""Decides without labels of the target which model is better: measures, judgement, rules."""

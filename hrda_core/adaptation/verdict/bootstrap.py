@@ -1,4 +1,4 @@
-"""How sure a difference of two models is: the paired bootstrap over frames (Efron and Tibshirani, 1993, chapter 8)."""
+"""Confidence bounds of a difference of two models: paired bootstrap over frames (Efron, Tibshirani 1993, chapter 8)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Difference:
-    """Second minus first.
+    """The second model's value minus the first's.
 
     Attributes:
-        value: on all frames.
-        low, high: bounds that 90 % of resampled sets of frames keep.
+        value: difference on all frames.
+        low, high: bounds that hold for 90 % of the resampled sets of frames.
     """
 
     value: float
@@ -34,11 +34,11 @@ class Difference:
 
 
 def paired_difference(frames: int, statistic: Callable[[npt.NDArray[np.int64]], float]) -> Difference:
-    """Bounds of a difference by drawing frames anew, both models on the same ones.
+    """Compute bounds of a difference by resampling frames with replacement, the same ones for both models.
 
     Args:
-        frames: how many there are.
-        statistic: the difference over the frames of these indices, repeated ones included.
+        frames: number of frames.
+        statistic: returns the difference over the frames of the given indices, repeated ones included.
     """
     generator = np.random.default_rng(_SEED)
     drawn = [statistic(generator.integers(0, frames, frames)) for _ in range(_DRAWS)]

@@ -1,7 +1,7 @@
-"""Measure candidate models on held-out frames without labels, and on held-out source images with theirs.
+"""Measures candidate models on held-out frames without labels, and on held-out source images with their labels.
 
-Frame by frame: each is read once, every candidate runs on it, and only numbers are kept, so that the bootstrap of
-`verdict.py` can draw frames anew.
+Each frame is read once, every candidate runs on it, and only numbers are kept, so that the bootstrap of `verdict.py`
+can resample frames.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ Overlaps = list[list[list[int]]]
 
 @dataclass
 class CandidateMeasures:
-    """All that is known of a candidate; lists have an entry a frame, shares are 0..1.
+    """All measures of a candidate; lists have an entry for each frame, shares are 0..1.
 
     Attributes:
         confidence, flip, scale, plan, network: see `FrameMeasures`; `plan`, `network` empty where not measured.
-        flickers: an entry a pair of neighbouring frames that flow explains.
+        flickers: an entry for each pair of neighbouring frames whose motion optical flow explains.
         changed: share of pixels with another class than the given model's.
-        joint: of each frame, pixels by their class in the frame and in its other views.
+        joint: for each frame, pixels by their class in the frame and in its other views.
         counts: pixels of each class over all frames.
-        source, labelled: overlaps of each held-out source image and of each labelled image of the target.
+        source, labelled: overlaps (for IoU) of each held-out source image and of each labelled image of the target.
     """
 
     confidence: list[float] = field(default_factory=list)
@@ -67,7 +67,7 @@ class CandidateMeasures:
 
     @property
     def information(self) -> float:
-        """Mutual information of a frame's mask and those of its other views, over all frames, bits."""
+        """Mutual information of a frame's mask and the masks of its other views, over all frames, bits."""
         return mutual_information(self.joints.sum(axis=0))
 
     @property
@@ -82,8 +82,8 @@ class Judgement:
     """Measures of all candidates.
 
     Attributes:
-        candidates: by name, `given` among them.
-        frames: held-out frames.
+        candidates: measures by name, `given` among them.
+        frames: number of held-out frames.
         groups: names of the groups that overlaps are counted in.
     """
 
@@ -92,7 +92,7 @@ class Judgement:
     groups: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values: everything that was measured."""
+        """Return everything that was measured as plain values."""
         return {
             "frames": self.frames,
             "groups": list(self.groups),
@@ -101,7 +101,7 @@ class Judgement:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Judgement:
-        """The reverse of `to_dict`.
+        """Read what `to_dict` returned.
 
         Raises:
             DataError: the values are those of another release.
@@ -115,7 +115,7 @@ class Judgement:
             ) from error
 
     def summary(self) -> dict[str, Any]:
-        """Means for reports, by candidate; None where a measure was not taken."""
+        """Return means for reports, by candidate; None where a measure was not taken."""
         given = self.candidates[GIVEN].histogram
         return {
             "frames": self.frames,
@@ -162,13 +162,13 @@ def judge(
     """Run every candidate on everything.
 
     Args:
-        candidates: one of them is named `given`.
-        held_out: read the held-out frames, RGB uint8 (H, W, 3).
-        pairs: read a frame and the one right after it.
+        candidates: the models; one of them is named `given`.
+        held_out: functions that read the held-out frames, RGB uint8 (H, W, 3).
+        pairs: functions that read a frame and the one right after it.
         source: held-out source images; None = none.
         labelled: labelled images of the target; None = none.
-        groups: of classes, for overlaps.
-        progress: called with images done and in all.
+        groups: groups of classes, for overlaps.
+        progress: called with the number of images done and of all.
 
     Raises:
         DataError: an image or its labels cannot be used.
@@ -190,7 +190,7 @@ def judge(
 
 
 def mean_iou(overlaps: Overlaps | npt.NDArray[np.int64]) -> float | None:
-    """Mean IoU over the groups that are labelled somewhere, 0..1; None without an image."""
+    """Return the mean IoU over the groups that are labelled somewhere, 0..1; None without an image."""
     if not len(overlaps):
         return None
     total = np.asarray(overlaps).sum(axis=0)

@@ -1,9 +1,9 @@
-"""What can be said of masks without labels: certainty, agreement with themselves, steadiness in time.
+"""Measures of masks without labels: confidence, consistency between views, steadiness in time.
 
-None of them is accuracy. A model that always answers "road" is perfectly sure, consistent and steady. The mutual
-information of two views of a frame is not fooled by that: how much the mask of the mirrored, or of the smaller, frame
-tells about the mask of the frame itself (the objective of invariant information clustering, arXiv 1807.06653). It is
-high where masks agree AND tell many classes apart; a constant mask tells nothing, and neither does noise.
+None of them is accuracy. A model that always answers "road" is perfectly confident, consistent and steady. The mutual
+information of two views of a frame is not fooled by that: it says how much the mask of the mirrored, or of the smaller,
+frame tells about the mask of the frame itself (the objective of invariant information clustering, arXiv 1807.06653). It
+is high where masks agree AND tell many classes apart; a constant mask tells nothing, and neither does noise.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Candidate:
         name: `given`, `instant` or `adapted`.
         predict: the model as it would run.
         other_plan: the same network under another window plan; None = it has one only.
-        other_network: student where `predict` is the teacher, or the reverse; None = there is none.
+        other_network: the student if `predict` is the teacher, or the reverse; None = there is none.
     """
 
     name: str
@@ -70,7 +70,7 @@ class FrameMeasures:
         labels: class ids uint8 (H, W).
         confidence: mean probability of the winning class.
         flip, scale: share of pixels with the same class after mirroring, and at three quarters of the size.
-        plan, network: share with the same class by `other_plan`, `other_network`; None without one.
+        plan, network: share of pixels with the same class by `other_plan`, `other_network`; None without one.
         counts: int64 (classes,), pixels of each class.
         joint: int64 (classes, classes), pixels by their class in the frame and in its two other views.
     """
@@ -108,14 +108,16 @@ def measure_frame(candidate: Candidate, rgb: UInt8Array, num_classes: int) -> Fr
 
 
 def flicker(before: UInt8Array, after: UInt8Array, labels_before: UInt8Array, labels_after: UInt8Array) -> float | None:
-    """Share of pixels whose class changes from a frame to the next, motion taken out by dense optical flow.
+    """Return the share of pixels whose class changes from one frame to the next, beyond the motion of the image.
+
+    Dense optical flow finds the motion.
 
     Args:
         before, after: uint8 (H, W, 3).
         labels_before, labels_after: uint8 (H, W).
 
     Returns:
-        0..1 over the pixels that flow explains; None where these are too few, as after a second of driving.
+        0..1 over the pixels that the flow explains; None where these are too few, as between frames a second apart.
     """
     grey_before, grey_after = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (before, after))
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(grey_after, grey_before, None)  # type: ignore[attr-defined]
@@ -132,7 +134,7 @@ def flicker(before: UInt8Array, after: UInt8Array, labels_before: UInt8Array, la
 
 
 def mutual_information(joint: npt.NDArray[np.int64]) -> float:
-    """Of the two axes of a table of counts (C, C), bits; 0 where one tells nothing about the other."""
+    """Compute the mutual information of the two axes of a table of counts (C, C), bits; 0 = they are independent."""
     share = joint / max(joint.sum(), 1)
     share = (share + share.T) / 2  # neither view comes first
     independent = share.sum(axis=0) * share.sum(axis=1)[:, None]
@@ -141,14 +143,14 @@ def mutual_information(joint: npt.NDArray[np.int64]) -> float:
 
 
 def divergence(one: FloatArray, two: FloatArray) -> float:
-    """Jensen-Shannon divergence of two histograms in bits: 0 = equal, 1 = nothing in common."""
+    """Compute the Jensen-Shannon divergence of two histograms in bits: 0 = equal, 1 = nothing in common."""
     first, second = (values / max(values.sum(), 1e-12) for values in (one, two))
     middle = (first + second) / 2
     return float((_relative_entropy(first, middle) + _relative_entropy(second, middle)) / 2)
 
 
 def effective_classes(histogram: FloatArray) -> float:
-    """Exponential of the entropy: as many classes of equal size have it. 1 = a single class."""
+    """Return the exponential of the entropy: the number of equally frequent classes that has it; 1 = a single class."""
     share = histogram / max(histogram.sum(), 1e-12)
     share = share[share > 0]
     return float(np.exp(-(share * np.log(share)).sum()))

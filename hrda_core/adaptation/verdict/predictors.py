@@ -22,7 +22,7 @@ __all__ = ["as_candidates"]
 
 
 def as_candidates(bundles: Mapping[str, Bundle], run: Path | None, threads: int) -> list[Candidate]:
-    """A candidate for each bundle; the adapted one is compared with the student of its run too."""
+    """Make a candidate of each bundle; the adapted one is compared with the student of its run too."""
     found = []
     for name, bundle in bundles.items():
         second = "context" if "context" in bundle.graphs and bundle.default_plan != "context" else None

@@ -1,11 +1,11 @@
-"""Keep the old model, or take the instantly adapted or the adapted one: decided without labels of the target.
+"""Decides without labels of the target whether to keep the given model or to take the instant or the adapted one.
 
-The given model stays unless a candidate shows a gain beyond chance and meets no veto. The gain is that of information
-(`measures.py`), how much the masks of mirrored and of smaller frames tell about the masks of the frames, or that of
-steadiness, how little masks flicker. From day to dusk information rose with accuracy; from renderings to day it stood
-still while accuracy rose by 5 to 7 points and flicker fell by a quarter to a half. Plain agreement and confidence are
-weaker. A model that takes every class for another one, or has forgotten what it knew, can have them too: against these
-there are vetoes.
+The given model stays unless a candidate shows a gain beyond chance and meets no veto. The gain is one of information
+(`measures.py`: how much the masks of mirrored and of smaller frames tell about the masks of the frames) or one of
+steadiness (how little masks flicker). From day to dusk information rose with accuracy; from renderings to day it stood
+still while accuracy rose by 5 to 7 points and flicker fell by a quarter to a half. Plain consistency and confidence are
+weaker signs. A model that takes every class for another one, or has forgotten what it knew, can show such a gain too;
+the vetoes guard against these.
 """
 
 from __future__ import annotations
@@ -25,23 +25,24 @@ __all__ = ["Verdict", "VerdictRules", "agreement_with_labels", "decide", "label_
 
 @dataclass(frozen=True)
 class VerdictRules:
-    """Thresholds; shares are 0..1.
+    """Thresholds of the verdict; shares are 0..1.
 
     Attributes:
-        gain: information must rise by more than this, bits, its lower bound above 0;
-        steadier: or flicker fall by more than this, beyond chance too, while information does not fall beyond chance.
-        fewest: held-out frames, or pairs of them, that a gain is measured on; bounds from fewer mean nothing.
+        gain: information must rise by more than this, bits, and its lower bound must be above 0;
+        steadier: or flicker must fall by more than this, also beyond chance, while information does not fall beyond
+            chance.
+        fewest: smallest number of held-out frames, or pairs of them, for a gain; bounds from fewer mean nothing.
         forgetting: source mIoU may fall by this, judged by the measured fall, or by the bound that is kind to the
             candidate where even that is worse. A bound alone would let the candidate forget the more, the fewer images
             are held out: it let eleven points pass.
-        drift: divergence of the class histogram from the given model's, bits. A drive's content is the same for both.
+        drift: largest divergence of the class histogram from the given model's, bits; both saw the same drive.
         drift_without_source: the same where nothing else guards against forgetting.
-        fewest_classes: effective classes, as a share of the given model's.
+        fewest_classes: smallest number of effective classes, as a share of the given model's.
         largest_share: share of all pixels that one class may have beyond the given model's.
         confidence_fall: mean confidence may fall by this.
         flicker: change of classes between frames may rise by this.
         known, lost: a group of classes with a source IoU above `known` is lost where less than the share `lost` of it
-            is left. Poles and riders that vanish move no other measure here.
+            is left. Poles and riders that vanish change no other measure here.
         seen, vanished: the same without a source, for a class that had the share `seen` of all pixels.
     """
 
@@ -63,11 +64,11 @@ class VerdictRules:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What follows from the measures.
+    """The decision and its reasons.
 
     Attributes:
         choice: `given`, `instant` or `adapted`.
-        reasons: for the choice, sentences.
+        reasons: sentences that explain the choice.
         refusals: candidate -> why it was not taken.
     """
 
@@ -79,7 +80,7 @@ class Verdict:
 def decide(judgement: Judgement, rules: VerdictRules | None = None) -> Verdict:
     """Choose a candidate.
 
-    Of two that are better than the given model, the one with more information is taken; where they do not differ beyond
+    If both are better than the given model, the one with more information is taken; where they do not differ beyond
     chance, the instant one, which changed less.
     """
     rules = rules or VerdictRules()
@@ -109,7 +110,7 @@ def decide(judgement: Judgement, rules: VerdictRules | None = None) -> Verdict:
 
 
 def label_verdicts(judgement: Judgement) -> dict[str, Difference]:
-    """Candidate -> difference of mIoU to the given model's on the labelled images of the target, with its bounds."""
+    """Return each candidate's mIoU minus the given model's on the labelled images of the target, with bounds."""
     given = judgement.candidates[GIVEN].labelled
     return {
         name: _iou_difference(given, found.labelled)
@@ -119,13 +120,13 @@ def label_verdicts(judgement: Judgement) -> dict[str, Difference]:
 
 
 def agreement_with_labels(judgement: Judgement, choice: str = "") -> bool | None:
-    """Whether labels of the target bear the verdict out.
+    """Return whether labels of the target support the verdict; None without labels.
 
     They do unless the chosen model is worse than the given one beyond chance, or the given one is kept while a
-    candidate is better beyond chance. None without labels.
+    candidate is better beyond chance.
 
     Args:
-        choice: empty = as `decide` chooses.
+        choice: the choice; empty = as `decide` chooses.
     """
     verdicts = {name: difference.verdict for name, difference in label_verdicts(judgement).items()}
     if not verdicts:

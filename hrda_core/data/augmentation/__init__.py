@@ -1,1 +1,1 @@
-"""Changes of labelled images in training: geometry and appearance."""
+"""Random changes of training images: geometry and appearance."""

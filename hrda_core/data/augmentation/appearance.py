@@ -1,4 +1,4 @@
-"""How a training image looks: colours, light, sharpness and noise. uint8 RGB in and out; the geometry stays.
+"""The appearance of a training image: colours, light, sharpness and noise of uint8 RGB images; the geometry stays.
 
 The papers use photometric distortion for supervised training on labelled images only; self-training has a strong
 augmentation of its own. The rest pushes a rendered image towards other cameras, weathers and lights.
@@ -25,7 +25,7 @@ class AppearanceConfig:
         photometric: brightness, contrast, saturation and hue, see `photometric_distortion`.
         gamma: exponent drawn log-uniformly in 1/gamma..gamma; 1 = off.
         darken: factor drawn uniformly in darken..1, with probability 0.5; 1 = off.
-        colour_cast: each channel times a factor in 1-c..1+c; 0 = off.
+        colour_cast: each channel is multiplied by a factor in 1-c..1+c; 0 = off.
         grey: probability that all colour is removed.
         blur: Gaussian blur with sigma up to this, pixels, with probability 0.5; 0 = off.
         noise: standard deviation of additive noise up to this, 0..255 scale, with probability 0.5; 0 = off.
@@ -66,10 +66,10 @@ def _light(image: UInt8Array, config: AppearanceConfig, rng: np.random.RandomSta
 
 
 def photometric_distortion(image: UInt8Array, rng: np.random.RandomState) -> UInt8Array:
-    """Brightness +-32, contrast 0.5..1.5, saturation 0.5..1.5, hue -18..17 of 180, each with probability 1/2.
+    """Change brightness +-32, contrast 0.5..1.5, saturation 0.5..1.5 and hue -18..17 of 180, each with probability 1/2.
 
-    Contrast comes before or after the two others, by a coin. The draws follow the order of the reference: the same
-    generator state gives the same pixels. Each step rounds to uint8, and so does each way through HSV.
+    Contrast comes before or after the two others, at random. The draws follow the order of the reference: the same
+    generator state gives the same pixels. Each step rounds to uint8, and so does each conversion to HSV and back.
     """
     if rng.randint(2):
         image = _to_uint8(image + np.float32(rng.uniform(-32, 32)))

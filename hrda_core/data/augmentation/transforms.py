@@ -1,8 +1,8 @@
 """The geometry of training samples: keep-ratio resize, random scale, random crop, flip; then normalise and pad.
 
-The papers' order: load, resize, crop, flip, appearance (`appearance.py`), normalise, pad with zeros AFTER
-normalisation and label 255. Images are uint8 RGB until they are normalised. All randomness comes from a passed
-generator.
+The order is the papers': load, resize, crop, flip, appearance (`appearance.py`), normalise, pad with zeros AFTER
+normalisation and label 255. Images are uint8 RGB until they are normalised. All randomness comes from a generator that
+the caller passes.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class CropConfig:
 
     Attributes:
         height, width: size of the crop, pixels, multiples of 32.
-        resize: before all else an image is resized, its ratio kept, to fit this width and height (longer and shorter
-            side, whichever way it lies); None = native size. The papers' for HRDA: GTA5 2560 x 1440, SYNTHIA
-            2560 x 1520, Cityscapes 2048 x 1024, ACDC and Dark Zurich 1920 x 1080; for DAFormer half of each.
+        resize: first an image is resized, its ratio kept, to fit this width and height (longer and shorter side, in
+            either orientation); None = native size. The papers' values for HRDA are GTA5 2560 x 1440, SYNTHIA 2560 x
+            1520, Cityscapes 2048 x 1024, ACDC and Dark Zurich 1920 x 1080; for DAFormer half of each.
         long_side: larger images are shrunk to this longer side, pixels, as a bundle's are; 0 = never.
         scale_min, scale_max: then it is resized by a random factor in this range; 1 in the papers.
-        interpolation: of images in all this, and in the validation: `bilinear`, as the papers, or `area`, as the node
-            shrinks camera images (`hrda_core.resizing`).
+        interpolation: interpolation of images here and in the validation: `bilinear`, as in the papers, or `area`, as
+            the node shrinks camera images (`hrda_core.resizing`).
         max_class_share: a crop with one class above this share of its labelled pixels is drawn again, up to ten
             times (0.75 in the papers for labelled data; target crops have no such rule).
         flip: probability of a horizontal flip.
@@ -79,7 +79,7 @@ class CropConfig:
             raise RecipeError(f"max_class_share and flip lie in 0..1: {self.max_class_share}, {self.flip}")
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of an image of `height` x `width` pixels before the random scale."""
+        """Return height and width of an image of `height` x `width` pixels before the random scale."""
         return shrunk(*keep_ratio_size(height, width, self.resize), self.long_side)
 
 
@@ -87,11 +87,12 @@ class CropConfig:
 class MarginConfig:
     """Borders of a target image whose pseudo-labels are not trusted: rectification artefacts and the own car.
 
-    HRDA on Cityscapes (2048 x 1024): 30, 240, 30, 30; ACDC and Dark Zurich: none. DAFormer: 15, 120, 0, 0 of each crop.
+    The papers' values are 30, 240, 30, 30 for HRDA on Cityscapes (2048 x 1024), none for ACDC and Dark Zurich, and for
+    DAFormer 15, 120, 0, 0 of each crop.
 
     Attributes:
         top, bottom, left, right: pixels of the image after `CropConfig.resize` and `long_side`.
-        of_crop: pixels of the training crop instead, wherever it lies in the image.
+        of_crop: count pixels of the training crop instead, wherever it lies in the image.
     """
 
     top: int = 0
@@ -105,7 +106,7 @@ class MarginConfig:
             raise RecipeError(f"margins are 0 or more pixels: {self}")
 
     def trust(self, height: int, width: int) -> BoolArray:
-        """False in the margins, bool (height, width)."""
+        """Return a mask, bool (height, width), that is False in the margins."""
         trust = np.zeros((height, width), np.bool_)
         trust[self.top : max(height - self.bottom, 0), self.left : max(width - self.right, 0)] = True
         return trust
@@ -114,15 +115,15 @@ class MarginConfig:
 def random_crop(
     image: UInt8Array, labels: UInt8Array, config: CropConfig, rng: np.random.RandomState
 ) -> tuple[UInt8Array, UInt8Array]:
-    """A labelled crop: resize, random scale, a box that shows several classes, flip.
+    """Draw a labelled crop: resize, random scale, a box that shows several classes, flip.
 
     Args:
         image: uint8 (H, W, 3).
         labels: uint8 (H, W).
 
     Returns:
-        image and labels of at most (config.height, config.width): less where the image is smaller. `pad_to_crop` fills
-        up after normalisation.
+        image and labels of at most (config.height, config.width), less where the image is smaller. `pad_to_crop` fills
+        them up after normalisation.
     """
     return _crop(image, labels, config.size(*image.shape[:2]), config, rng, check_classes=True)
 
@@ -130,15 +131,15 @@ def random_crop(
 def target_crop(
     image: UInt8Array, margins: MarginConfig, config: CropConfig, rng: np.random.RandomState
 ) -> tuple[UInt8Array, BoolArray]:
-    """An unlabelled crop and where its pseudo-labels may be trusted: resize, random scale, any box, flip.
+    """Draw an unlabelled crop and the mask of its trusted pixels: resize, random scale, any box, flip.
 
     Args:
         image: uint8 (H, W, 3).
         margins: False in the mask; they move with the image.
 
     Returns:
-        image uint8 and trust bool (H, W) of at most (config.height, config.width), as of `random_crop`. Pad the mask
-        with False.
+        image uint8 and trust bool (H, W) of at most (config.height, config.width), as `random_crop`. Pad the mask with
+        False.
     """
     size = config.size(*image.shape[:2])
     trust = (np.ones(size, np.bool_) if margins.of_crop else margins.trust(*size)).astype(np.uint8)
@@ -187,7 +188,7 @@ def _draw_box(
 def normalise(
     image: UInt8Array, mean: tuple[float, float, float], std: tuple[float, float, float]
 ) -> npt.NDArray[np.float32]:
-    """uint8 (H, W, 3) -> float32 (3, H, W): (pixel - mean) / std by channel."""
+    """Normalise each channel to (pixel - mean) / std: uint8 (H, W, 3) -> float32 (3, H, W)."""
     scaled = (image.astype(np.float32) - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
     return np.ascontiguousarray(scaled.transpose(2, 0, 1))
 
@@ -195,7 +196,7 @@ def normalise(
 def pad_to_crop(
     image: npt.NDArray[np.float32], labels: npt.NDArray[Map], config: CropConfig, fill: int | bool
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[Map]]:
-    """Fill a normalised crop up at its bottom and right: image with zeros, map with `fill`.
+    """Pad a normalised crop at its bottom and right: the image with zeros, the map with `fill`.
 
     Args:
         image: float32 (3, h, w) with h <= config.height and w <= config.width.
@@ -214,10 +215,10 @@ def pad_to_crop(
 def check_target_size(frames: UnlabelledFrames, config: CropConfig, margins: MarginConfig | None = None) -> None:
     """Refuse target images that are smaller than the crop after resizing, or that the margins cover.
 
-    Source images may be smaller: their padding is ignored by label. A target's padding would enter ClassMix.
+    Source images may be smaller: their padding is labelled as ignored. A target's padding would enter ClassMix.
 
     Raises:
-        DataError: the first such image is named, with its size and the smallest one that fits.
+        DataError: there is such an image; the first is named, with its size and the smallest one that fits.
     """
     margins = margins or MarginConfig()
     for name, height, width in frames.sizes():

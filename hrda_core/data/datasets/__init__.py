@@ -1,1 +1,1 @@
-"""Labelled data sets as they are downloaded: layouts, audit, class statistics."""
+"""Labelled data sets as they are downloaded: folder layouts, label audit, class statistics."""

@@ -1,4 +1,4 @@
-"""Label audit: what is wrong with a labelled data set, said before the first training step instead of after hours."""
+"""The label audit finds what is wrong with a labelled data set before the first training step, not hours later."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _NAMED = 3  # files and ids that a sentence names; the rest is a number
 
 @dataclass(frozen=True, eq=False)
 class LabelAudit:
-    """Outcome of an audit.
+    """The result of an audit.
 
     Attributes:
-        name: of the data set.
+        name: name of the data set.
         classes: class names.
         pixels: int64 (C,), pixels of each class in all files.
-        files: int64 (C,), files that show it.
-        ignored: pixels without a class.
+        files: int64 (C,), number of files that show the class.
+        ignored: number of pixels without a class.
         images: number of files.
-        stop: sentences for which training must not start.
+        stop: sentences that say why training must not start.
         warnings: sentences that the user should read.
     """
 
@@ -44,7 +44,7 @@ class LabelAudit:
     warnings: tuple[str, ...]
 
     def table(self) -> str:
-        """Classes with their share of all pixels and the files that show them, and the sentences below."""
+        """Return a table of the classes, with share of all pixels and number of files, and the sentences below it."""
         total = max(int(self.pixels.sum()) + self.ignored, 1)
         width = max(len(name) for name in (*self.classes, "ignored"))
         lines = [f"{self.name}: {self.images} labelled images", f"  id  {'class':<{width}}  pixels %   images"]
@@ -58,7 +58,7 @@ class LabelAudit:
 
 
 def audit(pairs: ImageLabelPairs, statistics: ClassStatistics, space: LabelSpace) -> LabelAudit:
-    """Judge the facts of a data set.
+    """Judge the statistics of a data set.
 
     Args:
         pairs: the data set.

@@ -1,8 +1,8 @@
-"""What a labelled data set holds, file by file: pixels of each class (paper section 3.3, N_c of Rare Class Sampling),
-and what the label audit needs to know. One pass over the label files, at native size; the result is kept.
+"""Counts the pixels of each class in every label file (paper section 3.3, f_c of Rare Class Sampling; spec section 9).
 
-The result is kept in the cache folder (`hrda_core.whole_files.cache_folder`), never beside the data. It belongs to
-names, sizes and times of all files and to the id table: changed data is counted again.
+One pass over the label files at native size also collects what the label audit needs. The result is kept in the cache
+folder (`hrda_core.whole_files.cache_folder`), never beside the data. It belongs to names, sizes and times of all files
+and to the id table, so changed data is counted again.
 """
 
 from __future__ import annotations
@@ -35,16 +35,17 @@ Int64Array = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class ClassStatistics:
-    """Facts of N files.
+    """Statistics of N files.
 
     Attributes:
         counts: int64 (N, C), pixels of each class.
         ignored: int64 (N,), pixels without a class.
-        outside: bool (N, 256), ids that the file holds and that end up neither as a class nor as ignored.
+        outside: bool (N, 256), ids in the file that become neither a class nor ignored.
         unknown: bool (N, 256), ids that the id table does not know, and ignores.
-        label_sizes, image_sizes: int64 (N, 2), height and width; -1 where the file cannot be read. Images: from the
-            header.
-        broken: int64 (P,), rows of files that cannot be read; reasons: str (P,), why.
+        label_sizes, image_sizes: int64 (N, 2), height and width; -1 where the file cannot be read. Image sizes come
+            from the file's header.
+        broken: int64 (P,), rows of files that cannot be read.
+        reasons: str (P,), why they cannot be read.
         warning: a sentence for the user if the result could not be kept, else empty.
     """
 
@@ -80,7 +81,7 @@ def class_statistics(
     progress: Callable[[int, int], None] | None = None,
     cache: Path | None = None,
 ) -> ClassStatistics:
-    """Count, or take from the cache what was counted before.
+    """Count classes, or take from the cache what was counted before.
 
     Args:
         pairs: the data set.
@@ -89,7 +90,7 @@ def class_statistics(
         cache: folder of kept results; None = `cache_folder()`.
 
     Returns:
-        facts of all files. Bad files are facts too: `hrda_core.data.datasets.audit` says which of them matter.
+        statistics of all files, bad files included: `hrda_core.data.datasets.audit` says which of them matter.
     """
     folder = cache_folder() if cache is None else cache
     path = folder / "class_statistics" / f"{_key(pairs, num_classes)}.npz"

@@ -23,10 +23,10 @@ class ImageLabelPairs:
     """Paths of images and of their label maps, and how the latter are read.
 
     Attributes:
-        name: for logs and model cards.
+        name: name for logs and model cards.
         images, labels: paths of equal number.
         ids: native ids of the label files -> class ids; None = class ids as stored.
-        reader: reads a label file.
+        reader: function that reads a label file.
     """
 
     name: str
@@ -39,7 +39,7 @@ class ImageLabelPairs:
         return len(self.images)
 
     def load(self, index: int) -> tuple[UInt8Array, UInt8Array]:
-        """RGB image uint8 (H, W, 3) and class ids uint8 (H, W).
+        """Read an RGB image, uint8 (H, W, 3), and its class ids, uint8 (H, W).
 
         Raises:
             DataError: a file cannot be read, or the two sizes differ.
@@ -63,7 +63,7 @@ def open_labelled(
     labels: Path | None = None,
     names: Sequence[str] | None = None,
 ) -> ImageLabelPairs:
-    """Labelled images of a data set.
+    """Find the labelled images of a data set.
 
     Args:
         layout: a row of `hrda_core.data.datasets.layouts.LAYOUTS`, or `"folders"`.
@@ -75,9 +75,9 @@ def open_labelled(
             (`aachen_000000_000019` of Cityscapes).
 
     Raises:
-        DataError: unknown layout or split (the nearest name is proposed), a missing or empty folder, an image without
-            labels, or a name that fits no image or several.
-        LabelSpaceError: a bad label space file.
+        DataError: a layout or split is unknown (the nearest name is proposed), a folder is missing or empty, an image
+            has no labels, or a name fits no image or several.
+        LabelSpaceError: the label space file is bad.
     """
     ids = None if label_space is None else read_label_space(label_space)[1]
     if layout == FOLDERS:
@@ -97,10 +97,12 @@ def open_labelled(
 def open_unlabelled_layout(
     layout: str, root: Path, split: str, *, names: Sequence[str] | None = None
 ) -> UnlabelledFrames:
-    """Images of a data set as downloaded; its labels may be absent and are not opened. Arguments as `open_labelled`.
+    """Find the images of a data set as downloaded; its labels may be absent and are not opened.
+
+    The arguments are those of `open_labelled`.
 
     Raises:
-        DataError: unknown layout or split, a missing or empty folder, or a name that fits no image or several.
+        DataError: a layout or split is unknown, a folder is missing or empty, or a name fits no image or several.
     """
     if layout == FOLDERS:
         folder = _sub_folder(root / "images", split)

@@ -1,6 +1,6 @@
-"""Folder layouts of public data sets, as downloaded: one table that says where images and labels are.
+"""Folder layouts of public data sets as downloaded: one table says where images and labels are.
 
-A row is all that the rest needs to know of a data set; no file is converted or copied.
+A row is all that the other modules need to know of a data set; no file is converted or copied.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ FOLDERS = "folders"
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a data set keeps its files.
+    """The places of a data set's files.
 
     Attributes:
-        name: in recipes and on command lines.
-        title: of the data set.
+        name: name in recipes and on command lines.
+        title: title of the data set.
         images: glob below the root; `{split}` stands for the split's folder.
         pattern: regular expression of an image's relative path. Its last group is the image's short name.
         labels: relative label paths in groups of `pattern`; the first one that exists counts.
         splits: split -> folder, or a glob of several.
         labelled: the splits that come with labels.
-        ids: native ids -> train ids; None: train ids as stored.
-        reader: reads a label file.
+        ids: native ids -> train ids; None = train ids as stored.
+        reader: function that reads a label file.
         licence: a note for model cards; the data set's own terms count.
     """
 
@@ -49,10 +49,10 @@ class Layout:
     reader: LabelReader = read_labels
 
     def find_images(self, root: Path, split: str) -> dict[str, Path]:
-        """Short name with its folders -> image path, for all images of a split, sorted by path.
+        """Return short name with folders -> image path, for all images of a split, sorted by path.
 
         Raises:
-            DataError: unknown split, missing folder, or no image.
+            DataError: the split is unknown, the folder is missing, or there is no image.
         """
         folder = self.splits[find_split(self, split, tuple(self.splits))]
         if not root.is_dir():
@@ -69,12 +69,12 @@ class Layout:
         return found
 
     def short_name(self, relative: str) -> str:
-        """An image's name without folders, endings and suffix."""
+        """Return an image's name without folders, endings and suffix."""
         match = re.fullmatch(self.pattern, relative)
         return Path(match[match.lastindex or 0]).name if match else Path(relative).stem
 
     def label_path(self, root: Path, relative: str) -> Path:
-        """Label file of an image: the first candidate that exists, else the first candidate."""
+        """Return the label file of an image: the first candidate that exists, else the first candidate."""
         candidates = [root / re.sub(self.pattern, template, relative) for template in self.labels]
         return next((path for path in candidates if path.is_file()), candidates[0])
 
@@ -179,15 +179,15 @@ LAYOUTS: Mapping[str, Layout] = {
 
 
 def layout_names() -> tuple[str, ...]:
-    """Names that `open_labelled` takes."""
+    """Return the names that `open_labelled` takes."""
     return (*LAYOUTS, FOLDERS)
 
 
 def find_layout(name: str) -> Layout:
-    """The row of that name.
+    """Return the row of that name.
 
     Raises:
-        DataError: unknown; the nearest known name is proposed.
+        DataError: it is unknown; the nearest known name is proposed.
     """
     if name in LAYOUTS:
         return LAYOUTS[name]
@@ -195,10 +195,10 @@ def find_layout(name: str) -> Layout:
 
 
 def find_split(layout: Layout, split: str, allowed: tuple[str, ...]) -> str:
-    """`split` if the layout allows it.
+    """Return `split` if the layout allows it.
 
     Raises:
-        DataError: unknown, or without labels where they are needed; the nearest allowed name is proposed.
+        DataError: it is unknown, or has no labels where they are needed; the nearest allowed name is proposed.
     """
     if split in allowed:
         return split

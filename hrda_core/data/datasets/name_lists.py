@@ -14,7 +14,7 @@ __all__ = ["select_names"]
 def select_names(
     found: Mapping[str, Path], names: Sequence[str] | None, split: str, short_name: Callable[[str], str], where: Path
 ) -> list[tuple[str, Path]]:
-    """Relative path and path of the wanted images, in the order of `names`.
+    """Return relative path and path of the wanted images, in the order of `names`.
 
     Args:
         found: relative path -> path of all images.
@@ -25,7 +25,7 @@ def select_names(
         where: folder of the images, for messages.
 
     Raises:
-        DataError: names that fit no image or several; the first is named.
+        DataError: names fit no image or several; the first is named.
     """
     if names is None:
         return list(found.items())

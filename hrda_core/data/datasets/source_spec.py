@@ -1,4 +1,4 @@
-"""A labelled data set in one word of a command line: `gta5:/data/gta5`, or a folder of `images/` and `labels/`."""
+"""Opens a labelled data set that a command line names: `gta5:/data/gta5`, or a folder of `images/` and `labels/`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["LabelledSource", "open_source"]
 
 @dataclass(frozen=True)
 class LabelledSource:
-    """Labelled images, and what is to be said of them.
+    """Labelled images, and the facts about them that a model card states.
 
     Attributes:
         pairs: the images.
-        name: for logs and model cards.
-        licence: of the data; `"unknown"` where nobody said.
+        name: name for logs and model cards.
+        licence: licence of the data; `"unknown"` if none was given.
         space: classes of the labels.
         origin: what was opened, as the user wrote it.
     """
@@ -44,11 +44,11 @@ def open_source(
     name: str = "",
     licence: str = "",
 ) -> LabelledSource:
-    """Open what a command line names.
+    """Open the data set that a command line names.
 
     Args:
         spec: `LAYOUT:ROOT`, or a folder of `images/` and `labels/`; empty where `images` and `labels` are given.
-        split: of the data set; None = `train` of a layout, everything of a folder.
+        split: split of the data set; None = `train` of a layout, everything of a folder.
         images, labels: two folders anywhere.
         label_space: label space file; None = the 19 Cityscapes classes.
         names: keep only these images.
@@ -56,7 +56,7 @@ def open_source(
 
     Raises:
         DataError: the text names nothing that is there, or see `open_labelled`.
-        LabelSpaceError: a bad label space file.
+        LabelSpaceError: the label space file is bad.
     """
     layout, root = (FOLDERS, None) if not spec and images and labels else _split_spec(spec)
     if split is None:

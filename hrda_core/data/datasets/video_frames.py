@@ -1,4 +1,4 @@
-"""Frames of a video file by index, exact even where the container's seeking is not."""
+"""Reads frames of a video file by index, exactly even where the container's seeking is not exact."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class VideoFrames(UnlabelledFrames):
     """A video file.
 
     Attributes:
-        path: of the file.
+        path: path of the file.
         stamps: time of each frame in the order of decoding, ms.
     """
 
@@ -118,7 +118,7 @@ class VideoFrames(UnlabelledFrames):
 
 
 def open_video(path: Path) -> VideoFrames:
-    """Pass through a video once and note the time of each frame: what a container's header says is often wrong.
+    """Read a video once and note the time of each frame, because a container's header is often wrong.
 
     Raises:
         DataError: the file cannot be opened, or no frame decodes.

@@ -1,1 +1,1 @@
-"""Which frames of a drive are worth adapting to, and the frames that were chosen."""
+"""Chooses the frames of a drive that are worth adapting to, and writes them."""

@@ -1,4 +1,4 @@
-"""Write selected frames as image files, in a second pass over the recordings."""
+"""Writes selected frames as image files, in a second pass over the recordings."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def extract_frames(
     folder: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write `adapt/`, `held_out/` and `neighbours/` as PNG, `rejected/` as small JPEG, selection.json and .csv.
+    """Write `adapt/`, `held_out/`, `neighbours/` as PNG, `rejected/` as small JPEG, selection.json and selection.csv.
 
-    Each file appears whole or not at all, those that are there are left alone: an interrupted call is gone on with by
+    Each file appears whole or not at all and existing files are left alone, so an interrupted call is continued by
     calling again. An image after a held-out frame that does not decode is left out, with its pair.
 
     Args:
         recordings: those that were scanned, opened with the same topics.
-        progress: gets the files done and those to be done.
+        progress: called with the number of files done and of all.
 
     Raises:
         DataError: the recordings are not those that were scanned, or the folder cannot be written.

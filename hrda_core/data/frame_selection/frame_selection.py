@@ -1,7 +1,7 @@
-"""Choose the frames of a recording to adapt on and those to judge on, and tell of every analysed frame why.
+"""Chooses the frames of a recording to adapt on and those to judge on, with a reason for every analysed frame.
 
-In this order: the end of the recording is held out, frames that show nothing are dropped, then those that show nothing
-new, and of what is left those that together cover it best.
+First the end of the recording is held out. Of the rest, frames that show nothing are dropped, then those that show
+nothing new; from what is left those are chosen that together cover it best.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ __all__ = ["SelectionConfig", "select_frames"]
 
 @dataclass(frozen=True)
 class SelectionConfig:
-    """How frames are chosen.
+    """Options of the selection.
 
     Attributes:
-        budget: most frames to adapt on.
-        held_out: share of each camera's time, from its end, that is judged on; 0..0.9, 0 = none.
-        held_out_budget: most frames to judge on, evenly spaced.
+        budget: largest number of frames to adapt on.
+        held_out: share of each camera's time, at its end, that is judged on; 0..0.9, 0 = none.
+        held_out_budget: largest number of frames to judge on, evenly spaced.
         gap_s: seconds between the two parts. At 10 m/s two seconds are 20 m.
-        stride_s: least seconds between two frames of a camera to adapt on.
-        neighbours: how many of the held-out frames come with the image right after them, to see masks flicker.
-        neighbour_s: most seconds to that image.
-        minimum: least frames in each part; fewer are refused.
-        limits: of the filters.
+        stride_s: smallest time between two frames of a camera to adapt on, seconds.
+        neighbours: number of held-out frames that come with the image right after them, to measure flicker.
+        neighbour_s: largest time to that image, seconds.
+        minimum: smallest number of frames in each part; fewer are refused.
+        limits: limits of the filters.
     """
 
     budget: int = 500
@@ -62,11 +62,11 @@ class SelectionConfig:
 
 
 def select_frames(scan: Scan, config: SelectionConfig | None = None) -> Selection:
-    """Choose, deterministically.
+    """Choose frames deterministically.
 
     Args:
-        scan: of the recordings.
-        config: None = the defaults.
+        scan: scan of the recordings.
+        config: options; None = the defaults.
 
     Raises:
         DataError: too few frames are left to adapt on, or to judge on; the sentence says what became of the others.

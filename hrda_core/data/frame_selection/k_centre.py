@@ -11,14 +11,14 @@ FloatArray = npt.NDArray[np.float32]
 
 
 def k_centre(points: npt.ArrayLike, budget: int) -> list[int]:
-    """Choose points one by one: nearest to the mean first, then always the one farthest from those chosen.
+    """Choose points one by one: the one nearest to the mean first, then always the one farthest from those chosen.
 
     The largest distance of a point to its nearest chosen one is at most twice the least that is possible. The choice is
     deterministic: of equally far points the first is taken. A point that equals a chosen one is chosen last.
 
     Args:
         points: (N, D), finite.
-        budget: how many, 0 or more.
+        budget: number of points, 0 or more.
 
     Returns:
         Indices in the order of choice, min(budget, N) of them, each once.

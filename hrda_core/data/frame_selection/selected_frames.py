@@ -1,4 +1,4 @@
-"""The outcome of frame selection: every analysed frame with its reason, and the files that frames are written to."""
+"""The result of frame selection: every analysed frame with its reason, and the files that frames are written to."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class SelectedFrame:
     Attributes:
         frame: the frame.
         reason: one of `REASONS`.
-        file: where it is written, relative; empty = nowhere.
+        file: relative path of its file; empty = it is not written.
     """
 
     frame: AnalysedFrame
@@ -63,7 +63,7 @@ class SelectedFrame:
     file: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; those of a frame that does not decode are None."""
+        """Return plain values; those of a frame that does not decode are None."""
         frame, quality = self.frame, self.frame.quality
         names = ("luminance", "dark", "blown", "sharpness", "structure", "motion")
         values = {name: None if quality is None else _finite(getattr(quality, name)) for name in names}
@@ -84,9 +84,9 @@ class Neighbour:
     """The image right after a held-out frame.
 
     Attributes:
-        topic, number, stamp_ns: of the image.
+        topic, number, stamp_ns: topic, number and time stamp of the image.
         after: the held-out frame.
-        file, after_file: where both are written, relative.
+        file, after_file: relative paths of both files.
     """
 
     topic: str
@@ -98,20 +98,20 @@ class Neighbour:
 
     @property
     def key(self) -> FrameKey:
-        """What tells it from all other images."""
+        """Identifies the image among all others."""
         return self.topic, self.number
 
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """What was chosen.
+    """The chosen frames.
 
     Attributes:
         rows: all analysed frames, camera by camera in the order of reading.
         neighbours: images after some of the held-out frames.
         cameras: topics.
         begin_ns: first time stamp of the recordings.
-        span_s: seconds of recording.
+        span_s: length of the recordings, seconds.
     """
 
     rows: tuple[SelectedFrame, ...]
@@ -122,16 +122,16 @@ class Selection:
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """Frames by reason, all reasons."""
+        """Number of frames for every reason."""
         counts = Counter(row.reason for row in self.rows)
         return {reason: counts[reason] for reason in REASONS}
 
     def of(self, reason: str) -> list[SelectedFrame]:
-        """Frames of a reason."""
+        """Return the frames with a reason."""
         return [row for row in self.rows if row.reason == reason]
 
     def table(self) -> str:
-        """Counts by reason as text, reasons without a frame left out."""
+        """Return the counts by reason as text, without reasons that no frame has."""
         lines = [f"{len(self.rows)} analysed frames of {self.span_s:.0f} s, {', '.join(self.cameras)}"]
         for reason, count in self.counts.items():
             if count:
@@ -139,7 +139,7 @@ class Selection:
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values: `counts`, `frames` (how many), `cameras`, `span_s`, `rows`, `neighbours`."""
+        """Return plain values: `counts`, `frames` (their number), `cameras`, `span_s`, `rows`, `neighbours`."""
         return {
             "counts": self.counts,
             "frames": len(self.rows),
@@ -154,7 +154,7 @@ class Selection:
         }
 
     def to_csv(self) -> str:
-        """A line an analysed frame."""
+        """Return one CSV line for each analysed frame."""
         text = io.StringIO()
         rows = [row.to_dict() for row in self.rows]
         writer = csv.DictWriter(text, rows[0] if rows else (), lineterminator="\n")
@@ -166,7 +166,7 @@ class Selection:
 def name_files(
     rows: Sequence[SelectedFrame], neighbours: Sequence[Neighbour]
 ) -> tuple[tuple[SelectedFrame, ...], tuple[Neighbour, ...]]:
-    """Give each chosen frame its file, and a few rejected ones too. No two frames share one."""
+    """Give each chosen frame, and a few rejected ones, a file name of its own."""
     taken: set[str] = set()
     shown = _examples(rows)
     named = []

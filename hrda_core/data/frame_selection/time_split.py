@@ -1,4 +1,4 @@
-"""Split by time: what is judged on comes from the end of a recording, with a gap before it.
+"""Splits a recording by time: frames to judge on come from its end, with a gap before them.
 
 Neighbouring frames show the same scene, so a random split would judge on what was adapted to.
 """
@@ -21,7 +21,7 @@ _LONGEST_STEP_NS = 5_000_000_000
 
 
 def split_by_time(stamps_ns: Mapping[str, Int64Array], held_out: float, gap_s: float) -> dict[str, Sequence[Part]]:
-    """Part of each frame.
+    """Assign a part to each frame.
 
     Of each camera the frames of the last share of its time are held out. What any camera recorded during the held-out
     time of another, or less than `gap_s` from it, is `gap`: two cameras see the same street.

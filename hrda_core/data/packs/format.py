@@ -1,9 +1,9 @@
-"""What is in a source pack: a small labelled data set in one folder that says all about itself.
+"""The format of a source pack: a small labelled data set in one folder that describes itself.
 
 pack.yaml       format version, origin, licence, label space, and for each image its sizes, class counts and hashes
-images/*.jpg    labels/*.png: class ids of the label space, 255 = not labelled; the same names
-train.txt       held_out.txt: names of the two parts, as a recipe takes them (`names`)
-README.md       for people
+images/*.jpg    images; labels/*.png have the same names and hold class ids of the label space, 255 = not labelled
+train.txt       names of the images to train on, as a recipe takes them (`names`); held_out.txt: those to measure on
+README.md       a description for people
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ class PackImage:
     """One image of a pack.
 
     Attributes:
-        name: of both files, without folder and suffix.
+        name: name of both files, without folder and suffix.
         part: `"train"` or `"held_out"`.
         size: height and width in the pack.
-        native_size: before it was shrunk.
-        pixels: of each class, in the pack.
-        ignored: pixels without a class.
+        native_size: height and width before it was shrunk.
+        pixels: number of pixels of each class, in the pack.
+        ignored: number of pixels without a class.
         image_bytes, label_bytes: file sizes.
-        image_sha256, label_sha256: of the files.
+        image_sha256, label_sha256: hashes of the files.
     """
 
     name: str
@@ -77,14 +77,14 @@ class PackImage:
     label_sha256: str
 
     def files(self) -> tuple[tuple[str, int, str], ...]:
-        """Path inside the pack, size in bytes and sha256 of the image and of its labels."""
+        """Return path inside the pack, size in bytes and sha256 of the image and of its labels."""
         return (
             (f"{IMAGES}/{self.name}.jpg", self.image_bytes, self.image_sha256),
             (f"{LABELS}/{self.name}.png", self.label_bytes, self.label_sha256),
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for YAML and JSON."""
+        """Return plain values, for YAML and JSON."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
@@ -120,8 +120,8 @@ class ClassTotals:
     Attributes:
         images: number of maps.
         pixels: int64 (C,), pixels of each class.
-        showing: int64 (C,), maps with any pixel of it.
-        ignored: pixels without a class.
+        showing: int64 (C,), number of maps that show the class.
+        ignored: number of pixels without a class.
     """
 
     images: int
@@ -148,11 +148,11 @@ class ClassTotals:
         return self.ignored / max(int(self.pixels.sum()) + self.ignored, 1)
 
     def shares(self) -> npt.NDArray[np.float64]:
-        """Share of all pixels, the ignored ones among them, that each class has: float64 (C,)."""
+        """Share of each class in all pixels, ignored ones included: float64 (C,)."""
         return np.asarray(self.pixels / max(int(self.pixels.sum()) + self.ignored, 1), np.float64)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for YAML and JSON."""
+        """Return plain values, for YAML and JSON."""
         return {
             "images": self.images,
             "pixels": [int(count) for count in self.pixels],
@@ -162,7 +162,11 @@ class ClassTotals:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ClassTotals:
-        """Read what `to_dict` wrote; KeyError, TypeError or ValueError where that is not what it finds."""
+        """Read what `to_dict` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: a key is missing or its value makes no sense.
+        """
         pixels, showing = (np.array(values[key], np.int64) for key in ("pixels", "showing"))
         if pixels.shape != showing.shape or pixels.ndim != 1:
             raise ValueError("totals of different length")
@@ -170,7 +174,10 @@ class ClassTotals:
 
 
 def is_pack(path: Path) -> bool:
-    """Whether a folder is a source pack, by the first line of its `pack.yaml`; `SourcePack.open` looks closer."""
+    """Return whether a folder is a source pack, by the first line of its `pack.yaml`.
+
+    `SourcePack.open` checks the rest.
+    """
     try:
         with (path / MANIFEST).open(encoding="utf-8") as file:
             return file.readline().strip() == FIRST_LINE
@@ -179,10 +186,10 @@ def is_pack(path: Path) -> bool:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """`pack.yaml` of a pack of this format version; what it says is not checked further.
+    """Read the `pack.yaml` of a pack of this format version, without checking its values.
 
     Raises:
-        DataError: no such folder or file, not YAML, or another version.
+        DataError: the folder or file is missing, is not YAML, or has another version.
     """
     path = folder / MANIFEST
     if not folder.is_dir():

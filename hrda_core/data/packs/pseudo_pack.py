@@ -1,7 +1,7 @@
-"""Packs without a source: a model's own sure predictions on unlabelled frames stand for the labels.
+"""Packs without a source: a model's own confident predictions on unlabelled frames stand in for the labels.
 
-For adaptation where no labelled data is at hand. What it gives up: mistakes of which the model is sure are learnt
-again, classes of which it is never sure are forgotten, and nothing labelled is left to measure forgetting on.
+They are for adaptation where no labelled data is at hand. The price is that mistakes of which the model is certain are
+learnt again, classes of which it is never certain are forgotten, and no labels are left to measure forgetting on.
 """
 
 from __future__ import annotations
@@ -48,21 +48,21 @@ def write_pseudo_pack(
     model: str,
     progress: Callable[[int, int], None] | None = None,
 ) -> SourcePack:
-    """Label frames by the model's sure predictions and write them as a pack of kind `pseudo`, nothing held out.
+    """Label frames by the model's confident predictions and write them as a pack of kind `pseudo`, nothing held out.
 
-    An interrupted call is taken up where it stopped by the next one with the same arguments; a whole pack made with
-    the same arguments is returned as it is.
+    An interrupted call is continued by the next one with the same arguments; a complete pack made with the same
+    arguments is returned as it is.
 
     Args:
         frames: unlabelled images of the target.
-        predict: the model, which tells the 19 classes of Cityscapes. Pixels of which it is not sure become 255.
+        predict: the model, which predicts the 19 classes of Cityscapes. Pixels of which it is not certain become 255.
         out: folder of the pack: absent, empty or a pack.
-        name: of the pack.
+        name: name of the pack.
         model: identifies the model, such as its name and hash: a pack of another model is not continued.
         progress: called with frames done and frames in all.
 
     Raises:
-        DataError: no frame with enough sure pixels, a frame that cannot be read, or `out` cannot be written.
+        DataError: no frame has enough confident pixels, a frame cannot be read, or `out` cannot be written.
     """
     settings = {"frames": _identity(frames), "model": model, "name": name}
     if (whole := _made_before(out, settings)) is not None:

@@ -1,4 +1,4 @@
-"""Which images of a labelled data set go into a source pack.
+"""Chooses the images of a labelled data set that go into a source pack.
 
 Every step takes the image that gains most for sum over c of P(c) * (1 + 1/2 + ... + 1/n_c), where P(c) are the class
 probabilities of Rare Class Sampling (paper section 3.3) and n_c is the number of chosen images that show class c. Rare
@@ -36,7 +36,7 @@ class Choice:
 
 
 def shown_classes(counts: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> BoolArray:
-    """Which classes an image shows, bool (N, C): more than `MIN_SHARE` of its pixels.
+    """Return which classes an image shows, bool (N, C): those with more than `MIN_SHARE` of its pixels.
 
     Where no image has that many, the images with at least half the largest number of pixels of the class count.
 
@@ -53,7 +53,7 @@ def shown_classes(counts: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -
 def choose_images(
     shown: BoolArray, weights: npt.NDArray[np.float64], images: int, *, held_out: float = 0.1, seed: int = 0
 ) -> Choice:
-    """Choose a class-balanced part, and hold out a part of it.
+    """Choose a class-balanced part of a data set, and hold out a part of it.
 
     The held-out part is chosen first, in the same way. It takes no more than its share of the images of a class and
     never the last one. Neighbours of held-out images in the order of the data set are often of the same scene;
@@ -62,9 +62,9 @@ def choose_images(
     Args:
         shown: bool (N, C), see `shown_classes`.
         weights: float64 (C,), P(c) of Rare Class Sampling, 0 for absent classes.
-        images: how many to choose, held-out ones among them; fewer where fewer show a class.
+        images: number of images to choose, held-out ones included; fewer where fewer show a class.
         held_out: share of them to hold out, 0 to 0.5; rounded, but at least one image where it is not 0.
-        seed: of the order of equals.
+        seed: decides between equal gains.
 
     Raises:
         DataError: no image shows any class.

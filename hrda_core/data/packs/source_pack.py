@@ -43,14 +43,14 @@ class SourcePack:
 
     Attributes:
         path: the folder.
-        name: of the data.
+        name: name of the data.
         kind: `"labelled"`, or `"pseudo"` where the labels are a model's own predictions.
-        licence: of the data.
+        licence: licence of the data.
         space: classes of the labels.
-        images: what `pack.yaml` says of each image.
+        images: the entries of `pack.yaml` for each image.
         whole: totals of what the pack was taken from: the data set, or all predictions before the uncertain were left
             out.
-        rcs_min_pixels: for Rare Class Sampling, fitting the size of the images.
+        rcs_min_pixels: pixels from which an image shows a class, for Rare Class Sampling, fitting the images' size.
         scale: median factor by which images were shrunk, 1 = not at all.
         manifest: `pack.yaml` as read.
     """
@@ -71,7 +71,8 @@ class SourcePack:
         """Read the `pack.yaml` of a folder, and check that every file that it lists is there and unchanged.
 
         Raises:
-            DataError: no pack, another format version, a key that is missing, or a file that is missing or changed.
+            DataError: there is no pack, it has another format version, a key is missing, or a file is missing or
+                changed.
         """
         manifest = read_manifest(path)
         try:
@@ -95,15 +96,15 @@ class SourcePack:
         return pack
 
     def train_pairs(self) -> ImageLabelPairs:
-        """Images to train on."""
+        """Return the images to train on."""
         return self._pairs(TRAIN)
 
     def held_out_pairs(self) -> ImageLabelPairs:
-        """Images to measure on, never trained on; may be none."""
+        """Return the images to measure on, which are never trained on; there may be none."""
         return self._pairs(HELD_OUT)
 
     def describe(self) -> str:
-        """One line for logs and model cards."""
+        """Return one line for logs and model cards."""
         held_out = len(self._part(HELD_OUT))
         kind = "images with a model's own labels" if self.kind == "pseudo" else "labelled images"
         return f"{len(self.images)} {kind} of {self.name}, {held_out} held out ({self.bytes / 1e6:.1f} MB)"
@@ -125,11 +126,11 @@ class SourcePack:
         )
 
     def table(self) -> str:
-        """Classes with their share of all pixels and the images that show them: in the whole, in the pack, held out."""
+        """Return a table of each class's share of pixels and number of images, in the whole, the pack and held out."""
         return _table(self)
 
     def totals(self, part: str) -> ClassTotals:
-        """Sums over the images of a part, `"train"` or `"held_out"`."""
+        """Return the sums over the images of a part, `"train"` or `"held_out"`."""
         images = self._part(part)
         pixels = np.array([image.pixels for image in images], np.int64).reshape(-1, len(self.space))
         return ClassTotals.of(pixels, np.array([image.ignored for image in images], np.int64))
@@ -145,11 +146,13 @@ def write_source_pack(
     command: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> SourcePack:
-    """Write the chosen images of a data set as a pack; a pack in the same place is replaced when the new one is whole.
+    """Write the chosen images of a data set as a pack.
+
+    A pack in the same place is replaced when the new one is whole.
 
     Args:
         source: the data set.
-        statistics: of all its images.
+        statistics: statistics of all its images.
         choice: rows of the images to take; see `hrda_core.data.packs.selection.choose_images`.
         out: folder of the pack: absent, empty or a pack.
         long_side: larger images are shrunk to this, pixels; 0 = never.
@@ -157,7 +160,7 @@ def write_source_pack(
         progress: called with images written and images in all.
 
     Raises:
-        DataError: an image or label file that cannot be used, or `out` cannot be written; an older pack stays.
+        DataError: an image or label file cannot be used, or `out` cannot be written; an older pack stays.
     """
     parts = dict.fromkeys(choice.train, TRAIN) | dict.fromkeys(choice.held_out, HELD_OUT)
     with pack_writer(out, source.space, long_side=long_side) as writer:

@@ -40,7 +40,7 @@ def check_replaceable(out: Path) -> None:
     """Refuse to write a pack where something else is.
 
     Raises:
-        DataError: `out` exists and is neither empty nor a pack, or holds files that are none of a pack's.
+        DataError: `out` exists and is neither empty nor a pack, or holds files that do not belong to a pack.
     """
     if not out.exists():
         return
@@ -55,13 +55,13 @@ def check_replaceable(out: Path) -> None:
 def pack_writer(
     out: Path, space: LabelSpace, *, long_side: int, settings: Mapping[str, Any] | None = None
 ) -> Iterator[PackWriter]:
-    """Give the writer of a pack that takes the place of `out` when the block ends well.
+    """Yield the writer of a pack that replaces `out` if the block ends well.
 
     Args:
         out: where the pack goes.
         space: classes of the labels.
         long_side: larger images are shrunk to this, pixels; 0 = never.
-        settings: what the pack is made of: an interrupted block with the same settings is gone on with; None = never.
+        settings: what the pack is made of: an interrupted block with the same settings is continued; None = never.
 
     Raises:
         DataError: `out` must not be replaced (see `check_replaceable`), or cannot be written; an older pack stays.
@@ -73,10 +73,10 @@ def pack_writer(
 
 
 class PackWriter:
-    """A pack in the making; see `pack_writer`.
+    """Writes the files of an unfinished pack; see `pack_writer`.
 
     Attributes:
-        folder: of the unfinished pack.
+        folder: folder of the unfinished pack.
     """
 
     def __init__(self, folder: Path, space: LabelSpace, long_side: int) -> None:
@@ -86,13 +86,13 @@ class PackWriter:
         """Write an image and its labels.
 
         Args:
-            name: of the files, unique in the pack.
+            name: name of the files, unique in the pack.
             part: `"train"` or `"held_out"`.
             rgb: uint8 (H, W, 3).
             labels: uint8 (H, W), class ids of the label space or 255.
 
         Raises:
-            DataError: an id that is no class, or the files cannot be written.
+            DataError: an id is no class, or the files cannot be written.
         """
         native = labels.shape
         rgb, labels = _shrink(rgb, labels, self._long_side)
@@ -123,7 +123,7 @@ class PackWriter:
         """Write lists, README and `pack.yaml`.
 
         Args:
-            images: of the pack, in its order.
+            images: images of the pack, in its order.
             facts: entries of `pack.yaml`: kind, name, licence, origin, whole, notes, command.
 
         Raises:

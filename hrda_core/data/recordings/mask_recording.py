@@ -1,4 +1,4 @@
-"""Write masks as a rosbag2 recording, beside the camera images that they belong to. Needs the package rosbags.
+"""Writes masks as a rosbag2 recording, to be played beside that of the camera images. Needs the package rosbags.
 
 Every mask has the header of its camera image and is logged at the image's time, so both recordings lie on one time
 line and play together. Chunks are compressed: masks shrink about thirtyfold.
@@ -29,7 +29,7 @@ _ENCODINGS = {2: "mono8", 3: "rgb8"}
 
 
 def camera_names(topics: Sequence[str]) -> dict[str, str]:
-    """Topic of images -> name of the camera, below which its masks are published.
+    """Return topic of images -> name of the camera, below which its masks are published.
 
     The image transport and a last part such as `image_raw` are left out: `/camera/front/image_raw/compressed` is
     `/camera/front`. Where that gives two topics the same name, all keep their whole topic.
@@ -47,13 +47,13 @@ def _camera(topic: str) -> str:
 
 
 class RecordingWriter:
-    """A new rosbag2 recording of serialised messages.
+    """A new rosbag2 recording of serialised messages, as a context manager.
 
-    A context manager: after an error the file is closed without an index.
+    After an error the file is closed without an index.
 
     Args:
         path: folder of the recording; must not exist.
-        compress: chunks are compressed, which masks gain from, and camera pictures do not.
+        compress: compress chunks, which helps for masks but not for camera pictures.
         about: texts for the recording's metadata, by key.
 
     Raises:
@@ -75,11 +75,11 @@ class RecordingWriter:
         self._writer.open()
 
     def write(self, topic: str, kind: str, log_ns: int, data: bytes | memoryview, *, latched: bool = False) -> None:
-        """Add a message as serialised.
+        """Add a serialised message.
 
         Args:
-            topic: where it was published.
-            kind: its type, for example `sensor_msgs/msg/Image`.
+            topic: topic of the message.
+            kind: type of the message, for example `sensor_msgs/msg/Image`.
             log_ns: its time in the recording, ns.
             data: the message, CDR.
             latched: a player offers the topic to late subscribers too.
@@ -127,7 +127,7 @@ class MaskBagWriter(RecordingWriter):
         """Add the masks of an image.
 
         Args:
-            image: whose header and time they get; its topic is one of `cameras`.
+            image: image whose header and time they get; its topic is one of `cameras`.
             masks: last part of the topic -> uint8 (H, W), written as mono8, or (H, W, 3) RGB, written as rgb8.
         """
         base = f"{self._cameras[image.topic]}/segmentation"
@@ -149,7 +149,7 @@ class MaskBagWriter(RecordingWriter):
     def copy_image(self, image: RecordedImage) -> None:
         """Add the camera image itself, on its topic.
 
-        One of ROS 1 becomes a message of ROS 2; where its bytes are no such message it is left out.
+        A ROS 1 message is converted to ROS 2; if its bytes are no such message it is left out.
         """
         raw: bytes | memoryview = image.raw
         if image.schema_is_ros1:

@@ -1,4 +1,4 @@
-"""One image of a recording, not decoded yet, and the time stamp of a serialised message."""
+"""An image of a recording that is not decoded yet, and the time stamp of a serialised message."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ IMAGE_TYPES = (IMAGE, COMPRESSED)
 
 @dataclass(frozen=True)
 class RecordedImage:
-    """An image message as it lies in a recording.
+    """An image message as stored in a recording.
 
     Attributes:
-        topic: where it was published.
-        stamp_ns: time in its header; the time in the recording where the header has none. ns.
+        topic: topic of the message.
+        stamp_ns: time in its header, or in the recording if the header has none, ns.
         log_ns: time in the recording, ns.
         recording: file or folder that it came from.
         number: 0, 1, ... among the images of its topic over all recordings, in order of reading.
         message_type: one of `IMAGE_TYPES`.
-        raw: the message as serialised, not compressed.
-        schema_is_ros1: serialised by ROS 1, not as CDR.
+        raw: the serialised message, not compressed.
+        schema_is_ros1: the message is serialised by ROS 1, not as CDR.
     """
 
     topic: str
@@ -43,10 +43,10 @@ class RecordedImage:
     schema_is_ros1: bool = False
 
     def decode(self) -> UInt8Array:
-        """Pixels: uint8 (H, W, 3) RGB. May be a view on `raw`, which is only to be read.
+        """Decode the pixels: uint8 (H, W, 3) RGB, which may be a read-only view of `raw`.
 
         Raises:
-            ImageError: `cause` is `message` where the bytes are no such message, else as
+            ImageError: `cause` is `message` if the bytes are no such message, else as
                 `hrda_core.messages.decode_image` and `decode_compressed` say.
             MissingPackageError: rosbags is not installed.
         """
@@ -62,7 +62,10 @@ class RecordedImage:
 
 
 def header_stamp(raw: bytes, is_ros1: bool) -> int:
-    """Time stamp of a serialised message that begins with a `std_msgs/Header`, ns; 0 where it has none or nonsense."""
+    """Return the time stamp, ns, of a serialised message that begins with a `std_msgs/Header`.
+
+    0 if it makes no sense.
+    """
     if len(raw) < 12:
         return 0
     seconds, nanoseconds, _ = read_header(raw, is_ros1)
@@ -70,10 +73,10 @@ def header_stamp(raw: bytes, is_ros1: bool) -> int:
 
 
 def read_header(raw: bytes, is_ros1: bool) -> tuple[int, int, str]:
-    """Seconds, nanoseconds and frame_id of a serialised message that begins with a `std_msgs/Header`; 12 bytes or more.
+    """Read seconds, nanoseconds and frame_id of a serialised message of 12 bytes or more that begins with a Header.
 
-    CDR: four bytes of encapsulation, the second odd where little-endian; text ends with a zero that its length counts.
-    ROS 1: a sequence number in their place, always little-endian, and text without the zero.
+    In CDR it follows four bytes of encapsulation, the second odd if little-endian, and its text ends with a zero that
+    its length counts. In ROS 1 it follows a sequence number instead, is always little-endian, and its text has no zero.
     """
     little = is_ros1 or bool(raw[1] & 1)
     seconds, nanoseconds = struct.unpack_from(f"{'<' if little else '>'}{'I' if is_ros1 else 'i'}I", raw, 4)

@@ -1,4 +1,4 @@
-"""Which files make up a recording, and unpacking of those that are compressed as a whole."""
+"""Finds the files that make up a recording, and unpacks those that are compressed as a whole."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class RecordingFiles:
-    """A recording as it lies on disk.
+    """The files of a recording on disk.
 
     Attributes:
         path: its folder with metadata.yaml, or its only file.
         files: storage files, sorted by name.
-        written: messages of each topic by the metadata; None where there are none.
+        written: number of messages of each topic according to the metadata; None without metadata.
         damage: clauses about what is wrong with the folder.
     """
 
@@ -41,13 +41,13 @@ class RecordingFiles:
 
 
 def storage_kind(path: Path) -> str:
-    """`mcap`, `db3`, `bag`, by the name; empty = no storage file of a recording."""
+    """Return `mcap`, `db3` or `bag` by the name of a file; empty = no storage file of a recording."""
     found = _KIND.search(path.name)
     return (found.group(1) or found.group(3)).lower() if found else ""
 
 
 def find_recordings(paths: Sequence[Path]) -> list[RecordingFiles]:
-    """Recordings at or below the given paths, each once.
+    """Find the recordings at or below the given paths, each once.
 
     A folder with metadata.yaml is one recording. In any other folder each storage file is one, and folders below are
     searched too: a split recording that lost its metadata comes out as several, which a reader puts in order.
@@ -113,7 +113,7 @@ def _read_metadata(path: Path) -> Any:
 
 @contextmanager
 def unpacked(path: Path, damage: list[str]) -> Iterator[Path]:
-    """A storage file that can be read in any order: a .zstd file is unpacked to a temporary folder for the time being.
+    """Yield a storage file that can be read in any order; a .zstd file is unpacked to a temporary folder meanwhile.
 
     That needs the disk space of the unpacked file, where the environment's `TMPDIR` points to.
 

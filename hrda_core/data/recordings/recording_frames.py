@@ -1,4 +1,4 @@
-"""Camera images of a recording by index: rosbag2 (folder, .mcap, .db3) and ROS 1 (.bag). Needs the package rosbags.
+"""Reads camera images of a recording by index: rosbag2 (folder, .mcap, .db3) and ROS 1 (.bag). Needs rosbags.
 
 The messages are listed once, without decoding an image. An image is then found by its time in the recording, or, in
 the salvaged part of a damaged one, by its place in the file.
@@ -38,13 +38,13 @@ class BagFrames(UnlabelledFrames):
     """The images of one topic of a recording.
 
     Attributes:
-        path: of the recording.
+        path: path of the recording.
         topic: image topic.
         damage: what is damaged and how many images that cost; empty = nothing.
         types: topic and message type, as recorded.
         files: storage files that hold images.
-        index: int64 (N, 4): number of the file, time in the recording in ns, place in a damaged file (-1 = by time),
-            and the how-manieth of that time it is.
+        index: int64 (N, 4): number of the file, time in the recording in ns, place in a damaged file (-1 = find by
+            time), and its number among the messages of that time.
     """
 
     path: Path

@@ -1,4 +1,4 @@
-"""Messages of one storage file (mcap, db3, bag). rosbags reads whole files; what it stops at is salvaged.
+"""Reads the messages of one storage file (mcap, db3, bag). rosbags reads whole files; the rest is salvaged.
 
 A file that does not open is walked through once to list it, which takes as long as reading it.
 """
@@ -48,7 +48,7 @@ class TopicInfo:
 
     Attributes:
         name, message_type: as recorded; types as ROS 2 spells them.
-        count: messages, those that can be read where a file is damaged; None where that is not known.
+        count: number of messages, of a damaged file those that can be read; None where that is not known.
     """
 
     name: str
@@ -61,13 +61,13 @@ class StorageFile:
     """A listed storage file.
 
     Attributes:
-        path: as on disk.
-        topics: that it holds.
+        path: path on disk.
+        topics: topics that it holds.
         start_ns: time of its first message in the recording.
-        written: messages of each topic that were recorded; None where that is not known.
-        opens: rosbags reads it, at least in part.
+        written: number of messages of each topic that were recorded; None where that is not known.
+        opens: whether rosbags reads it, at least in part.
         damage: clauses about what is damaged, as far as listing tells.
-        connections: by their number in the file.
+        connections: connections by their number in the file.
     """
 
     path: Path
@@ -80,7 +80,7 @@ class StorageFile:
 
 
 class StoredMessage(NamedTuple):
-    """A message as serialised. `place` is where `read_place` finds it again; -1 = by its time, with `open_reader`."""
+    """A serialised message. `read_place` finds it again at `place`, or `open_reader` by its time if `place` is -1."""
 
     topic: str
     message_type: str
@@ -91,7 +91,7 @@ class StoredMessage(NamedTuple):
 
 
 def open_reader(path: Path) -> Any:
-    """rosbags' open reader of one unpacked storage file; closed by `close()`.
+    """Return rosbags' open reader of one unpacked storage file, which the caller closes by `close()`.
 
     Raises:
         Exception: of rosbags, struct, SQLite and others where the file is damaged.
@@ -103,7 +103,7 @@ def open_reader(path: Path) -> Any:
 
 
 def list_storage(path: Path) -> StorageFile:
-    """Topics, counts and start of a file, whatever its state. A file without any readable message has no topics.
+    """List topics, counts and start of a file, whatever its state. A file without a readable message has no topics.
 
     Raises:
         MissingPackageError: rosbags is not installed.
@@ -156,10 +156,10 @@ def _list_damaged(path: Path, storage: Path, damage: list[str]) -> StorageFile:
 
 
 def read_storage(file: StorageFile, wanted: Collection[TopicKey], damage: list[str]) -> Iterator[StoredMessage]:
-    """Messages of some topics in order of their time; of a damaged file in the order of the file.
+    """Yield the messages of some topics in order of their time; of a damaged file in the order of the file.
 
     Args:
-        file: to read.
+        file: file to read.
         wanted: topics with their types.
         damage: gets clauses about what is damaged.
     """
@@ -196,7 +196,10 @@ def read_storage(file: StorageFile, wanted: Collection[TopicKey], damage: list[s
 def read_open(
     reader: Any, storage: Path, wanted: Collection[TopicKey], damage: list[str], log_ns: int | None = None
 ) -> Iterator[StoredMessage]:
-    """Messages of some topics by time, read with the reader of `open_reader`; with `log_ns` those of that time only."""
+    """Yield the messages of some topics by time with the reader of `open_reader`.
+
+    With `log_ns` those of that time only.
+    """
     is_ros1 = storage_kind(storage) == "bag"
     chosen = [entry for entry in reader.connections if (entry.topic, entry.msgtype) in wanted]
     if not chosen:  # would mean all
@@ -207,7 +210,7 @@ def read_open(
 
 
 def read_place(file: StorageFile, storage: Path, wanted: Collection[TopicKey], place: int) -> Iterator[StoredMessage]:
-    """Messages of some topics at a place (`StoredMessage.place`) of a file that is unpacked at `storage`."""
+    """Yield the messages of some topics at a place (`StoredMessage.place`) of a file that is unpacked at `storage`."""
     return _salvaged(storage, Findings(dict(file.connections)), wanted, [], place)
 
 

@@ -1,8 +1,8 @@
-"""Camera images of recordings, read lazily and whatever state the recordings are in. Needs the package rosbags.
+"""Reads the camera images of recordings lazily, whatever state the recordings are in. Needs the package rosbags.
 
-rosbag2 (mcap, sqlite3, each plain or compressed by file, chunk or message) and ROS 1; folders, files, several at once.
-Of a recording that is cut off, overwritten or without its metadata the readable images are read, and `salvage` tells
-how many. One message is held at a time, so memory does not grow with the length of a recording.
+It reads rosbag2 (mcap, sqlite3, each plain or compressed by file, chunk or message) and ROS 1, in folders, files, or
+several at once. Of a recording that is cut off, overwritten or without its metadata the readable images are read, and
+`salvage` tells how many. One message is held at a time, so memory does not grow with the length of a recording.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Camera:
     Attributes:
         topic: its name.
         message_type: `sensor_msgs/msg/Image` or `sensor_msgs/msg/CompressedImage`.
-        count: images over all recordings, those that can be read where one is damaged; None where not known.
+        count: number of images over all recordings, of a damaged one those that can be read; None where not known.
     """
 
     topic: str
@@ -55,7 +55,7 @@ class _Recording:
 
 
 class Recordings:
-    """Images of some topics of one or more recordings; made by `open`. No file stays open between two passes.
+    """Images of some topics of one or more recordings, made by `open`. No file stays open between two passes.
 
     Attributes:
         cameras: the topics whose images are read.
@@ -79,7 +79,7 @@ class Recordings:
             several: with empty `topics`, take all image topics.
 
         Raises:
-            DataError: a path is no recording, no message can be read, a topic is not an image topic or not unique.
+            DataError: a path is no recording, no message can be read, or a topic is not an image topic or not unique.
             MissingPackageError: rosbags is not installed.
         """
         recordings = [_list(source) for source in find_recordings(paths)]
@@ -92,9 +92,10 @@ class Recordings:
         return cls(recordings, _choose(named, found, topics, several), found)
 
     def images(self) -> Iterator[RecordedImage]:
-        """Images of the chosen topics, not decoded: by time within a recording, recordings in order of their start.
+        """Yield the images of the chosen topics, not decoded.
 
-        Damaged files give theirs in the order in which they lie in the file. Can be called again for another pass.
+        Images come by time within a recording, and recordings in order of their start. Damaged files yield theirs in
+        the order in which they lie in the file. Call it again for another pass.
         """
         numbers: Counter[str] = Counter()
         for recording, _, message in self.stored():
@@ -105,7 +106,7 @@ class Recordings:
             numbers[topic] += 1
 
     def stored(self) -> Iterator[tuple[RecordingFiles, StorageFile, StoredMessage]]:
-        """What `images` is made of: each message with its recording and file, for readers by index."""
+        """Yield each message behind `images` with its recording and file, for readers by index."""
         wanted = frozenset((camera.topic, camera.message_type) for camera in self.cameras)
         salvage = []
         for recording in self._recordings:
@@ -121,7 +122,7 @@ class Recordings:
         self._salvage = tuple(salvage)
 
     def salvage(self) -> tuple[Salvage, ...]:
-        """What the last complete pass kept and lost of damaged recordings; empty where nothing was damaged."""
+        """Return what the last complete pass kept and lost of damaged recordings; empty where nothing was damaged."""
         return self._salvage
 
 

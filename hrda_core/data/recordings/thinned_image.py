@@ -1,4 +1,4 @@
-"""A raw image message with every n-th row decoded only: enough to measure it by, at a fraction of the time.
+"""Decodes only every n-th row of a raw image message: enough to measure it, in a fraction of the time.
 
 The fields of the message are read from its bytes, so that nothing of its size is copied.
 """
@@ -40,7 +40,7 @@ def decode_thinned(image: RecordedImage, rows: int) -> ThinnedImage:
     """Decode every n-th row, such that at least `rows` are left, or the whole image where it cannot be thinned.
 
     Raises:
-        ImageError: as of `RecordedImage.decode`.
+        ImageError: as `RecordedImage.decode`.
     """
     fields = _fields(image) if image.message_type == IMAGE else None
     every = fields.height // rows if fields is not None and fields.encoding in _OF_SINGLE_ROWS else 1
@@ -52,7 +52,7 @@ def decode_thinned(image: RecordedImage, rows: int) -> ThinnedImage:
 
 
 def encoding_of(image: RecordedImage) -> str:
-    """Encoding of an Image or format of a CompressedImage; empty where the bytes are too few."""
+    """Return the encoding of an Image or the format of a CompressedImage; empty if the bytes are too few."""
     cursor = _Cursor(image)
     try:
         cursor.text()  # frame_id

@@ -1,1 +1,1 @@
-"""One pass over a recording: cameras, timing, quality of the frames."""
+"""Passes over a recording once and measures its cameras, their timing, and the quality of the frames."""

@@ -1,4 +1,4 @@
-"""What a pass over a recording keeps of one camera: all time stamps, and the numbers of a few frames a second."""
+"""What a pass over a recording keeps of one camera: all time stamps, and measures of a few frames a second."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class AnalysedFrame:
 
     Attributes:
         topic, number, stamp_ns, recording: as of the `RecordedImage`.
-        quality: its numbers; None where it does not decode.
-        cause: why it does not decode, as of `ImageError`; else empty.
+        quality: its measures; None where it does not decode.
+        cause: why it does not decode, as in `ImageError`; else empty.
     """
 
     topic: str
@@ -52,7 +52,7 @@ class AnalysedFrame:
 
     @property
     def key(self) -> FrameKey:
-        """What tells it from all other frames."""
+        """Identifies the frame among all others."""
         return self.topic, self.number
 
 
@@ -73,9 +73,9 @@ class CameraScan:
         encodings: encodings or formats that the analysed messages name, in order of appearance.
         sizes: (width, height) of the analysed frames, in order of appearance.
         stamps_ns: int64 (N,), time of all images, indexed by their number.
-        recording_of: int64 (N,), number of the recording of all images.
+        recording_of: int64 (N,), number of the recording of each image.
         frames: the analysed frames, in the order of reading.
-        pictures: some of them, evenly spaced.
+        pictures: pictures of some of them, evenly spaced.
     """
 
     topic: str
@@ -89,12 +89,13 @@ class CameraScan:
 
 
 class CameraPass:
-    """Takes a camera's images one by one, in the order of reading: each to `note`, some of them to `analyse`.
+    """Takes a camera's images one by one, in the order of reading: each goes to `note`, some of them to `analyse`.
 
     Args:
-        topic, message_type: of the camera.
-        period_s: time between two analysed frames.
-        pictures: how many pictures are kept at least, if there are as many analysed frames; at most twice that.
+        topic, message_type: topic of the camera and its type.
+        period_s: time between two analysed frames, seconds.
+        pictures: smallest number of pictures to keep, if there are as many analysed frames; at most twice that are
+            kept.
     """
 
     def __init__(self, topic: str, message_type: str, period_s: float, pictures: int) -> None:
@@ -108,7 +109,7 @@ class CameraPass:
         self._pictures = _EvenlySpaced(pictures)
 
     def note(self, image: RecordedImage, recording: int) -> bool:
-        """Note an image's time, and say whether it is its turn to be analysed."""
+        """Note an image's time, and return whether the image is to be analysed."""
         stamp = image.stamp_ns
         follows = bool(self._stamps) and self._recording_of[-1] == recording and stamp >= self._stamps[-1]
         self._stamps.append(stamp)
@@ -130,7 +131,7 @@ class CameraPass:
         self._frames.append(AnalysedFrame(image.topic, image.number, image.stamp_ns, image.recording, quality, cause))
 
     def result(self) -> CameraScan:
-        """All that was noted."""
+        """Return all that was noted."""
         return CameraScan(
             topic=self._topic,
             message_type=self._message_type,

@@ -1,4 +1,4 @@
-"""Rate, gaps and jumps of a camera's clock, from the time stamps of its images."""
+"""Finds rate, gaps and jumps of a camera's clock from the time stamps of its images."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Int64Array = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Interval:
-    """Time between two images that follow each other.
+    """Time between two consecutive images.
 
     Attributes:
-        begin_ns: stamp of the first.
-        length_s: to the second; negative where the clock jumped back.
+        begin_ns: stamp of the first image.
+        length_s: seconds to the second image; negative where the clock jumped back.
     """
 
     begin_ns: int
@@ -46,7 +46,7 @@ def timing(stamps_ns: Int64Array, recording_of: Int64Array) -> Timing:
 
     Args:
         stamps_ns: (N,), in the order in which images were read.
-        recording_of: (N,), number of the recording of each.
+        recording_of: (N,), number of the recording of each image.
     """
     same = np.diff(recording_of) == 0
     begins, lengths = stamps_ns[:-1][same], np.diff(stamps_ns)[same] / 1e9

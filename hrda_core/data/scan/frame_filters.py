@@ -1,4 +1,4 @@
-"""Which frames of a camera are of no use to learn from, and why.
+"""Finds the frames of a camera that are of no use to learn from, and says why.
 
 Limits follow the camera's own usual values where fixed ones would reject a whole drive at night or in the sun.
 """
@@ -22,16 +22,16 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FilterLimits:
-    """Where a frame stops being useful. Values were set on the recordings of ../shared (CamVid by day and at dusk).
+    """Limits beyond which a frame is not useful. They were set on recordings of CamVid by day and at dusk.
 
     Attributes:
         covered: share of dark or of blown pixels that a frame may always have.
-        covered_more: how much more than the camera's median it may have.
+        covered_more: by how much that share may exceed the camera's median.
         covered_most: share above which nothing is left to see, whatever the median.
-        structure: least structure. Streets by day have 0.6 to 0.9, at dusk 0.85; noise has 0.00 to 0.08.
-        sharpness: least share of the median sharpness of the frames around. Sharp frames have 0.45 and more, since
+        structure: smallest structure. Streets by day have 0.6 to 0.9, at dusk 0.85; noise has 0.00 to 0.08.
+        sharpness: smallest share of the median sharpness of the frames around. Sharp frames have 0.45 and more, since
             walls follow trees; a blur of 5 pixels at a width of 480 leaves 0.26, of 9 pixels 0.17.
-        sharpness_around: frames before and after that the median is taken over.
+        sharpness_around: number of frames before and after over which the median is taken.
         still: motion and difference of the descriptor, both over the contrast, below which nothing moved. Noise of 12
             grey levels gives 0.02, a shift of 1 % of the width 0.06 to 0.09.
     """
@@ -54,10 +54,10 @@ class FilterLimits:
 
 
 def defects(frames: Sequence[AnalysedFrame], limits: FilterLimits) -> list[str]:
-    """What keeps a frame from showing anything: `undecodable`, `dark`, `blown`, `noise`, or empty.
+    """Return for each frame what keeps it from showing anything: `undecodable`, `dark`, `blown`, `noise`, or empty.
 
     Args:
-        frames: of one camera, so that medians mean something.
+        frames: frames of one camera, so that medians mean something.
     """
     measured = [frame.quality for frame in frames if frame.quality is not None]
     dark = _covered_limit([quality.dark for quality in measured], limits)
@@ -76,10 +76,12 @@ def defects(frames: Sequence[AnalysedFrame], limits: FilterLimits) -> list[str]:
 
 
 def blurred(frames: Sequence[AnalysedFrame], limits: FilterLimits) -> list[bool]:
-    """Which frames are much less sharp than those around them. Blur that stays is the camera's, and no defect.
+    """Return for each frame whether it is much less sharp than those around it.
+
+    A blur that stays is a property of the camera, and no defect.
 
     Args:
-        frames: of one camera in order of time, all decoded.
+        frames: frames of one camera in order of time, all decoded.
     """
     sharpness = np.array([_quality(frame).sharpness for frame in frames])
     around = limits.sharpness_around
@@ -88,7 +90,10 @@ def blurred(frames: Sequence[AnalysedFrame], limits: FilterLimits) -> list[bool]
 
 
 def repeats(frame: AnalysedFrame, kept: AnalysedFrame, limits: FilterLimits) -> bool:
-    """Whether a frame shows what an earlier one of the camera shows: nothing moved, and nothing has crept since."""
+    """Return whether a frame shows what an earlier one of the camera shows.
+
+    That is so if nothing moved from one frame to the next, and no slow change has added up.
+    """
     if not _quality(frame).motion < limits.still:
         return False
     before, after = descriptors([kept, frame])
@@ -98,7 +103,7 @@ def repeats(frame: AnalysedFrame, kept: AnalysedFrame, limits: FilterLimits) -> 
 
 
 def descriptors(frames: Sequence[AnalysedFrame]) -> FloatArray:
-    """Descriptors of decoded frames, float64 (N, D)."""
+    """Return the descriptors of decoded frames, float64 (N, D)."""
     return np.array([_quality(frame).descriptor.reshape(-1) for frame in frames], np.float64)
 
 

@@ -1,7 +1,7 @@
-"""What a camera frame is like, in a few numbers: light, sharpness, structure, a small descriptor, motion.
+"""Describes a camera frame in a few numbers: light, sharpness, structure, a small descriptor, motion.
 
 A frame is shrunk to a width of `WIDTH` first, so the numbers mean the same for any camera. Only `structure` looks at
-single pixels, since shrinking would average out the noise that it is there to find.
+single pixels, since shrinking would average out the noise that it is meant to find.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class FrameQuality:
-    """Numbers of one frame; about half a kilobyte.
+    """Measures of one frame; they take about half a kilobyte.
 
     Attributes:
         luminance: mean of the grey image, 0..255.
@@ -43,8 +43,8 @@ class FrameQuality:
             leaves it as it is, so dusk is not taken for blur.
         structure: share of the variance of single pixels that is left between blocks of 1/20 of the width, 0..1:
             below 0.1 for sensor noise and for a plain surface, above 0.5 for streets.
-        motion: difference to the analysed frame before, in units of the contrast; NaN for the first frame. 0.02 and
-            less where camera and scene stand still, above 0.04 where they move.
+        motion: difference from the previous analysed frame, in units of the contrast; NaN for the first frame. It is
+            0.02 or less where camera and scene stand still, above 0.04 where they move.
         descriptor: mean colours of a grid, float16 `DESCRIPTOR_SHAPE`, 0..1.
     """
 
@@ -58,7 +58,7 @@ class FrameQuality:
 
 
 def thumbnail(rgb: UInt8Array, width: int = 0, height: int = 0) -> UInt8Array:
-    """The frame at a width of `WIDTH`, uint8 (h, WIDTH, 3); narrower frames are enlarged.
+    """Resize the frame to a width of `WIDTH`, uint8 (h, WIDTH, 3); narrower frames are enlarged.
 
     Args:
         rgb: uint8 (H, W, 3), or every n-th row of a frame of `height` x `width`.
@@ -74,12 +74,12 @@ def thumbnail(rgb: UInt8Array, width: int = 0, height: int = 0) -> UInt8Array:
 
 
 def measure(rgb: UInt8Array, small: UInt8Array, motion: float) -> FrameQuality:
-    """Take the numbers of a frame.
+    """Measure a frame.
 
     Args:
         rgb: uint8 (H, W, 3), or every n-th row.
         small: the frame as `thumbnail` makes it.
-        motion: see `motion_between`; NaN where there is no frame before.
+        motion: see `motion_between`; NaN where there is no earlier frame.
     """
     grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
     counts = cv2.calcHist([grey], [0], None, [256], [0, 256])
@@ -100,13 +100,13 @@ def measure(rgb: UInt8Array, small: UInt8Array, motion: float) -> FrameQuality:
 
 
 def view_of(small: UInt8Array) -> FloatArray:
-    """A grey view that two frames are compared by, float32 (48, 64), 0..255."""
+    """Return a small grey view by which two frames are compared, float32 (48, 64), 0..255."""
     grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
     return np.asarray(cv2.resize(grey, _VIEW_SIZE, interpolation=cv2.INTER_AREA), np.float32)
 
 
 def motion_between(before: FloatArray, after: FloatArray) -> float:
-    """Mean difference of two views over their contrast; a change of exposure alone is none."""
+    """Return the mean difference of two views over their contrast; a change of exposure alone counts as none."""
     centred = before - before.mean(), after - after.mean()
     contrast = float(centred[0].std() + centred[1].std()) / 2
     return float(np.abs(centred[1] - centred[0]).mean()) / (contrast + 1.0)

@@ -1,7 +1,7 @@
-"""One pass over recordings that tells what is in them, and that frames are selected by (`frame_selection`).
+"""Passes over recordings once, to tell what is in them and to select frames (`frame_selection`).
 
-Every image gives its time stamp, about two frames a second of each camera are decoded and measured. So a pass costs
-little more than reading, and keeps some bytes an image and half a kilobyte an analysed frame.
+Every image gives its time stamp; about two frames a second of each camera are decoded and measured. A pass therefore
+costs little more than reading, and keeps some bytes for an image and half a kilobyte for an analysed frame.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class RecordingSpan:
     Attributes:
         path: file or folder.
         begin_ns, end_ns: first and last time of an image in the recording.
-        images: how many were read.
+        images: number of images that were read.
     """
 
     path: Path
@@ -43,7 +43,7 @@ class RecordingSpan:
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """What a pass found.
+    """The result of a pass.
 
     Attributes:
         recordings: those with images of the chosen topics, in the order of reading.
@@ -69,7 +69,7 @@ class Scan:
 
     @property
     def span_s(self) -> float:
-        """Seconds of recording: those of all recordings added up."""
+        """Total length of all recordings, seconds."""
         return sum(recording.duration_s for recording in self.recordings)
 
 
@@ -83,10 +83,10 @@ def scan(
     """Read all images once.
 
     Args:
-        recordings: with the topics chosen.
+        recordings: recordings with the topics chosen.
         analyse_hz: frames a second of each camera that are decoded and measured.
-        pictures: small pictures that are kept of each camera, at least, if it has as many analysed frames.
-        progress: gets the images read and those to be read.
+        pictures: smallest number of pictures kept of each camera, if it has as many analysed frames.
+        progress: called with the number of images read and of all.
 
     Raises:
         RecipeError: `analyse_hz` is not above 0.

@@ -1,4 +1,4 @@
-"""What `hrda bag info` says of a scan, as plain values: for the JSON file, the text and the page."""
+"""Summarises a scan for `hrda bag info` as plain values: for the JSON file, the text and the page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LISTED = 5  # gaps and jumps that are named; the rest is a number
 
 
 def summarise(scan: Scan, sources: Sequence[RecordingFiles]) -> dict[str, Any]:
-    """Plain values: `recordings`, `topics`, `cameras`, `salvage`. Times are seconds after the first image.
+    """Return `recordings`, `topics`, `cameras` and `salvage` as plain values. Times are seconds after the first image.
 
     Args:
         sources: files of the recordings, as `find_recordings` lists them.

@@ -1,1 +1,1 @@
-"""8-bit graphs: calibration, the choice of layers, and what they cost."""
+"""8-bit graphs: calibration, the choice of layers, and the agreement with floating point."""

@@ -1,7 +1,7 @@
-"""Does a graph in int8 give the labels of the one in floating point, in the runtime that will run it?
+"""Measures whether an int8 graph gives the labels of the floating point graph in the runtime that will run it.
 
-The question has to be asked of every runtime, on the machine: from the very file that ONNX Runtime runs correctly,
-OpenVINO on a processor without 8-bit dot products (VNNI) gives another mask (docs/robot/int8.md).
+This has to be measured in every runtime, on the machine: from the very file that ONNX Runtime runs correctly, OpenVINO
+on a processor without 8-bit dot products (VNNI) gives another mask (docs/robot/int8.md).
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ Run = Callable[[UInt8Array], Masks]
 
 @dataclass(frozen=True)
 class Agreement:
-    """How alike two graphs are.
+    """The agreement of two graphs.
 
     Attributes:
         labels: share of pixels with the same label, 0..1, mean over images.
-        worst: the same of the image where it is lowest.
-        confidence: mean difference of the confidence, of 255.
-        images: how many.
+        worst: the same for the image where it is lowest.
+        confidence: mean difference of the confidence, 0..255.
+        images: number of images.
     """
 
     labels: float
@@ -53,19 +53,19 @@ class Agreement:
 
 
 def measure_agreement(run: Run, reference: Run, images: Iterable[UInt8Array]) -> Agreement:
-    """Run both on every image and compare.
+    """Run both graphs on every image and compare.
 
     Raises:
-        DataError: no image.
+        DataError: there is no image.
     """
     return compare((run(image), reference(image)) for image in images)
 
 
 def compare(pairs: Iterable[tuple[Masks, Masks]]) -> Agreement:
-    """Compare what was found with what is wanted.
+    """Compare results with the expected ones.
 
     Raises:
-        DataError: no pair.
+        DataError: there is no pair.
     """
     equal, apart = [], []
     for (labels, confidence), (wanted, sure) in pairs:
@@ -77,13 +77,13 @@ def compare(pairs: Iterable[tuple[Masks, Masks]]) -> Agreement:
 
 
 def run_in_onnxruntime(model: onnx.ModelProto, *, threads: int = 0) -> Run:
-    """A graph in memory as a function, in ONNX Runtime on the CPU.
+    """Return a graph in memory as a function that ONNX Runtime runs on the CPU.
 
     Args:
-        threads: 0 = all cores but one, at least one.
+        threads: CPU threads; 0 = all cores but one, at least one.
 
     Raises:
-        BundleError: ONNX Runtime does not take the graph.
+        BundleError: ONNX Runtime refuses the graph.
         MissingPackageError: onnxruntime is not installed.
     """
     with tempfile.TemporaryDirectory(prefix="hrda_int8_") as folder:

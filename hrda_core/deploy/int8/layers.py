@@ -1,7 +1,7 @@
-"""Layers of a static graph that may be quantised: `Conv`, `MatMul` and `Gemm` with constant weights. Needs onnx.
+"""Finds the layers of a static graph that may be quantised: `Conv`, `MatMul`, `Gemm` with constant weights. Needs onnx.
 
-Left out, whatever the network, are the first layers, which see camera pixels, and the last, whose results are logits
-and attention; and products of two computed tensors.
+The first layers, which see camera pixels, the last layers, whose results are logits and attention, and products of two
+computed tensors are always left out.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Layer:
     """Weights that can be quantised, and the nodes that use them: in HRDA both branches run the same encoder.
 
     Attributes:
-        name: of its first node, or of the weights where nodes have no names.
+        name: name of its first node, or of the weights where nodes have no names.
         weight: name of the weights.
         kind: `convolution`, `depthwise` or `matmul`.
-        shape: of the weights.
-        nodes: their names or, where they have none, their results.
+        shape: shape of the weights.
+        nodes: names of the nodes or, where they have none, their results.
         outputs: results of the nodes.
     """
 
@@ -45,7 +45,7 @@ class Layer:
 
 
 def quantisable_layers(model: onnx.ModelProto) -> tuple[Layer, ...]:
-    """Layers that may be quantised, in the order in which they run; see the head of this file.
+    """Return the layers that may be quantised, in the order in which they run; see the module's docstring.
 
     Raises:
         BackendError: there is none.

@@ -1,7 +1,7 @@
-"""Which layers lose most in int8, and a graph that leaves as few of them in floating point as its labels need.
+"""Finds the layers that lose most in int8, and makes a graph that leaves as few of them in floating point as needed.
 
 Each layer is quantised alone and the labels are compared: an error early in the encoder, or in a depthwise convolution
-whose channels differ in range, moves many more pixels than its own size tells. The worst layers then stay in floating
+whose channels differ in range, changes many more pixels than its own size tells. The worst layers then stay in floating
 point, fewer or more of them, until enough labels are equal. Needs onnx and onnxruntime.
 """
 
@@ -35,7 +35,7 @@ UInt8Array = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class LayerLoss:
-    """What happens if one layer alone is quantised.
+    """The effect of quantising one layer alone.
 
     Attributes:
         layer: the layer.
@@ -48,14 +48,14 @@ class LayerLoss:
 
 @dataclass(frozen=True)
 class Quantised:
-    """A graph in int8 and how good it is.
+    """A graph in int8 and how well it agrees.
 
     Attributes:
         model: the graph.
-        backend: the runtime that it is written for.
-        layers: how many layers could be quantised.
+        backend: runtime that it is written for.
+        layers: number of layers that could be quantised.
         kept: names of those that stayed in floating point, the worst first.
-        agreement: with the graph in floating point, on the images of calibration, in ONNX Runtime.
+        agreement: agreement with the floating point graph on the images of calibration, in ONNX Runtime.
     """
 
     model: onnx.ModelProto
@@ -79,14 +79,14 @@ def quantise_to_agree(
     Args:
         model: static graph in fp32, constants folded, shapes inferred.
         images: uint8 (1, H, W, 3) RGB of the graph's size, from the domain that the model will see; held in memory.
-        target, target_worst: share of equal labels that is asked for, mean over images and of the worst image.
+        target, target_worst: smallest share of equal labels, mean over images and for the worst image.
         backend: runtime that the graph is written for, one of `INT8_BACKENDS`.
         say: takes one line of progress.
 
     Raises:
         BackendError: half of the layers in floating point are not enough, there is no layer that can be quantised, the
             operator set is too old, or the back end is not known.
-        DataError: no image.
+        DataError: there is no image.
         MissingPackageError: onnxruntime is not installed.
     """
     layers = quantisable_layers(model)

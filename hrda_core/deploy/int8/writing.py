@@ -1,6 +1,6 @@
-"""Write 8-bit integers into a static graph: QuantizeLinear and DequantizeLinear around convolutions and products.
+"""Writes 8-bit integers into a static graph: QuantizeLinear and DequantizeLinear around convolutions and products.
 
-`onnxruntime.quantization` does it; here stands what is asked of it. Quantised are layers of encoder and decoder:
+`onnxruntime.quantization` does the work with the settings chosen here. Layers of encoder and decoder are quantised:
 `Conv`, `MatMul` and `Gemm` with constant weights (`layers.py`). Everything else stays in floating point: the first
 convolution, which sees camera pixels, the last layers, whose results are logits and attention, products of two computed
 tensors, norms, softmax, sigmoid, fusion, resizing, argmax.
@@ -8,10 +8,11 @@ tensors, norms, softmax, sigmoid, fusion, resizing, argmax.
 Weights are symmetric int8 with a scale for each output channel; the range of an activation holds all values that were
 seen. The rest is written for one of two runtimes, because no form suits both (docs/robot/int8.md has the figures):
 
-- `tensorrt`: activations in symmetric int8, at the inputs of layers only, so that what follows a layer is fused with
-  it; biases in floating point, since TensorRT refuses them as 32-bit integers;
-- `onnx`: activations in uint8 with a zero point, at inputs and results, biases in int32: ONNX Runtime runs a layer in
-  integers only if all of that is there.
+- `tensorrt`: activations are in symmetric int8, at the inputs of layers only, so that what follows a layer is fused
+with
+  it. Biases are in floating point, since TensorRT refuses them as 32-bit integers.
+- `onnx`: activations are in uint8 with a zero point, at inputs and results, and biases in int32: ONNX Runtime runs a
+  layer in integers only if all of that is there.
 
 Needs onnx and onnxruntime.
 """
@@ -49,11 +50,11 @@ def activation_ranges(model: onnx.ModelProto, images: Iterable[npt.NDArray[np.ui
 
     Args:
         model: static graph in fp32, constants folded, shapes inferred.
-        images: uint8 (1, H, W, 3) RGB of the graph's size, from the domain that the model will see. Each is asked for
-            when it is needed; memory does not grow with their number.
+        images: uint8 (1, H, W, 3) RGB of the graph's size, from the domain that the model will see. Each is read when
+            it is needed; memory does not grow with their number.
 
     Raises:
-        DataError: no image.
+        DataError: there is no image.
         BackendError: an image does not fit the graph, or values of the graph are not finite.
         MissingPackageError: onnxruntime is not installed.
     """
@@ -91,16 +92,16 @@ def activation_ranges(model: onnx.ModelProto, images: Iterable[npt.NDArray[np.ui
 
 
 def with_int8(model: onnx.ModelProto, layers: Sequence[Layer], ranges: Ranges, backend: str) -> onnx.ModelProto:
-    """The graph with some layers in int8; everything else, inputs and outputs stay what they are.
+    """Return the graph with some layers in int8; everything else, inputs and outputs included, stays as it is.
 
     Args:
         model: as for `activation_ranges`.
         layers: some of `quantisable_layers(model)`; none gives a copy.
-        ranges: of `activation_ranges(model, images)`.
+        ranges: result of `activation_ranges(model, images)`.
         backend: one of `INT8_BACKENDS`.
 
     Raises:
-        BackendError: unknown back end, or the operator set of the graph is too old.
+        BackendError: the back end is unknown, or the operator set of the graph is too old.
         MissingPackageError: onnxruntime is not installed.
     """
     if backend not in INT8_BACKENDS:

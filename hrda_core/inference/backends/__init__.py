@@ -45,22 +45,22 @@ def open_backend(
     say: Say = silent,
     progress: Progress | None = None,
 ) -> Backend:
-    """Load one graph into a back end. Its `info` tells which one and why nothing faster.
+    """Load one graph into a back end. Its `info` says which one it is and why nothing faster runs.
 
     Args:
         name: one of `BACKEND_NAMES`.
-        graph: one of the bundle's.
+        graph: a graph of the bundle.
         threads: CPU threads for one inference; 0 = all cores but one, at least one.
-        on_gpu_failure: one of `GPU_FAILURE_CHOICES`; counts for `cuda` and `tensorrt` when they are opened, and for
-            all that run on the GPU while they run.
-        build_engine: build the TensorRT engine if there is none, which takes minutes; for `auto` and `tensorrt`.
-            Without it nothing is ever built.
+        on_gpu_failure: one of `GPU_FAILURE_CHOICES`; applies to `cuda` and `tensorrt` when they are opened, and to
+            everything that runs on the GPU while it runs.
+        build_engine: for `auto` and `tensorrt`: build the TensorRT engine if there is none, which takes minutes.
+            Otherwise nothing is ever built.
         engine_options: how the engine is, or was, built; None = TensorRT's defaults.
-        say: takes lines for the user: builds, waits, hand-overs to the CPU.
-        progress: is told how a build goes.
+        say: takes lines for the user: builds, waits, and hand-overs to the CPU.
+        progress: called with the progress of a build.
 
     Raises:
-        BackendError: unknown name; the back end cannot run here (`GpuError` for the GPU's reasons).
+        BackendError: the name is unknown, or the back end cannot run here (`GpuError` for the GPU's reasons).
         BundleError: the graph cannot be loaded.
         MissingPackageError: the back end's package is not installed.
     """

@@ -15,7 +15,7 @@ __all__ = ["FallBackBackend"]
 
 
 class FallBackBackend:
-    """Runs `first` until it raises `GpuError`; that frame and all later ones go to the CPU. There is no way back.
+    """Runs `first` until it raises `GpuError`; that frame and all later ones go to the CPU. It never goes back.
 
     Args:
         first: a back end on the GPU.

@@ -1,4 +1,4 @@
-"""ONNX Runtime: on the CPU the back end that runs everywhere, and with onnxruntime-gpu on an NVIDIA GPU."""
+"""ONNX Runtime: the back end that runs everywhere on the CPU, and with onnxruntime-gpu on an NVIDIA GPU."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CUDA = "CUDAExecutionProvider"
 
 
 def default_threads() -> int:
-    """All usable cores but one, which stays free for the camera driver and DDS; at least one."""
+    """Return the number of usable cores but one, which stays free for the camera driver and DDS; at least 1."""
     return max(1, usable_cores() - 1)
 
 
@@ -38,10 +38,10 @@ class OnnxBackend:
 
     Raises:
         MissingPackageError: onnxruntime is not installed.
-        BundleError: the file is not a valid graph, its inputs and outputs are others, or it keeps weights outside its
-            own folder.
-        GpuError: `cuda`, and there is no driver, no GPU, or no memory on it.
-        BackendError: `cuda`, and this onnxruntime cannot use NVIDIA GPUs.
+        BundleError: the file is not a valid graph, has other inputs or outputs, or keeps weights outside its own
+            folder.
+        GpuError: the device is `cuda`, and there is no driver, no GPU, or no memory on it.
+        BackendError: the device is `cuda`, and this onnxruntime cannot use NVIDIA GPUs.
     """
 
     def __init__(self, path: Path, *, threads: int = 0, device: str = "cpu") -> None:

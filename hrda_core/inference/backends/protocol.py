@@ -1,4 +1,4 @@
-"""What every inference back end can do, and what it says about itself."""
+"""The interface of every inference back end, and its description of itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAMES = {"tensorrt": "TensorRT"}
 
 @dataclass(frozen=True)
 class Reason:
-    """Why something faster does not run: `what` there is not, and `why`."""
+    """A reason why something faster does not run: `what` does not, and `why`."""
 
     what: str
     why: str
@@ -23,11 +23,11 @@ class Reason:
 
 @dataclass(frozen=True)
 class BackendInfo:
-    """What runs where. As text it is one line for people, for logs and diagnostics.
+    """What runs where. Its text is one line for people, for logs and diagnostics.
 
     Attributes:
         kind: `onnxruntime`, `tensorrt` or `torch`.
-        version: of that package.
+        version: version of that package.
         device: `cpu` or `cuda`.
         gpu: name of the GPU; empty on the CPU.
         threads: CPU threads of one inference; 0 on a GPU.
@@ -46,7 +46,7 @@ class BackendInfo:
     reasons: tuple[Reason, ...] = ()
 
     def because(self, *reasons: Reason) -> BackendInfo:
-        """The same with further reasons, but for those whose cause is told already."""
+        """Return the same with further reasons, without those whose cause is listed already."""
         told = list(self.reasons)
         for reason in reasons:
             if reason.why not in [known.why for known in told]:
@@ -55,7 +55,7 @@ class BackendInfo:
 
     @property
     def what(self) -> str:
-        """What runs where, without the reasons: for records."""
+        """Return in words what runs where, without the reasons, for records."""
         place = f"CUDA on {self.gpu}" if self.device == "cuda" else "CPU"
         threads = f"{self.threads} thread{'' if self.threads == 1 else 's'}" if self.threads else ""
         parts = [f"{_NAMES.get(self.kind, self.kind)} {self.version} {place}", threads, self.precision, *self.details]
@@ -66,7 +66,7 @@ class BackendInfo:
 
 
 class Backend(Protocol):
-    """Runs one graph of one bundle: image in, masks out. Not thread-safe: one caller at a time."""
+    """Runs one graph of one bundle: image in, masks out. It is not thread-safe: use it from one caller at a time."""
 
     info: BackendInfo
     """What runs where, and why nothing faster."""
@@ -83,5 +83,5 @@ class Backend(Protocol):
         ...
 
     def close(self) -> None:
-        """Free what the back end holds, on a GPU above all. Afterwards it cannot be called."""
+        """Free the memory that the back end holds. Afterwards it cannot be called."""
         ...

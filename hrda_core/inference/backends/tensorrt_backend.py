@@ -13,11 +13,13 @@ __all__ = ["TensorRTBackend"]
 
 
 class TensorRTBackend:
-    """The stored engine of one graph. Images must have the engine's size. Not thread-safe: one caller at a time.
+    """The stored engine of one graph, for images of the engine's size.
+
+    It is not thread-safe: use it from one caller at a time.
 
     Args:
-        graph: one of the bundle's, of one size; or of any size, with `options.image_size`.
-        options: those that the engine was built with.
+        graph: a graph of the bundle for one size, or for any size, with `options.image_size`.
+        options: options with which the engine was built.
 
     Raises:
         GpuError, MissingPackageError, BackendError: see `open_engine`.
@@ -38,11 +40,11 @@ class TensorRTBackend:
         return self._runner.run(image)
 
     def layer_seconds(self, runs: int) -> dict[str, float]:
-        """Seconds of each layer by name, for `hrda bench`."""
+        """Return the seconds of each layer by name, for `hrda bench`."""
         return self._runner.time_layers(runs)
 
     def run_seconds(self, runs: int) -> float:
-        """Seconds of a frame without copies, for `hrda bench`."""
+        """Return the seconds of a frame without copies, for `hrda bench`."""
         return self._runner.time_runs(runs)
 
     def close(self) -> None:

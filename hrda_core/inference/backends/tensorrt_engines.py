@@ -1,4 +1,4 @@
-"""Engines of a bundle: build the missing one, open the one that is there. The parts of this package put together."""
+"""Builds or opens the TensorRT engine of a bundle, from the parts of the package `tensorrt`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class _Machine:
 
 @dataclass(frozen=True)
 class OpenEngine:
-    """An engine on the GPU that has passed its golden check, and what it is."""
+    """An engine on the GPU that has passed its golden check, and its description."""
 
     runner: EngineRunner
     info: BackendInfo
@@ -63,26 +63,26 @@ def ensure_engine(
     say: Callable[[str], None] = lambda line: None,
     progress: Progress | None = None,
 ) -> Path:
-    """The engine of a graph on this machine; it is built, compared with ONNX Runtime and stored if there is none.
+    """Return the engine of a graph on this machine; build, compare with ONNX Runtime and store it if there is none.
 
-    Takes minutes on a Jetson. A second process that asks for the same engine meanwhile waits, and uses the result.
+    This takes minutes on a Jetson. A second process that asks for the same engine meanwhile waits, and uses the result.
 
     Args:
-        graph: one of the bundle's.
+        graph: a graph of the bundle.
         options: how to build; the precision is the graph's. None = TensorRT's defaults.
-        golden: uint8 (H, W, 3) RGB image of the engine's size for the comparison, best one of the target domain;
-            None = a made one.
-        rebuild: build although there is one.
+        golden: uint8 (H, W, 3) RGB image of the engine's size for the comparison, preferably from the target domain;
+            None = a synthetic one.
+        rebuild: build even if there is an engine.
         say: takes lines for the user.
-        progress: is told how the build goes; see `log_lines`.
+        progress: called with the progress of the build; see `log_lines`.
 
     Returns:
         the plan's file, in `BUNDLE/engines`, or in the cache folder where the bundle cannot be written.
 
     Raises:
-        GpuError: no driver or GPU, or its memory is full.
+        GpuError: there is no driver or GPU, or its memory is full.
         MissingPackageError: TensorRT, cuda-python or ONNX Runtime is not installed.
-        BackendError: TensorRT does not take the graph; the engine gives other labels than ONNX Runtime; no space.
+        BackendError: TensorRT refuses the graph, the engine gives other labels than ONNX Runtime, or the disk is full.
         ImageError: `golden` has another size.
     """
     options = _options(graph, options)
@@ -115,13 +115,13 @@ def ensure_engine(
 
 
 def open_engine(bundle: Bundle, graph: GraphSpec, options: BuildOptions | None = None) -> OpenEngine:
-    """Load the engine of a graph and run its golden check. Never builds.
+    """Load the engine of a graph and run its golden check. This never builds an engine.
 
     Raises:
-        GpuError: no driver or GPU, or its memory is full.
+        GpuError: there is no driver or GPU, or its memory is full.
         MissingPackageError: TensorRT or cuda-python is not installed.
-        BackendError: there is no engine, or it is not for this machine and graph, or it is not whole, or others
-            can write to it, or it gives other labels than when it was built.
+        BackendError: there is no engine, or it is not for this machine and graph, is not whole, can be written by
+            others, or gives other labels than when it was built.
     """
     options = _options(graph, options)
     machine = _open_machine()
@@ -145,15 +145,15 @@ def open_engine(bundle: Bundle, graph: GraphSpec, options: BuildOptions | None =
 
 
 def engine_folders(bundle: Bundle) -> tuple[Path, Path]:
-    """Where engines of a bundle may lie: in the bundle, and in the cache folder for bundles that are read-only."""
+    """Return the folders of a bundle's engines: in the bundle, and in the cache folder for read-only bundles."""
     return bundle.path / "engines", cache_folder() / "engines"
 
 
 def find_engine(bundle: Bundle, facts: Mapping[str, str]) -> StoredEngine:
-    """The stored engine for these facts (see `describe_engine`).
+    """Return the stored engine for these facts (see `describe_engine`).
 
     Raises:
-        BackendError: none is there that is whole, trusted and for this machine; the text says what is there.
+        BackendError: there is none that is whole, trusted and for this machine; the text says what is there.
     """
     reasons = []
     for folder in engine_folders(bundle):

@@ -1,13 +1,12 @@
-"""TensorRT: one engine (plan) from camera bytes to class ids, built on the machine that runs it. No torch.
+"""TensorRT: one engine (plan) from camera bytes to class ids, built on the machine that runs it. Needs no torch.
 
-    driver.py         is there an NVIDIA driver and a GPU? Asked before anything of TensorRT or CUDA is imported
-    api.py            what differs between TensorRT 8.6, 10.x and 11.x, found by looking, never by version number
+    api.py            differences between TensorRT 8.6, 10.x and 11.x, found by looking, never by version number
     builder.py        ONNX graph -> plan
     engine_key.py     what an engine is bound to, and its name
     engine_cache.py   engines on disk: checked, written whole, built once
     golden.py         does the engine give the labels that ONNX Runtime gives?
     runner.py         plan -> outputs, by cuda-python
-    engines.py        the parts together: `ensure_engine`, `open_engine`
 
-For users: docs/robot/tensorrt.md.
+`backends/tensorrt_engines.py` puts these parts together: `ensure_engine`, `open_engine`. `hrda_core/nvidia_driver.py`
+asks for a driver and a GPU before anything of TensorRT or CUDA is imported. For users: docs/robot/tensorrt.md.
 """

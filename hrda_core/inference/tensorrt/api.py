@@ -1,4 +1,4 @@
-"""What differs between TensorRT 8.6, 10.x and 11.x. Found by looking for the member, never by comparing versions.
+"""The differences between TensorRT 8.6, 10.x and 11.x, found by looking for a member, never by comparing versions.
 
 | | 8.6 | 10.x | 11.x |
 |---|---|---|---|
@@ -21,7 +21,7 @@ __all__ = ["make_log", "make_monitor", "network_flags", "parser_errors", "requir
 
 
 def require_tensorrt() -> ModuleType:
-    """The `tensorrt` package. Call it only after `driver.require_driver`: see there.
+    """Return the `tensorrt` package. Call `hrda_core.nvidia_driver.require_driver` first: see there.
 
     Raises:
         MissingPackageError: it is not installed, or its libraries are not.
@@ -30,7 +30,7 @@ def require_tensorrt() -> ModuleType:
 
 
 def make_log(trt: Any) -> Any:
-    """A TensorRT logger that keeps errors in its list `errors` and prints nothing."""
+    """Make a TensorRT logger that keeps errors in its list `errors` and prints nothing."""
 
     class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -45,7 +45,7 @@ def make_log(trt: Any) -> Any:
 
 
 def network_flags(trt: Any) -> int:
-    """Flags of `Builder.create_network`: strongly typed where it exists, explicit batch where it must be said."""
+    """Return the flags of `Builder.create_network`: strongly typed if possible, explicit batch where it must be set."""
     flags = 0
     if hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
         flags |= 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
@@ -56,7 +56,7 @@ def network_flags(trt: Any) -> int:
 
 
 def set_precision(trt: Any, network: Any, config: Any, precision: str) -> None:
-    """Let a weakly typed network (8.6) use the precision of its graph; strongly typed ones have it in the graph."""
+    """Let a weakly typed network (8.6) use the precision of its graph; strongly typed ones read it from the graph."""
     if hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED") or precision == "fp32":
         return
     if hasattr(trt.BuilderFlag, "FP16"):
@@ -75,7 +75,7 @@ def set_precision(trt: Any, network: Any, config: Any, precision: str) -> None:
 
 
 def make_monitor(trt: Any, progress: Progress) -> Any | None:
-    """A progress monitor that calls `progress`; None where TensorRT has none (8.6).
+    """Make a progress monitor that calls `progress`; return None where TensorRT has none (8.6).
 
     What `progress` raises ends the build; it is kept in the monitor's `error`.
     """
@@ -112,7 +112,7 @@ def make_monitor(trt: Any, progress: Progress) -> Any | None:
 
 
 def parser_errors(trt: Any, parser: Any) -> str:
-    """What the ONNX parser found wrong, for one sentence: the first errors with their nodes."""
+    """Return the first errors of the ONNX parser with their nodes, for one sentence."""
     lines = []
     for index in range(parser.num_errors):
         error = parser.get_error(index)

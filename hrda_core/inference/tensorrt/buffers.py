@@ -1,4 +1,4 @@
-"""Memory of a frame: pinned on the host, and its twin on the GPU."""
+"""The memory of a frame: pinned on the host, and its counterpart on the GPU."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TensorSpec:
 
     @property
     def nbytes(self) -> int:
-        """Size in bytes, at least 1: CUDA has no allocations of nothing."""
+        """Size in bytes, at least 1, because CUDA cannot allocate 0 bytes."""
         return max(1, int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize)
 
 
@@ -49,7 +49,7 @@ def make_buffers(rt: Any, specs: tuple[TensorSpec, ...], stack: ExitStack) -> Bu
     """Allocate the memory; all of it is freed when `stack` closes.
 
     Raises:
-        GpuError: out of memory.
+        GpuError: the memory is full.
     """
     host, device = {}, {}
     for spec in specs:
@@ -63,7 +63,7 @@ def make_buffers(rt: Any, specs: tuple[TensorSpec, ...], stack: ExitStack) -> Bu
 
 
 def view_of_memory(address: int, spec: TensorSpec) -> Array:
-    """Memory at an address as an array, without a copy. It is valid as long as the memory is."""
+    """Return the memory at an address as an array, without a copy. It is valid as long as the memory is."""
     memory = memoryview((ctypes.c_uint8 * spec.nbytes).from_address(address))
     view: Array = np.ndarray(spec.shape, spec.dtype, memory)
     return view

@@ -1,4 +1,4 @@
-"""From an ONNX graph to a TensorRT plan."""
+"""Builds a TensorRT plan from an ONNX graph."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["BuildOptions", "TimingCache", "build_plan"]
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How an engine is built. All of it is part of the engine's key.
+    """The options of an engine's build. All of them are part of the engine's key.
 
     Attributes:
         precision: precision that is written in the graph: `fp32`, `fp16` or `int8`. TensorRT 10 and later read it
@@ -44,10 +44,10 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class TimingCache:
-    """Timings of kernels from earlier builds: they make the next build quicker, and do not change its result much.
+    """Timings of kernels from earlier builds. They make the next build quicker, and hardly change its result.
 
     Attributes:
-        read: the bytes of the last build, empty if there are none.
+        read: returns the bytes of the last build, empty if there are none.
         write: takes the bytes after this build.
     """
 
@@ -67,7 +67,7 @@ def build_plan(
 
     Args:
         onnx_path: ONNX file; its weights may lie beside it.
-        progress: is told how the build goes; what it raises stops the build and is raised here.
+        progress: called with the progress of the build; what it raises stops the build and is raised here.
         trt: the module `tensorrt`, or one with the same interface; None = import it, after asking for the driver.
         timing_cache: where timings of kernels are kept.
 
@@ -75,9 +75,9 @@ def build_plan(
         the serialised engine.
 
     Raises:
-        GpuError: no GPU or driver.
+        GpuError: there is no GPU or driver.
         MissingPackageError: TensorRT is not installed.
-        BundleError: weights outside the folder of the graph.
+        BundleError: weights lie outside the folder of the graph.
         BackendError: TensorRT cannot read the graph or cannot build it.
     """
     external_files(onnx_path)

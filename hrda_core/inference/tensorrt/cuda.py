@@ -1,4 +1,4 @@
-"""The CUDA runtime through cuda-python, in the two places where its versions keep it, and its errors in words."""
+"""The CUDA runtime through cuda-python, imported from where its version keeps it, and its errors in words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["check_runtime", "checked", "require_cuda"]
 
 
 def require_cuda() -> Any:
-    """The module of the CUDA runtime. Call it only after `driver.require_driver`.
+    """Return the module of the CUDA runtime. Call `hrda_core.nvidia_driver.require_driver` first.
 
     Raises:
         MissingPackageError: cuda-python is not installed.
@@ -31,10 +31,10 @@ def require_cuda() -> Any:
 
 
 def check_runtime(rt: Any, driver: Driver) -> None:
-    """Refuse a CUDA runtime of a later major version than the driver serves.
+    """Refuse a CUDA runtime of a later major version than the driver supports.
 
     Raises:
-        GpuError: see above.
+        GpuError: the runtime is of a later major version.
     """
     version = int(checked(rt.cudaRuntimeGetVersion(), "asking for the CUDA version"))
     if version // 1000 > driver.cuda_version[0]:
@@ -45,7 +45,7 @@ def check_runtime(rt: Any, driver: Driver) -> None:
 
 
 def checked(result: tuple[Any, ...], doing: str) -> Any:
-    """The value of a CUDA call, which returns (error code, value); None for calls without one.
+    """Return the value of a CUDA call, which returns (error code, value); None for calls without a value.
 
     Args:
         doing: what was tried, for the message, for example `"allocating 6 MB on the GPU"`.

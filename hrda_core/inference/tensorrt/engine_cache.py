@@ -1,11 +1,12 @@
-"""Engines on disk. Knows nothing of TensorRT: an engine is a mapping of facts and the bytes that a function builds.
+"""Stores engines on disk.
 
-In the folder, for each engine: KEY.plan, KEY.golden (the check that it must pass, see golden.py) and KEY.json, the
-manifest, which is written last: where it is, the others are whole. Killed builds leave files that no manifest names;
-the next build removes them.
+It knows nothing of TensorRT: an engine is a set of facts and the bytes that a function builds.
+The folder holds for each engine KEY.plan, KEY.golden (the check that it must pass, see golden.py) and KEY.json, the
+manifest, which is written last: where it exists, the others are whole. Killed builds leave files that no manifest
+names; the next build removes them.
 
-The hash of the manifest over itself finds accidents, not attackers. Against those stand the owner and the permissions
-of folder and files (trusted_files.py).
+The manifest's hash over itself finds accidents, not attackers. Against those serve the owner and the permissions of
+folder and files (trusted_files.py).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class StoredEngine:
 
     Attributes:
         path: the plan's file.
-        plan: its bytes, those whose hash was checked.
+        plan: its bytes, whose hash was checked.
         golden: bytes of the check, as `prove` returned them.
         manifest: facts, sizes, hashes, time of the build.
     """
@@ -54,7 +55,7 @@ class EngineCache:
         self.folder = folder
 
     def find(self, facts: Mapping[str, str]) -> StoredEngine | None:
-        """The engine for these facts; None where there is none.
+        """Return the engine for these facts, or None if there is none.
 
         Raises:
             BackendError: there is one, but it is truncated, changed, for something else, or others can write to it.
@@ -72,7 +73,7 @@ class EngineCache:
         return StoredEngine(self.folder / f"{key}.plan", plan, golden, manifest)
 
     def other_engine(self, facts: Mapping[str, str]) -> str | None:
-        """Why the engines that are here for the same bundle and graph do not fit; None where there are none."""
+        """Say why the engines that are here for the same bundle and graph do not fit; return None if there are none."""
         reasons = []
         for path in sorted(self.folder.glob("*.json")):
             try:
@@ -93,7 +94,9 @@ class EngineCache:
         *,
         say: Callable[[str], None] = lambda line: None,
     ) -> StoredEngine:
-        """The engine for these facts, built if there is none that is whole. Processes that ask at once build once.
+        """Return the engine for these facts, built if there is none that is whole.
+
+        Processes that ask at the same time build once.
 
         Args:
             build: returns the plan.
@@ -121,7 +124,7 @@ class EngineCache:
         return stored
 
     def discard(self, facts: Mapping[str, str]) -> None:
-        """Remove the engine for these facts, if it is there.
+        """Remove the engine for these facts, if it exists.
 
         Raises:
             BackendError: the folder cannot be written.

@@ -1,4 +1,4 @@
-"""What an engine is bound to. Each fact is part of its name, and a fact that differs is named to the user."""
+"""The facts that an engine is bound to. Each is part of its name, and one that differs is named to the user."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _WORDS = {
 
 
 def describe_machine(driver: Driver, tensorrt_version: str) -> dict[str, str]:
-    """What every engine, and every timing of a kernel, is bound to on this machine."""
+    """Return the facts about this machine that every engine, and every timing of a kernel, is bound to."""
     return {
         "gpu": driver.gpu.name,
         "compute_capability": ".".join(map(str, driver.gpu.compute_capability)),
@@ -47,9 +47,9 @@ def describe_machine(driver: Driver, tensorrt_version: str) -> dict[str, str]:
 def describe_engine(
     machine: Mapping[str, str], bundle_name: str, graph: GraphSpec, onnx_sha256: str, options: BuildOptions
 ) -> dict[str, str]:
-    """All facts that an engine is bound to.
+    """Return all facts that an engine is bound to.
 
-    The calibration of an int8 graph needs no fact of its own: it is written in the graph, and so in its hash.
+    The calibration of an int8 graph needs no fact of its own: it is written into the graph, and so is part of its hash.
 
     Args:
         machine: see `describe_machine`.
@@ -70,12 +70,12 @@ def describe_engine(
 
 
 def engine_key(facts: Mapping[str, str]) -> str:
-    """sha256 over the facts, in hex: the file name of the engine."""
+    """Return the sha256 over the facts in hex, which is the file name of the engine."""
     return hashlib.sha256(json.dumps(dict(facts), sort_keys=True).encode()).hexdigest()
 
 
 def difference(built: Mapping[str, object], here: Mapping[str, str]) -> str | None:
-    """The first fact in which two engines differ, in words; None where they are the same."""
+    """Return in words the first fact in which two engines differ, or None if they are the same."""
     for name in [*_WORDS, *sorted(here.keys() - _WORDS.keys())]:
         if built.get(name) != here.get(name):
             return f"was built for {_WORDS.get(name, name)} '{built.get(name)}', here it is '{here.get(name)}'"

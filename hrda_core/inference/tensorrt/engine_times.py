@@ -1,6 +1,6 @@
-"""Times of an engine without the copies around it: of each layer, and of the whole. For `hrda bench`.
+"""Times an engine without the copies around it, layer by layer and as a whole, for `hrda bench`.
 
-Not run by its authors, who had no GPU; the names of all calls are checked against the real packages.
+It was not run by its authors, who had no GPU; the names of all calls are checked against the real packages.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ __all__ = ["layer_times", "run_time"]
 
 
 def layer_times(trt: Any, rt: Any, engine: Any, buffers: Buffers, stream: Any, runs: int) -> dict[str, float]:
-    """Seconds of each layer by TensorRT's name for it, mean of `runs` frames, by TensorRT's profiler.
+    """Return the seconds of each layer by TensorRT's name for it, mean of `runs` frames, by TensorRT's profiler.
 
-    The layers run one by one in a context of their own, without the CUDA graph: their sum is more than a frame takes.
+    The layers run one by one in a context of their own, without the CUDA graph, so their sum is more than a frame
+    takes.
 
     Args:
-        buffers: whose inputs are on the GPU.
+        buffers: memory whose inputs are on the GPU.
 
     Raises:
         GpuError: the GPU failed.
@@ -46,7 +47,7 @@ def layer_times(trt: Any, rt: Any, engine: Any, buffers: Buffers, stream: Any, r
 
 
 def run_time(rt: Any, enqueue: Callable[[], None], stream: Any, runs: int) -> float:
-    """Seconds of one frame without copies, mean of `runs` frames that are started one after the other.
+    """Return the seconds of one frame without copies, mean of `runs` frames that are started one after the other.
 
     Args:
         enqueue: starts the work of one frame on `stream`, as a CUDA graph where there is one.

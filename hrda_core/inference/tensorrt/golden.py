@@ -1,11 +1,11 @@
-"""Does an engine give the labels that ONNX Runtime gives on the CPU? Asked when it is built and whenever it is loaded.
+"""Checks, at the build and at every load, that an engine gives the labels that ONNX Runtime gives on the CPU.
 
-A plan can be read without an error and still compute something else: a kernel that is wrong on this GPU, a precision
-that overflows, a driver update. So one image, and the reference for it, are stored beside the plan.
+A plan can be read without an error and still compute something else, because of a kernel that is wrong on this GPU, a
+precision that overflows, or a driver update. Therefore one image, and the reference for it, are stored beside the plan.
 
-Pixels count on which the reference gives one class more than half of the probability. On the others two classes may
-be nearly equal, and any rounding picks one or the other: `hrda_lite` in half precision differs from itself in single on
-0.02 to 0.2 % of all pixels of a street image, and on 0.003 % at most of those that count.
+Only pixels count to which the reference gives one class more than half of the probability. On the others two classes
+may be nearly equal, and any rounding picks one or the other: `hrda_lite` in half precision differs from itself in
+single on 0.02 to 0.2 % of all pixels of a street image, and on 0.003 % at most of those that count.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def check_golden(golden: bytes, run: Callable[[UInt8Array], tuple[UInt8Array, UI
         run: the engine: image to labels and confidence.
 
     Returns:
-        share of the pixels that count with the reference's class id, 0..1.
+        share of the counted pixels that have the reference's class id, 0..1.
 
     Raises:
         BackendError: the share is too low, or the confidence too far off.

@@ -1,4 +1,4 @@
-"""Progress of an engine build, which takes minutes on a Jetson: what is reported, and lines of it for a log."""
+"""Progress of an engine build, which takes minutes on a Jetson, as values and as lines for a log."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["BuildProgress", "Progress", "heartbeat", "log_lines"]
 
 @dataclass(frozen=True)
 class BuildProgress:
-    """Where a build stands.
+    """The state of a build.
 
     Attributes:
-        phase: what TensorRT does now, in its words.
+        phase: current phase, in TensorRT's words.
         parent: the phase around it; empty for an outermost one.
         done, total: steps of the phase; total 0 = not known (TensorRT before 10 does not say).
         elapsed_s: seconds since the build began.
@@ -39,7 +39,7 @@ Progress: TypeAlias = Callable[[BuildProgress], None]
 
 
 def log_lines(say: Callable[[str], None], every_s: float = 5.0) -> Progress:
-    """Progress as lines of text, at most one in `every_s` seconds; for logs and the node."""
+    """Report progress as lines of text, at most one in `every_s` seconds; for logs and the node."""
     last = time.monotonic()
 
     def report(step: BuildProgress) -> None:
@@ -54,7 +54,7 @@ def log_lines(say: Callable[[str], None], every_s: float = 5.0) -> Progress:
 
 @contextmanager
 def heartbeat(progress: Progress, phase: str, every_s: float = 5.0) -> Iterator[None]:
-    """Report `phase` with the time that it has taken, every `every_s` seconds, for the time of the `with`."""
+    """Report `phase` and the time that it has taken every `every_s` seconds, while the `with` block runs."""
     begin, stop = time.monotonic(), threading.Event()
     errors: list[BaseException] = []
 

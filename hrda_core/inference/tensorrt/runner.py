@@ -1,7 +1,7 @@
-"""Runs a plan: an own stream, pinned buffers, a CUDA graph, and one frame at a time. No torch.
+"""Runs a plan with a stream of its own, pinned buffers and a CUDA graph, one frame at a time. Needs no torch.
 
-The work of a frame stands on one stream, which keeps its order: the image goes to the GPU, the engine runs, the masks
-come back, and an event after them tells the waiting thread that they are there.
+The work of a frame is put on one stream, which keeps its order: the image goes to the GPU, the engine runs, the masks
+come back, and an event after them tells the waiting thread that they have arrived.
 
 On a machine without a GPU nothing of this runs; tests here check the names of the calls against the real packages only.
 """
@@ -28,20 +28,20 @@ _OUT_OF_MEMORY = ("out of memory", "outofmemory", "could not be allocated")
 
 
 class EngineRunner:
-    """A plan on the GPU. Not thread-safe: one caller at a time. Close it to free the GPU's memory.
+    """A plan on the GPU. Use it from one caller at a time, and close it to free the GPU's memory.
 
     Args:
-        trt: module `tensorrt`; ask `driver.require_driver` before importing it.
+        trt: module `tensorrt`; call `hrda_core.nvidia_driver.require_driver` before importing it.
         rt: module of the CUDA runtime, see `cuda.require_cuda`.
-        plan: bytes whose hash and owner were checked: a plan is executable code.
+        plan: bytes whose hash and owner were checked, since a plan is executable code.
 
     Attributes:
         inputs, outputs: tensors of the engine by name.
         graph_problem: why there is no CUDA graph; empty where there is one.
 
     Raises:
-        GpuError: out of memory, or another failure of the GPU.
-        BackendError: TensorRT does not take the plan.
+        GpuError: the memory is full, or the GPU failed otherwise.
+        BackendError: TensorRT refuses the plan.
     """
 
     def __init__(self, trt: Any, rt: Any, plan: bytes) -> None:
@@ -68,13 +68,13 @@ class EngineRunner:
             raise
 
     def run(self, image: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
-        """Labels and confidence of one image, uint8 (1, H, W) each, as arrays that the caller owns.
+        """Return labels and confidence of one image, uint8 (1, H, W) each, as arrays that the caller owns.
 
         Args:
             image: uint8 (1, H, W, 3) of the engine's size.
 
         Raises:
-            BackendError: an image of another size, or the runner was closed.
+            BackendError: the image has another size, or the runner was closed.
             GpuError: the GPU failed.
         """
         rt, buffers = self._rt, self._opened()
@@ -89,15 +89,15 @@ class EngineRunner:
         return buffers.host["labels"].copy(), buffers.host["confidence"].copy()
 
     def time_layers(self, runs: int) -> dict[str, float]:
-        """Seconds of each layer, mean of `runs` frames; see `engine_times`."""
+        """Return the seconds of each layer, mean of `runs` frames; see `engine_times`."""
         return layer_times(self._trt, self._rt, self._engine, self._opened(), self._stream, runs)
 
     def time_runs(self, runs: int) -> float:
-        """Seconds of a frame without copies, mean of `runs` frames."""
+        """Return the seconds of a frame without copies, mean of `runs` frames."""
         return run_time(self._rt, self._start, self._stream, runs)
 
     def close(self) -> None:
-        """Free everything; safe to call twice."""
+        """Free everything. It is safe to call this twice."""
         self._buffers = self._graph = None
         self._finalizer()
         self._context = self._engine = self._runtime = None

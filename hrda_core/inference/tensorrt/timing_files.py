@@ -1,4 +1,4 @@
-"""Timings of kernels, kept for the next build: one file for each kind of machine, whatever the model."""
+"""Keeps timings of kernels for the next build, in one file for each kind of machine, whatever the model."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _HASH_BYTES = 32
 
 
 def timing_cache(machine: Mapping[str, str], say: Callable[[str], None]) -> TimingCache:
-    """The file of timings for a machine (see `describe_machine`), below the cache folder.
+    """Return the file of timings for a machine (see `describe_machine`), below the cache folder.
 
-    A file that is absent, damaged or open to others counts as empty; one that cannot be written is told by `say`.
+    A file that is absent, damaged or open to others counts as empty; `say` reports one that cannot be written.
     """
     folder, name = cache_folder() / "tensorrt_timing", f"{engine_key(machine)}.timing"
 

@@ -1,7 +1,7 @@
-"""Files that only this user (or root) can have written. A plan is executable code, so nothing else is loaded.
+"""Reads only files that this user (or root) alone can have written, because a plan is executable code.
 
-Checked for the folder and each file: owner, no write permission for group and others, no symbolic link. The checks are
-made on the open file that is then read, not on its name.
+Folder and files are checked for their owner, for write permission of group and others, and for symbolic links. The
+checks are made on the open file that is then read, not on its name.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ def check_folder(folder: Path) -> None:
     """Refuse a folder of engines that others can write to, or that is a symbolic link.
 
     Raises:
-        BackendError: see above; the text says what to do.
-        FileNotFoundError: no such folder.
+        BackendError: it is such a folder; the text says what to do.
+        FileNotFoundError: there is no such folder.
     """
     os.close(_open_folder(folder))
 
 
 def read_trusted(folder: Path, name: str) -> bytes:
-    """All bytes of a file of a folder of engines.
+    """Read all bytes of a file of a folder of engines.
 
     Raises:
         BackendError: the folder or the file can be written by others, is a symbolic link, or cannot be read.
-        FileNotFoundError: no such folder or file.
+        FileNotFoundError: there is no such folder or file.
     """
     where = _open_folder(folder)
     try:

@@ -1,1 +1,1 @@
-"""What can still be read of a recording that was cut or overwritten, a walk for each format."""
+"""Reads what is left of a recording that was cut or overwritten, with a walk for each format."""

@@ -1,7 +1,7 @@
-"""What the readers of damaged recordings share: their results, and unpacking of data that may be cut off.
+"""Results and unpacking that the readers of damaged recordings share.
 
 Each format has one function `walk(path, findings, wanted, place)` that goes through a file from front to back, steps
-over what is damaged and finds the next message behind it: `salvage_mcap`, `salvage_sqlite`, `salvage_ros1`.
+over what is damaged and finds the next message behind it: `mcap_walk.py`, `sqlite_walk.py`, `ros1_walk.py`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Salvage:
 
     Attributes:
         recording: file or folder.
-        kept: images of the chosen topics that were read.
-        lost: images that were recorded and could not be read; None where nothing tells how many there were.
+        kept: number of images of the chosen topics that were read.
+        lost: number of images that were recorded and could not be read; None where nothing tells how many there were.
         reason: what is damaged, one clause.
     """
 
@@ -59,9 +59,9 @@ class Findings:
     """What a walk learns beside the messages.
 
     Attributes:
-        connections: by their number in the file; filled on the way.
+        connections: connections by their number in the file; filled during the walk.
         damage: clauses about what was damaged, in the order of the file.
-        written: messages of each connection that the recorder counted; None where the file does not tell.
+        written: number of messages of each connection that the recorder counted; None where the file does not tell.
     """
 
     connections: dict[int, Connection] = field(default_factory=dict)
@@ -70,19 +70,19 @@ class Findings:
 
 
 def normal_type(name: str) -> str:
-    """`sensor_msgs/Image`, as ROS 1 spells a type, as ROS 2 does: `sensor_msgs/msg/Image`."""
+    """Spell a message type as ROS 2 does: `sensor_msgs/Image`, as in ROS 1, becomes `sensor_msgs/msg/Image`."""
     package, _, rest = name.partition("/")
     return f"{package}/msg/{rest}" if rest and "/" not in rest else name
 
 
 def new_unpacker(compression: str) -> Callable[[bytes], bytes]:
-    """A function that unpacks a stream part by part: what a part yields is handed out at once.
+    """Return a function that unpacks a stream part by part, and returns what each part yields.
 
     Args:
         compression: `""` or `none`, `zstd`, `lz4` (frames), `bz2`.
 
     Raises:
-        KeyError: another compression.
+        KeyError: the compression is another one.
         MissingPackageError: rosbags, which brings the libraries, is not installed.
     """
     makers: dict[str, Callable[[], Any]] = {
@@ -100,6 +100,6 @@ def unpack(compression: str, data: bytes) -> bytes:
     """Unpack data that may be cut off: the result is then the part that could be read.
 
     Raises:
-        Exception: of the library, where the data is damaged.
+        Exception: an error of the library, where the data is damaged.
     """
     return new_unpacker(compression)(data)

@@ -1,8 +1,8 @@
-"""Messages of an MCAP file that is cut off, overwritten, or never got its index.
+"""Reads messages of an MCAP file that is cut off, overwritten, or never got its index.
 
-A chunk that fails its checksum is left out as a whole. A chunk that the file ends in cannot be checked; its whole
-messages are read. Where the recorder wrote no checksums, or no chunks, an overwritten message comes out as it is. Where
-no record begins where one should, the next chunk (or message, in a file without chunks) is searched for.
+A chunk that fails its checksum is left out as a whole. If the file ends inside a chunk, that chunk cannot be checked,
+and its whole messages are read. Where the recorder wrote no checksums, or no chunks, an overwritten message comes out
+as it is. Where no record begins where one should, the next chunk (or message, in a file without chunks) is searched.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _Chunk(NamedTuple):
 def walk(
     path: Path, findings: Findings, wanted: Collection[int] | None = None, place: int | None = None
 ) -> Iterator[Found]:
-    """Messages that are whole, in the order of the file; those of a chunk by time.
+    """Yield the messages that are whole, in the order of the file; those of a chunk by time.
 
     Args:
         path: .mcap file.

@@ -1,4 +1,4 @@
-"""Messages of a ROS 1 .bag file (format 2.0) that is cut off, overwritten, or never got its index (.bag.active).
+"""Reads messages of a ROS 1 .bag file (format 2.0) that is cut off, overwritten, or has no index (.bag.active).
 
 The format has no checksums: a message that was overwritten, and whose neighbours are whole, comes out as it is. Where
 no record begins where one should, the next chunk is searched for, or the next message inside a chunk.
@@ -42,7 +42,7 @@ class _Record(NamedTuple):
 def walk(
     path: Path, findings: Findings, wanted: Collection[int] | None = None, place: int | None = None
 ) -> Iterator[Found]:
-    """Messages that are whole, in the order of the file; those of a chunk by time.
+    """Yield the messages that are whole, in the order of the file; those of a chunk by time.
 
     Args:
         path: .bag file.

@@ -1,9 +1,9 @@
-"""Messages of a rosbag2 .db3 file that SQLite refuses, page by page: https://www.sqlite.org/fileformat2.html.
+"""Reads messages of a rosbag2 .db3 file that SQLite refuses, page by page: https://www.sqlite.org/fileformat2.html.
 
-SQLite finds rows from a tree whose upper pages may be lost. Here every page that is a leaf of a table is read for
-itself, wherever it lies; rows of the tables `topics` and `messages` are told by their columns. A long message goes on
-in a chain of further pages: one whose chain is broken is left out. SQLite has no checksums, so bytes that were
-overwritten inside a page of a chain, and leave the chain whole, come out as they are.
+SQLite finds rows from a tree whose upper pages may be lost. Here every page that is a leaf of a table is read by
+itself, wherever it lies; rows of the tables `topics` and `messages` are recognised by their columns. A long message
+continues in a chain of further pages, and is left out if its chain is broken. SQLite has no checksums, so bytes that
+were overwritten inside a page, and leave the chain whole, come out as they are.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Cell(NamedTuple):
 def walk(
     path: Path, findings: Findings, wanted: Collection[int] | None = None, place: int | None = None
 ) -> Iterator[Found]:
-    """Messages that are whole, in the order of the file, which is that of recording.
+    """Yield the messages that are whole, in the order of the file, which is that of recording.
 
     Args:
         path: .db3 file.
