@@ -1,11 +1,11 @@
-"""What does `scan` cost beside reading? A generated raw recording, against the bare reader of rosbags.
+"""Measures what `scan` costs beside reading: a generated raw recording, against the bare reader of rosbags.
 
     python benchmarks/bag_scan.py [--gigabytes 10] [--rounds 5] [--folder /tmp]
 
 One recording (mcap, 1280x720 bgr8, 30 Hz) is written, read by both in turn, each time in a process of its own, and
-deleted. Warm: the file was just read, so it lies in memory as far as it fits there. Cold: its pages are dropped before
-each process, so the disk decides. Where other processes share the cores, the processor time of both tells more than
-the seconds. The target is 80 % of the reader's rate, and less than 1.5 GB of memory.
+deleted. Warm means that the file was just read, so it lies in memory as far as it fits there. Cold means that its pages
+are dropped before each process, so the disk decides. Where other processes share the cores, the processor time of both
+tells more than the seconds. The target is 80 % of the reader's rate, and less than 1.5 GB of memory.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _BLOCK = 1 << 24
 
 
 def write_bag(path: Path, gigabytes: float) -> int:
-    """Write the recording; returns its number of images."""
+    """Write the recording and return its number of images."""
     store = get_typestore(Stores.ROS2_HUMBLE)
     types = store.types
     frames = _moving_street()
@@ -94,7 +94,7 @@ def work(kind: str, bag: Path) -> dict[str, Any]:
 
 
 def run(kind: str, bag: Path, warm: bool) -> dict[str, Any]:
-    """One of `WORKERS` in a new process, with the file in memory or not."""
+    """Run one of `WORKERS` in a new process, with the file in memory or not."""
     for file in bag.rglob("*.mcap"):
         with file.open("rb", buffering=0) as opened:
             if warm:
@@ -109,7 +109,7 @@ def run(kind: str, bag: Path, warm: bool) -> dict[str, Any]:
 
 
 def compare(bag: Path, rounds: int, warm: bool) -> dict[str, Any]:
-    """Both in turn; medians."""
+    """Run both in turn and return medians."""
     runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in WORKERS}
     for number in range(rounds):
         for kind in WORKERS if number % 2 == 0 else reversed(WORKERS):

@@ -1,17 +1,17 @@
-"""What slim decoders lose, and what distillation gives back: every row of docs/research/distillation.md, one seed.
+"""Measures what slim decoders lose and what distillation gives back, for docs/research/distillation.md, with one seed.
 
     python benchmarks/distillation.py teacher                  # a decoder of 256 channels; half an hour of one core
     python benchmarks/distillation.py run --arm hrda_64 --iterations 800    # resumable; without --arm all, 250 steps
     python benchmarks/distillation.py speed                     # inference of the shipped model and its slim versions
     python benchmarks/distillation.py collect                   # benchmarks/results/distillation.json and the table
 
-Needs the data that lies beside developers' clones. An arm is config/recipes/camvid_distill_hrda_lite.yaml with a few
+It needs the data that lies beside developers' clones. An arm is config/recipes/camvid_distill_hrda_lite.yaml with a few
 values replaced, without labelled images. All arms of a teacher start from its encoder and the heaviest channels of its
-decoders (but for `_random`) with the same seed, and take the same number of steps. Labels of CamVid are read for
-scoring alone.
+decoders (except those named `_random`) with the same seed, and take the same number of steps. Labels of CamVid are read
+for scoring alone.
 
-The teacher: encoder of models/hrda_lite under random decoders of 256 channels; supervised on renderings and on CamVid
-frames with hard labels of models/hrda_lite; then self-training from renderings to CamVid.
+The teacher is the encoder of models/hrda_lite under random decoders of 256 channels, trained supervised on renderings
+and on CamVid frames with hard labels of models/hrda_lite, then by self-training from renderings to CamVid.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One self-training iteration against a plain formulation: crops one by one, three backward passes, no prefetch."""
+"""Compares one self-training iteration with a plain formulation: single crops, three backward passes, no prefetch."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Setup:
 
 
 def main() -> int:
-    """Interleave both formulations, so that a change of load meets each; print and record medians and the ratio."""
+    """Run both formulations in turn, so that a change of load affects both; print and record medians and the ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", default="hrda_lite")
     parser.add_argument("--crop", type=int, nargs=2, default=(192, 256), metavar=("HEIGHT", "WIDTH"))

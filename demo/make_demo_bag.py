@@ -34,7 +34,7 @@ class Cut:
     """Frames `first` to `last` (both included) of a drive.
 
     Attributes:
-        light: `"day"` or `"dusk"`, also tells which of the two bags is read.
+        light: `"day"` or `"dusk"`; it also tells which of the two bags is read.
         source: name of the drive in CamVid.
     """
 
@@ -78,7 +78,7 @@ def write_bag(sources: dict[str, Path], out: Path) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit code."""
+    """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("day", type=Path, help="bag of the day drive")
     parser.add_argument("dusk", type=Path, help="bag of the dusk drive")

@@ -45,7 +45,7 @@ def write_drive(light: str, out: Path, bag: Path = BAG) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit code."""
+    """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--light", choices=LIGHTS, default="dusk", help="which stretches (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="bag folder to write")

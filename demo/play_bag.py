@@ -1,9 +1,10 @@
-"""A camera made of a bag: publish its compressed images at a steady rate, stamps and bytes untouched.
+"""Play a bag as a camera: publish its compressed images at a steady rate, stamps and bytes untouched.
 
     python demo/play_bag.py demo/street_day_dusk --rate 10
 
-Waits for a first subscriber, then keeps its beat whatever the subscribers do: no acknowledgement, no repetition.
-Prints one event a frame (street_demo/events.py) and stays until SIGINT or SIGTERM, so that the last frame arrives.
+It waits for a first subscriber, then keeps its rate whatever the subscribers do: no acknowledgement, no repetition. It
+prints one event for each frame (street_demo/events.py) and stays until SIGINT or SIGTERM, so that the last frame
+arrives.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def play(node: Node, recording: Recording, stamps: frozenset[int], rate_hz: floa
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit code."""
+    """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("bag", type=Path, help="rosbag2 folder with sensor_msgs/CompressedImage messages")
     parser.add_argument("--rate", type=float, default=10.0, help="frames a second (default: %(default)s)")

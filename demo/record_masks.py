@@ -2,9 +2,9 @@
 
     python demo/record_masks.py --masks OUT/masks --overlay WORK/overlay [--node segment_node]
 
-Writes two bags: masks, label info and diagnostics (to keep), and the overlay pictures (raw, for the video). Prints
-events (street_demo/events.py): `ready` once the node's publishers have found this recorder, `mask` with stamp and
-time of arrival, `diagnostics`, and `closed`. Ends on SIGINT or SIGTERM.
+It writes two bags: masks, label info and diagnostics (to keep), and the overlay pictures (raw, for the video). It
+prints events (street_demo/events.py): `ready` once the node's publishers have found this recorder, `mask` with stamp
+and time of arrival, `diagnostics`, and `closed`. It ends on SIGINT or SIGTERM.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class MaskRecorder:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit code."""
+    """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--masks", type=Path, required=True, help="bag folder to write: masks and diagnostics")
     parser.add_argument("--overlay", type=Path, required=True, help="bag folder to write: overlay pictures")

@@ -2,8 +2,8 @@
 
     python demo/run_demo.py [--out demo_output] [--model models/hrda_lite]
 
-Camera, node and recorder are processes of their own that talk over Fast DDS. Needs no ROS distribution: the ROS wheels
-of the demo's environment are enough (`make demo` sets it up). See docs/robot/demo.md.
+Camera, node and recorder are processes of their own that talk over Fast DDS. No ROS distribution is needed: the ROS
+wheels of the demo's environment are enough (`make demo` sets it up). See docs/robot/demo.md.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EXIT_INTERRUPTED = 130
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit code."""
+    """Run the command line; return the exit code."""
     options = _parse(argv)
     interruption = Interruption()
     interruption.install()

@@ -75,7 +75,7 @@ class LabelSpace:
         return len(self.classes)
 
     def color_table(self) -> UInt8Array:
-        """Colours of all 256 ids as a lookup table, uint8 (256, 3) RGB; unknown ids and 255 are black."""
+        """Return the colours of all 256 ids as a lookup table, uint8 (256, 3) RGB; unknown ids and 255 are black."""
         table = np.zeros((256, 3), np.uint8)
         table[: len(self)] = np.asarray(self.palette, np.uint8)
         return table
@@ -164,7 +164,10 @@ class ClassGroups:
         return tuple(group for group, name in enumerate(self.names) if name not in self.unscored)
 
     def table(self) -> UInt8Array:
-        """Lookup table of all 256 fine ids to group ids, uint8 (256,); ids in no group become `IGNORE_LABEL`."""
+        """Return a lookup table of all 256 fine ids to group ids, uint8 (256,).
+
+        Ids in no group become `IGNORE_LABEL`.
+        """
         table = np.full(256, IGNORE_LABEL, np.uint8)
         for group, (_, members) in enumerate(self.groups):
             table[list(members)] = group

@@ -1,4 +1,4 @@
-"""Masks to `sensor_msgs/Image`, by duck typing: any object with the same fields will do."""
+"""Writes masks into `sensor_msgs/Image`, or into any object with the same fields."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Message = Any
 
 
 def fill_image(message: Message, pixels: UInt8Array, encoding: str) -> None:
-    """Put an array into an image message, with one copy. The header is left alone.
+    """Copy an array into an image message. The header is left alone.
 
     Args:
         message: `sensor_msgs/Image`, whose `data` is an `array.array("B")` as rclpy makes it.
@@ -37,7 +37,7 @@ _OUTPUT_CHANNELS = {"mono8": 1, "rgb8": 3}
 
 
 class MessageBuffer:
-    """An output image message whose pixel memory stays from frame to frame, so that masks are written in place.
+    """An output image message that keeps its pixel memory from frame to frame, so that masks are written in place.
 
     Publishing serialises a message before it returns, so the memory can be written again afterwards.
 
@@ -57,7 +57,7 @@ class MessageBuffer:
         """Prepare `message` for a frame.
 
         Args:
-            header: `std_msgs/Header` of the camera message; goes into the mask as it is.
+            header: `std_msgs/Header` of the camera message, which goes into the mask as it is.
             height, width: size of the mask, pixels.
 
         Returns:

@@ -1,11 +1,11 @@
-"""Judges how the node is doing and says it as `diagnostic_msgs`. No rclpy.
+"""Judges the state of the node and reports it as `diagnostic_msgs`. Needs no rclpy.
 
-Levels, the first that applies:
+The level is the first of these that applies:
 
     ERROR   configuring failed, or frames fail and none is published
-    WARN    not active; some frames fail; messages are refused; the last reload failed; fewer masks than
-            `expected_rate`
-    STALE   active, but no image for 5 s
+    WARN    the node is not active, some frames fail, messages are refused, the last reload failed, or there are
+            fewer masks than `expected_rate`
+    STALE   the node is active, but no image has come for 5 s
     OK      masks go out, or nobody asks for them (`lazy`)
 """
 
@@ -29,21 +29,21 @@ _RATE_TOLERANCE = 0.9
 
 @dataclass(frozen=True)
 class NodeReport:
-    """The node at one moment.
+    """The state of the node at one moment.
 
     Attributes:
         name: fully qualified node name.
         topic: resolved input topic; empty before the first configure.
         state: lifecycle state.
         model, model_id, backend, plan, graph: what runs; empty while unconfigured.
-        counts, performance: of the pipeline.
+        counts, performance: figures of the pipeline.
         active_s: seconds since activation.
         silent_s: seconds since the last image, or since activation.
         expected_hz: masks a second that the user expects; 0 = none.
-        last_error: what ended the last transition; empty where it went well.
+        last_error: error that ended the last transition; empty if it went well.
         reloads: how often a model was exchanged on the running node.
-        reload_error: why the last reload failed; empty where it went well.
-        frame_error: why the last frame that failed did; empty where none has.
+        reload_error: why the last reload failed; empty if it went well.
+        frame_error: error of the last frame that failed; empty if none has.
     """
 
     name: str
@@ -66,10 +66,10 @@ class NodeReport:
 
 
 def assess(report: NodeReport, before: Counts) -> tuple[int, str]:
-    """Level and one-line message.
+    """Return the level and a message of one line.
 
     Args:
-        report: the node now.
+        report: state of the node now.
         before: the counters at the last assessment.
     """
     now, speed = report.counts, report.performance
@@ -110,8 +110,8 @@ def fill_status(status: Any, new_value: Callable[[], Any], report: NodeReport, v
     Args:
         status: the message.
         new_value: makes an empty `diagnostic_msgs/KeyValue`.
-        report: the node now.
-        verdict: as `assess` gave it.
+        report: state of the node now.
+        verdict: level and message from `assess`.
     """
     level, status.message = verdict
     status.level = bytes([level])
@@ -152,10 +152,10 @@ def _values(report: NodeReport) -> dict[str, str]:
 
 
 class Throttle:
-    """Lets the same thing through once in a while.
+    """Lets the same key through at most once in a period.
 
     Args:
-        period_s: shortest time between two of the same key.
+        period_s: shortest time between two of the same key, seconds.
         clock: monotonic seconds.
     """
 
@@ -165,7 +165,7 @@ class Throttle:
         self._last: dict[Hashable, float] = {}
 
     def due(self, key: Hashable) -> bool:
-        """Whether `key` may pass now; if so, it starts waiting again."""
+        """Return whether `key` may pass now; if so, its waiting time starts again."""
         now = self._clock()
         if now - self._last.get(key, float("-inf")) < self._period_s:
             return False

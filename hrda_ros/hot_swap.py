@@ -1,9 +1,9 @@
-"""The model that serves, and its exchange for another between two frames. No ROS.
+"""Holds the model in use, and exchanges it for another between two frames. Needs no ROS.
 
 A reload loads the new model beside the old one, in a thread of its own; frames go on with the old one meanwhile. When
 the new model is ready the frame in hand is finished with the old one and the next frame gets the new one. Without a
-frame in hand the exchange happens at once. A model that cannot be loaded changes nothing. A model that will serve no
-more is released, once no frame has it in hand.
+frame in hand the exchange happens at once. A model that cannot be loaded changes nothing. A model that is no longer
+needed is released as soon as no frame uses it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _DROPPED = "the reload was dropped: the node was deactivated, cleaned up or shut
 
 
 def reason_of(error: Exception) -> str:
-    """What an exception says, in one line: our own are sentences, others need their class in front."""
+    """Return the message of an exception in one line; errors of other libraries get their class in front."""
     if isinstance(error, HrdaError):
         return str(error)
     return f"{type(error).__name__}: {error}".splitlines()[0]
@@ -33,10 +33,10 @@ def reason_of(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a reload ended.
+    """The result of a reload.
 
     Attributes:
-        success: the new model serves.
+        success: whether the new model is in use.
         message: one sentence.
     """
 
@@ -59,12 +59,13 @@ class _Attempt(Generic[ModelT]):
 
 
 class HotSwap(Generic[ModelT]):
-    """Holds the model that serves. Frames and reloads may come from any thread.
+    """Holds the model in use. Frames and reloads may come from any thread.
 
     Args:
-        describe: sentence for a successful reload, from (old model, new model, seconds from start to exchange).
-        release: frees what a model holds; called once for each that was installed or loaded, when it can serve no more
-            and no frame has it in hand, in any thread. Must not raise.
+        describe: makes the sentence for a successful reload from (old model, new model, seconds from start to
+            exchange).
+        release: frees what a model holds; called once, from any thread, for each model that was installed or loaded,
+            when it is no longer needed and no frame uses it. It must not raise.
         clock: monotonic seconds.
     """
 
@@ -97,16 +98,16 @@ class HotSwap(Generic[ModelT]):
 
     @property
     def last_error(self) -> str:
-        """Why the last reload failed; empty where it went well, and after `install`."""
+        """Why the last reload failed; empty if it went well, and after `install`."""
         return self._last_error
 
     def install(self, model: ModelT) -> None:
-        """Let `model` serve from the start."""
+        """Use `model` from the start."""
         with self._condition:
             self._serving, self._last_error = model, ""
 
     def clear(self) -> None:
-        """Let no model serve. A reload on its way is dropped."""
+        """Use no model any more. A reload that is under way is dropped."""
         self.drop()
         with self._condition:
             model, self._serving, self._last_error = self._serving, None, ""
@@ -115,9 +116,9 @@ class HotSwap(Generic[ModelT]):
 
     @contextmanager
     def frame(self) -> Iterator[ModelT | None]:
-        """The model for one frame, or for a word about it; it is not exchanged before the block ends.
+        """Yield the model for one frame, or to describe it; it is not exchanged before the block ends.
 
-        None where no model serves.
+        The result is None if no model is in use.
         """
         with self._condition:
             # Only a worker that never came back with its frame can have left an exchange to this one.
@@ -132,13 +133,13 @@ class HotSwap(Generic[ModelT]):
                 self._put_down(model)
 
     def reload(self, load: Callable[[], ModelT], done: Callable[[Outcome], None]) -> None:
-        """Start to load a model that is to serve in place of the present one. Returns at once.
+        """Start to load a model that is to replace the present one, and return at once.
 
         Args:
-            load: makes the model, ready for its first frame; runs in a thread of its own. What it raises ends the
-                reload, and the present model goes on serving.
-            done: told once how it ended, in any thread. A reload is refused at once while another one is on its way
-                and while no model serves.
+            load: makes the model, ready for its first frame; runs in a thread of its own. If it raises, the reload has
+                failed and the present model stays in use.
+            done: called once with the result, in any thread. A reload is refused at once while another one is under way
+                and while no model is in use.
         """
         attempt = _Attempt(load, done)
         with self._condition:
@@ -152,7 +153,7 @@ class HotSwap(Generic[ModelT]):
             done(Outcome(False, refusal))
 
     def drop(self) -> None:
-        """Forget a reload on its way: its model will not serve. Does not wait for its thread."""
+        """Drop a reload that is under way: its model will not be used. This does not wait for its thread."""
         with self._condition:
             attempt, self._attempt, self._ready = self._attempt, None, None
             self._condition.notify_all()
@@ -160,7 +161,7 @@ class HotSwap(Generic[ModelT]):
             attempt.done(Outcome(False, _DROPPED))
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the thread of the last reload; False where it is still busy after `timeout_s`."""
+        """Wait for the thread of the last reload; return False if it is still busy after `timeout_s`."""
         thread = self._thread
         if thread is None:
             return True

@@ -1,4 +1,4 @@
-"""What the node says about its masks besides the masks: class names, and which model made them from which frame on.
+"""The node's information about its masks: class names, and which model made them from which frame on.
 
 The text about the classes is `hrda_core.inference.label_info`; the node adds `model_id` and `first_stamp` to it.
 """
@@ -21,9 +21,9 @@ _ID_DIGITS = 12
 
 
 def model_id(model: ModelInfo) -> str:
-    """What tells a model from others of the same name: the first 12 hex digits of the sha256 of its manifest file.
+    """Return the id of a model: the first 12 hex digits of the sha256 of its manifest file.
 
-    The manifest holds the sha256 of every other file of the bundle. Empty for a model without a folder.
+    The manifest holds the sha256 of every other file of the bundle. The id is empty for a model without a folder.
     """
     folder = getattr(model, "path", None)
     if folder is None:
@@ -32,10 +32,10 @@ def model_id(model: ModelInfo) -> str:
 
 
 def served_label_info(segmenter: Segmenter, identity: str, first_stamp: tuple[int, int] | None) -> str:
-    """The text of `~/label_info`.
+    """Return the text of `~/label_info`.
 
     Args:
-        segmenter: what makes the masks.
+        segmenter: the model that makes the masks.
         identity: its `model_id`.
         first_stamp: seconds and nanoseconds in the header of its first mask since activation; None before that.
 

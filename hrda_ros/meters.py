@@ -1,4 +1,7 @@
-"""Rates and percentiles over the last frames, for diagnostics. No clock inside: callers pass times in seconds."""
+"""Rates and percentiles over the last frames, for diagnostics.
+
+There is no clock inside: callers pass times in seconds.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,10 @@ __all__ = ["Percentiles", "RateMeter"]
 
 
 class RateMeter:
-    """Events a second over a sliding window.
+    """Measures events a second over a sliding window.
 
     Args:
-        window_s: length of the window; events older than that are forgotten.
+        window_s: length of the window, seconds; older events are forgotten.
     """
 
     def __init__(self, window_s: float = 5.0) -> None:
@@ -26,7 +29,7 @@ class RateMeter:
         self._forget(now_s)
 
     def rate(self, now_s: float) -> float:
-        """Events a second in the window that ends at `now_s`; 0.0 with fewer than two events."""
+        """Return the events a second in the window that ends at `now_s`; 0.0 with fewer than two events."""
         self._forget(now_s)
         intervals = len(self._times) - 1
         if intervals < 1:
@@ -46,10 +49,10 @@ class RateMeter:
 
 
 class Percentiles:
-    """p50 and p95 of the last values.
+    """Computes p50 and p95 of the last values.
 
     Args:
-        capacity: how many values are kept.
+        capacity: number of values that are kept.
     """
 
     def __init__(self, capacity: int = 200) -> None:
@@ -60,7 +63,7 @@ class Percentiles:
         self._values.append(value)
 
     def summary(self) -> tuple[float, float] | None:
-        """(p50, p95) of what is kept; None before the first value."""
+        """Return (p50, p95) of the values that are kept; None before the first value."""
         if not self._values:
             return None
         p50, p95 = np.percentile(np.asarray(self._values), (50, 95))

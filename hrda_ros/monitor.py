@@ -1,4 +1,4 @@
-"""Once a second: diagnostics, and a warning when no image arrives. The part of the node that watches the other part."""
+"""Publishes diagnostics once a second, and warns when no image arrives."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Monitor:
     """Watches the input and reports.
 
     Args:
-        node: gets the diagnostics publisher and the timer.
-        pipeline: whose rates are forgotten when stamps jump back.
+        node: node that gets the diagnostics publisher and the timer.
+        pipeline: pipeline whose rates are forgotten when stamps jump back.
         report: makes the report from (seconds since activation, seconds since the last image).
-        explain_silence: text of the warning for so many seconds without an image; None = nothing to say now.
+        explain_silence: text of the warning for so many seconds without an image; None = no warning now.
     """
 
     def __init__(
@@ -54,13 +54,13 @@ class Monitor:
         self._timer = node.create_timer(_PERIOD_S, self._on_second, clock=steady)
 
     def activated(self) -> None:
-        """The node starts to listen."""
+        """Note that the node starts to listen."""
         self._active_since_s = self._last_image_s = time.monotonic()
         self._last_stamp_s = float("-inf")
         self._reminders = Throttle(_REMIND_AFTER_S, time.monotonic)
 
     def saw_image(self, stamp_s: float) -> None:
-        """An image with this stamp arrived."""
+        """Note that an image with this stamp arrived."""
         self._last_image_s = time.monotonic()
         if stamp_s < self._last_stamp_s - _STEP_BACK_S:
             back_s = self._last_stamp_s - stamp_s
@@ -71,7 +71,7 @@ class Monitor:
         self._last_stamp_s = stamp_s
 
     def saw_problem(self, outcome: str, cause: str, error: Exception) -> None:
-        """A frame was refused or has failed: say so, at most every few seconds for each cause."""
+        """Report that a frame was refused or has failed, at most every few seconds for each cause."""
         if not self._problems.due((outcome, cause)):
             return
         count = self._pipeline.counts().causes.get((outcome, cause), 0)
@@ -82,7 +82,7 @@ class Monitor:
             self._node.get_logger().error(text)
 
     def saw_other_graph(self, text: str) -> None:
-        """Another graph or back end runs: say so, at most every few seconds (two cameras may share a topic)."""
+        """Report that another graph or back end runs, at most every few seconds (two cameras may share a topic)."""
         if self._problems.due("other graph"):
             self._node.get_logger().info(text)
 

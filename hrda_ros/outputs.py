@@ -1,4 +1,4 @@
-"""What the node publishes for a frame: choosing the outputs, drawing them in place, handing them to ROS. No rclpy."""
+"""Chooses the outputs for a frame, draws them in place and publishes them. Needs no rclpy."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class PublisherLike(Protocol):
         ...
 
     def get_subscription_count(self) -> int:
-        """Subscriptions that are matched now."""
+        """Return the number of subscriptions that are matched now."""
         ...
 
 
@@ -40,7 +40,7 @@ class MaskOutputs:
     """The mask topics of one node.
 
     Args:
-        publishers: by output name; `labels` at least.
+        publishers: publishers by output name; `labels` at least.
         new_message: makes an empty `sensor_msgs/Image`.
         color_table: uint8 (256, 3) RGB, colour of each class id.
     """
@@ -56,7 +56,7 @@ class MaskOutputs:
         self._color_table = color_table
 
     def wanted(self, lazy: bool) -> Set[str]:
-        """Names of the outputs that are worth making now.
+        """Return the names of the outputs that are worth making now.
 
         Args:
             lazy: only what is subscribed to; otherwise also the masks that nobody subscribes to (but no pictures).
@@ -73,7 +73,7 @@ class MaskOutputs:
             header: header of the camera message, passed on as it is.
             rgb: uint8 (H, W, 3), the camera image.
             prediction: masks of that size.
-            wanted: as `wanted()` gave it.
+            wanted: result of `wanted()`.
             overlay_alpha: weight of the colours in the overlay, 0 to 1.
 
         Raises:

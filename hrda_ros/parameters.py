@@ -1,4 +1,4 @@
-"""The node's parameters: one table, `Settings`, from which declarations, checks and documentation are made. No rclpy.
+"""The node's parameters: one table, `Settings`, from which declarations and checks are made. Needs no rclpy.
 
 Each parameter is a field of `Settings`. `docs/robot/node.md` holds the same table for readers; a test compares the two.
 """
@@ -37,8 +37,8 @@ class ParameterSpec:
     Attributes:
         name: ROS parameter name.
         default: default value; its Python type is the parameter's type.
-        description: for `ros2 param describe` and the documentation.
-        applied: when a new value counts: `now` (from the next frame), `reload` (at the next call of `~/reload` or
+        description: text for `ros2 param describe` and the documentation.
+        applied: when a new value takes effect: `now` (from the next frame), `reload` (at the next call of `~/reload` or
             configure transition), `configure` (at the next configure transition) or `start` (read-only).
         limits: smallest and largest value of a number.
         choices: allowed values of a string.
@@ -58,13 +58,13 @@ class ParameterSpec:
 
     @property
     def range_text(self) -> str:
-        """Allowed values for readers; empty where every value of the type is allowed."""
+        """Allowed values for readers; empty if every value of the type is allowed."""
         if self.limits:
             return "{:g} to {:g}".format(*self.limits)
         return ", ".join(choice or '""' for choice in self.choices)
 
     def refusal(self, value: Any) -> str | None:
-        """Why `value` cannot be taken; None where it can. Not-a-number is outside every range."""
+        """Say why `value` cannot be taken; return None if it can. Not-a-number is outside every range."""
         if type(value) is not type(self.default):
             return f"{self.name} must be of type {self.kind}, not {value!r}"
         if self.choices and value not in self.choices:
@@ -158,7 +158,7 @@ _BY_NAME = {spec.name: spec for spec in PARAMETERS}
 
 
 def refusal(changes: Iterable[tuple[str, Any]]) -> str | None:
-    """The first reason why a set of (name, value) cannot be taken; None where all can. Foreign names pass."""
+    """Return the first reason why a set of (name, value) cannot be taken, or None if all can. Foreign names pass."""
     for name, value in changes:
         spec = _BY_NAME.get(name)
         reason = spec.refusal(value) if spec else None
@@ -168,9 +168,9 @@ def refusal(changes: Iterable[tuple[str, Any]]) -> str | None:
 
 
 def likely_typos(names: Iterable[str]) -> list[tuple[str, str]]:
-    """(given, probably meant) for names that are nearly, but not quite, parameters of the table.
+    """Return (given, probably meant) for names that are nearly, but not quite, parameters of the table.
 
-    Names that resemble nothing are left out: one YAML file often serves several nodes.
+    Names that resemble nothing are left out, because one YAML file often serves several nodes.
     """
     close = {name: difflib.get_close_matches(name, _BY_NAME, n=1, cutoff=0.8) for name in names if name not in _BY_NAME}
     return [(name, matches[0]) for name, matches in close.items() if matches]
@@ -208,5 +208,5 @@ def declare_parameters(node: Any) -> None:
 
 
 def read_settings(node: Any) -> Settings:
-    """Present values of the declared parameters of an `rclpy` node."""
+    """Return the present values of the declared parameters of an `rclpy` node."""
     return Settings(**{spec.name: node.get_parameter(spec.name).value for spec in PARAMETERS})

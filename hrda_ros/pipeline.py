@@ -1,6 +1,6 @@
-"""Newest frame wins: a one-element slot, one worker thread, and five counters that account for every frame. No ROS.
+"""Processes the newest frame: a one-element slot, one worker thread, and five counters that account for every frame.
 
-Every frame offered ends in exactly one counter:
+Needs no ROS. Every frame offered ends in exactly one counter:
 
     published    its masks went out
     stale        nobody wanted it any more when its turn came (`StaleFrameError`: too old, no subscriber, deactivated)
@@ -32,7 +32,7 @@ FrameT = TypeVar("FrameT")
 
 
 class StaleFrameError(Exception):
-    """Raised by the processing function: the frame is no longer wanted. `cause` is a short stable key."""
+    """The processing function raises it for a frame that is no longer wanted. `cause` is a short stable key."""
 
     def __init__(self, cause: str) -> None:
         super().__init__(cause)
@@ -44,8 +44,8 @@ class Counts:
     """What became of the frames, at one moment.
 
     Attributes:
-        received: frames offered.
-        in_flight: frames in the slot or in the worker, 0 to 2.
+        received: number of frames offered.
+        in_flight: number of frames in the slot or in the worker, 0 to 2.
         causes: (outcome, cause) to count, for stale, refused and failed.
     """
 
@@ -61,7 +61,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Performance:
-    """How fast it goes, over the last seconds.
+    """Rates and durations over the last seconds.
 
     Attributes:
         received_hz, published_hz: frames a second.
@@ -78,10 +78,10 @@ class Pipeline(Generic[FrameT]):
     """Runs `process` on the newest frame offered, in a thread of its own.
 
     Args:
-        process: handles one frame and returns the durations of its steps, seconds by name. Raises `StaleFrameError`
+        process: handles one frame and returns the durations of its steps, seconds by name. It raises `StaleFrameError`
             for a stale frame, `ImageError` for a refused one, any other exception for a failed one.
-        report: told (outcome, cause, error) of every refused or failed frame, in the worker thread; what it raises
-            is ignored.
+        report: called with (outcome, cause, error) of every refused or failed frame, in the worker thread; what it
+            raises is ignored.
         clock: monotonic seconds.
     """
 
@@ -106,7 +106,7 @@ class Pipeline(Generic[FrameT]):
         self._latency: dict[str, Percentiles] = {}
 
     def offer(self, frame: FrameT) -> None:
-        """Hand in a frame; it replaces one that waits. Returns at once and raises nothing."""
+        """Hand in a frame, which replaces one that waits. This returns at once and raises nothing."""
         now = self._clock()
         with self._condition:
             self._received += 1
@@ -120,12 +120,12 @@ class Pipeline(Generic[FrameT]):
             self._condition.notify_all()
 
     def open(self) -> None:
-        """Accept frames; without `start`, they are handled by calls of `step`."""
+        """Accept frames; without `start`, calls of `step` handle them."""
         with self._condition:
             self._accepting = True
 
     def start(self) -> None:
-        """Accept frames and start the worker. Rates and latencies start afresh, counters go on."""
+        """Accept frames and start the worker. Rates and latencies start afresh, counters continue."""
         self.reset_performance()
         self.open()
         thread = threading.Thread(target=self._work, name="hrda-worker", daemon=True)
@@ -133,10 +133,10 @@ class Pipeline(Generic[FrameT]):
         thread.start()
 
     def stop(self, timeout_s: float | None = None) -> bool:
-        """Drop the waiting frame, let the worker finish the one in its hands, and join it.
+        """Drop the waiting frame, let the worker finish its frame, and join it.
 
         Returns:
-            False where the worker is still busy after `timeout_s`; it ends by itself after its frame.
+            False if the worker is still busy after `timeout_s`; it ends by itself after its frame.
         """
         with self._condition:
             self._accepting = False
@@ -151,10 +151,10 @@ class Pipeline(Generic[FrameT]):
         return not thread.is_alive()
 
     def step(self) -> bool:
-        """Wait for a frame and see it through to its counter.
+        """Wait for a frame and process it until it is counted.
 
         Returns:
-            False when the pipeline was stopped instead.
+            False if the pipeline was stopped instead.
         """
         with self._condition:
             while self._slot is None:
@@ -181,19 +181,19 @@ class Pipeline(Generic[FrameT]):
         return True
 
     def wait_until_idle(self, timeout_s: float) -> bool:
-        """Wait until no frame is in flight; False when that takes longer than `timeout_s`."""
+        """Wait until no frame is in flight; return False if that takes longer than `timeout_s`."""
         with self._condition:
             return self._condition.wait_for(lambda: self._slot is None and not self._busy, timeout_s)
 
     def counts(self) -> Counts:
-        """All counters, from one moment."""
+        """Return all counters, from one moment."""
         with self._condition:
             in_flight = (self._slot is not None) + self._busy
             outcomes = {name: self._outcomes[name] for name in OUTCOMES}
             return Counts(received=self._received, in_flight=in_flight, causes=dict(self._causes), **outcomes)
 
     def performance(self) -> Performance:
-        """Rates and latencies, from one moment."""
+        """Return rates and latencies, from one moment."""
         with self._condition:
             now = self._clock()
             summaries = {name: percentiles.summary() for name, percentiles in self._latency.items()}

@@ -1,4 +1,4 @@
-"""The node as a process: start it, run it until it is told to stop, and say in the exit code how that went."""
+"""Runs the node as a process: starts it, runs it until it is told to stop, and reports the result in the exit code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run_node(args: list[str] | None = None) -> int:
         args: command line with ROS arguments; None = that of the process.
 
     Returns:
-        exit code: 0 after SIGINT, SIGTERM or a shutdown of the context, 2 where the node cannot start as asked.
+        exit code: 0 after SIGINT, SIGTERM or a shutdown of the context, 2 if the node cannot start as asked.
     """
     keep_big_buffers()
     try:

@@ -1,6 +1,6 @@
 """The node's output topics as rclpy publishers, made in configure and withdrawn in cleanup.
 
-The topics stay while the models behind them change; `serve` puts a model on them.
+The topics stay while the models behind them change; `serve` connects a model to them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Publishers:
     """All output topics of one configured node.
 
     Args:
-        node: whose private topics they are.
+        node: node that owns these private topics.
         confidence: whether `~/confidence` is one of them.
     """
 
@@ -43,7 +43,7 @@ class Publishers:
         self._publish_vision_info = self._vision_info()
 
     def serve(self, segmenter: Segmenter) -> ServedModel:
-        """A model on these topics; nothing is published yet."""
+        """Return a model connected to these topics; nothing is published yet."""
         masks = MaskOutputs(self._images, Image, segmenter.bundle.label_space.color_table())
         return ServedModel(segmenter, masks, self._publish)
 

@@ -1,4 +1,4 @@
-"""The service `~/reload`: answers when the reload has ended, and leaves the executor to the frames until then."""
+"""The service `~/reload`: it answers when the reload has ended, and leaves the executor to the frames until then."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["ReloadService"]
 
 
 class ReloadService:
-    """`~/reload` (`std_srvs/srv/Trigger`) of a node.
+    """The service `~/reload` (`std_srvs/srv/Trigger`) of a node.
 
     Args:
-        node: whose private service it is.
-        models: where the new model is to serve.
-        prepare: called in the executor thread, gives what loads the model, see `HotSwap.reload`.
+        node: node that owns the service.
+        models: holder of the model that is to be replaced.
+        prepare: called in the executor thread; returns the function that loads the model, see `HotSwap.reload`.
     """
 
     def __init__(

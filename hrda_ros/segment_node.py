@@ -1,4 +1,4 @@
-"""The ROS 2 node: camera images in, class masks out. Topics, parameters and services: docs/robot/node.md.
+"""The ROS 2 node: camera images in, class masks out. docs/robot/node.md lists its topics, parameters and services.
 
 The path of a frame, top to bottom: `_on_image` (executor thread) puts the message into the pipeline's one-element slot;
 `_segment` (worker thread) takes the newest one, decodes, infers and publishes. The rest is reload, lifecycle and
@@ -47,11 +47,11 @@ _JOIN_TIMEOUT_S = 10.0
 
 
 class SegmentNode(LifecycleNode):
-    """Lifecycle node `segment_node`.
+    """The lifecycle node `segment_node`.
 
     Args:
         predictor_factory: makes the network from the settings, in configure and in a thread of `~/reload`; None =
-            `open_segmenter`, with what it says in the node's log. Replaced in tests and benchmarks.
+            `open_segmenter`, whose lines go to the node's log. Tests and benchmarks replace it.
         node_options: passed on to `rclpy.lifecycle.LifecycleNode`.
 
     Raises:
@@ -175,7 +175,7 @@ class SegmentNode(LifecycleNode):
         return self._transition("activate", "active", partial(super().on_activate, state), self._activate)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe, finish the frame at hand, and drop the one that waits."""
+        """Unsubscribe, finish the frame in work, and drop the one that waits."""
         return self._transition("deactivate", "inactive", self._deactivate, partial(super().on_deactivate, state))
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -191,12 +191,12 @@ class SegmentNode(LifecycleNode):
         return self._transition("recover", "unconfigured", self.close, partial(super().on_error, state))
 
     def start(self) -> bool:
-        """Configure and activate; False where that fails (the reason is in the log)."""
+        """Configure and activate; return False if that fails (the reason is in the log)."""
         success = TransitionCallbackReturn.SUCCESS
         return self.trigger_configure() == success and self.trigger_activate() == success
 
     def close(self) -> None:
-        """Join the worker and a reload, and free everything; to be called before `destroy_node`."""
+        """Join the worker and a reload, and free everything. Call it before `destroy_node`."""
         self._deactivate()
         self._models.clear()
         if not self._models.join(_JOIN_TIMEOUT_S):

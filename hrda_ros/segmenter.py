@@ -1,4 +1,4 @@
-"""The network that the node runs: what it must offer, and how it is made from the node's settings. No rclpy."""
+"""The network that the node runs: its interface, and how it is made from the node's settings. Needs no rclpy."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ class ModelInfo(Protocol):
 
     @property
     def static_graphs(self) -> tuple[GraphSpec, ...]:
-        """Graphs that are for one image size each."""
+        """Graphs that are made for one image size each."""
         ...
 
 
 class Segmenter(Protocol):
-    """What the node needs of a `hrda_core.inference.Predictor`. One caller at a time."""
+    """The part of a `hrda_core.inference.Predictor` that the node needs. Use it from one caller at a time."""
 
     plan: str
 
@@ -75,7 +75,7 @@ class Segmenter(Protocol):
 
     @property
     def backend_description(self) -> str:
-        """What runs where, and why nothing faster, for logs and diagnostics."""
+        """What runs where, and why nothing faster does, for logs and diagnostics."""
         ...
 
     def warm_up(self, height: int, width: int) -> None:
@@ -87,7 +87,7 @@ class Segmenter(Protocol):
         ...
 
     def close(self) -> None:
-        """Free what it holds, on a GPU above all."""
+        """Free the memory that it holds."""
         ...
 
 
@@ -115,11 +115,11 @@ def open_segmenter(settings: Settings, say: Say = silent) -> Segmenter:
 
 
 def warmed_up(segmenter: Segmenter, image_size: tuple[int, int] | None) -> Segmenter:
-    """The model after it has run, ready for its first frame. One that cannot run is closed.
+    """Run a model once, so that it is ready for its first frame, and return it. One that cannot run is closed.
 
     Args:
-        image_size: height and width of the camera's images, pixels; None = not known yet: then it runs in each size
-            that its plan has a graph for, so that engines are loaded, or built, before the first frame.
+        image_size: height and width of the camera's images, pixels; None = not known yet. The model then runs in each
+            size for which its plan has a graph, so that engines are loaded, or built, before the first frame.
 
     Raises:
         HrdaError: it cannot run.
@@ -139,7 +139,7 @@ def _expected_sizes(segmenter: Segmenter) -> list[tuple[int, int]]:
 
 
 def default_model_path() -> Path:
-    """Folder of the bundle `hrda_lite`: in the package's share folder, or in the source tree.
+    """Return the folder of the bundle `hrda_lite`: in the package's share folder, or in the source tree.
 
     Raises:
         BundleError: it is in neither.

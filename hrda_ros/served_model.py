@@ -1,4 +1,4 @@
-"""A model on the node's output topics, and what is said about it there and in the log. No rclpy."""
+"""Connects a model to the node's output topics, and reports on it there and in the log. Needs no rclpy."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Stamp: TypeAlias = "tuple[int, int]"
 
 @dataclass(frozen=True)
 class Running:
-    """What makes the masks: which graph, and where.
+    """What makes the masks.
 
     Attributes:
         plan: window plan.
-        graph: image size that the graph is for, after padding (height x width), and its precision.
+        graph: image size of the graph after padding (height x width), and its precision.
         backend: description of the back end.
     """
 
@@ -33,7 +33,7 @@ class Running:
 
     @classmethod
     def of(cls, segmenter: Segmenter) -> Running:
-        """Ask a model; only for the thread that runs it."""
+        """Ask a model. Only the thread that runs it may call this."""
         graph = segmenter.graph
         size = "{}x{}".format(*graph.size) if graph.size else "any size"
         return cls(segmenter.plan, f"{size}, {graph.precision}", segmenter.backend_description)
@@ -43,15 +43,15 @@ class Running:
 
 
 class ServedModel:
-    """A model and its way out: masks in its colours, and the latched information that says which masks are its own.
+    """A model with its outputs: masks in its colours, and the latched information that says which masks are its own.
 
     Args:
         segmenter: the model.
         masks: the image topics.
-        publish_info: publishes the information of this model with the stamp of its first mask, None before that.
+        publish_info: publishes the information about this model with the stamp of its first mask, None before that.
 
     Attributes:
-        segmenter, masks: as given.
+        segmenter, masks: the model and the image topics.
         model_id: see `hrda_ros.label_info.model_id`.
         running: what ran when `look_again` was called last; safe to read from any thread, and after the model's end.
     """
@@ -77,21 +77,22 @@ class ServedModel:
         return f"model '{bundle.name}'{identity}, {len(bundle.label_space)} classes"
 
     def look_again(self) -> bool:
-        """Whether another graph or back end runs than before: an image of another size, or the GPU failed.
+        """Return whether another graph or back end runs than before.
 
-        Only for the thread that runs the model.
+        This happens for an image of another size, or after a GPU failure. Only the thread that runs the model may call
+        it.
         """
         before, self.running = self.running, Running.of(self.segmenter)
         return self.running != before
 
     def activated(self) -> None:
-        """Start over: no mask has gone out. Says so."""
+        """Start over and publish that no mask has gone out yet."""
         with self._lock:
             self._first_stamp = None
             self._publish_info(self, None)
 
     def announce(self) -> None:
-        """Publish the information as it is; for a model that serves before a frame comes."""
+        """Publish the information as it is, for a model that is in use before a frame comes."""
         with self._lock:
             self._publish_info(self, self._first_stamp)
 
@@ -104,7 +105,7 @@ class ServedModel:
 
 
 def describe_exchange(old: ServedModel, new: ServedModel, duration_s: float) -> str:
-    """One sentence about a reload that took `duration_s` seconds."""
+    """Return one sentence about a reload that took `duration_s` seconds."""
     before, now = old.segmenter.bundle.label_space, new.segmenter.bundle.label_space
     if before == now:
         classes = f"the label space '{now.name}' is the same"

@@ -1,4 +1,4 @@
-"""Why no image arrives: what the ROS graph says about the topic, in one warning that names the next thing to try."""
+"""Explains why no image arrives: what the ROS graph says about the topic, in one warning with the next thing to try."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LISTED_TOPICS = 8
 
 
 def explain_silence(node: Any, topic: str, type_name: str, qos: Any, silent_s: float) -> str:
-    """A warning about a subscription that gets nothing.
+    """Return a warning about a subscription that gets nothing.
 
     Args:
         node: the `rclpy` node that subscribes.
@@ -89,5 +89,5 @@ def _node_name(info: Any) -> str:
 
 
 def qos_text(profile: Any) -> str:
-    """Reliability and durability of a QoS profile, for people."""
+    """Return reliability and durability of a QoS profile, for people."""
     return " ".join(policy.name.lower() for policy in (profile.reliability, profile.durability))

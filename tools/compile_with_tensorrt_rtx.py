@@ -1,10 +1,10 @@
-"""Compile ONNX graphs with a TensorRT compiler on a machine without a GPU: does TensorRT take them?
+"""Compile ONNX graphs with a TensorRT compiler on a machine without a GPU, to see whether TensorRT takes them.
 
     .venv/bin/python tools/compile_with_tensorrt_rtx.py my_bundle/graphs/tiles_480x640_fp16.onnx
     .venv/bin/python tools/compile_with_tensorrt_rtx.py --size 512x640 models/hrda_lite/model.onnx   (takes any size)
 
 The first call fetches 150 MB (TensorRT-RTX and Python bindings) into `$HRDA_WHEELS`, else `.venv/share/hrda_wheels`.
-What a success says and what not: docs/results/proof_without_gpu.md. Needs the environment of `make test`.
+docs/results/proof_without_gpu.md says what a success proves and what not. It needs the environment of `make test`.
 Exit status: 0 all compiled, 1 a graph was refused, 2 wrong arguments or no compiler on this machine.
 """
 
@@ -59,7 +59,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def height_and_width(text: str) -> tuple[int, int]:
-    """`512x640` to (512, 640)."""
+    """Turn `512x640` into (512, 640)."""
     height, _, width = text.partition("x")
     if not (height.isdigit() and width.isdigit()):
         raise argparse.ArgumentTypeError(f"'{text}' is not a size; write it as 512x640, height first")

@@ -1,1 +1,4 @@
-"""The `hrda` command, one thin file a verb. Imported as `hrda_training`; `hrda_core` never depends on it."""
+"""The `hrda` command: one file for each verb. The folder is imported as `hrda_training`.
+
+`hrda_core` never depends on it.
+"""

@@ -1,4 +1,4 @@
-"""The `hrda` command: one verb, one module. A verb is loaded when it is called, so `hrda --help` needs no torch.
+"""The `hrda` command. A verb's module is loaded when the verb is called, so `hrda --help` needs no torch.
 
     hrda                      list the verbs
     hrda VERB --help          options of one verb

@@ -4,8 +4,8 @@
     hrda adapt --bag a.mcap b.mcap --topic /camera/front/image_raw --effort normal --mic true ...
     hrda adapt --bag drives/night --model models/hrda_lite --out models/night --effort instant    # no source, seconds
 
-Selects frames, adapts, judges without labels and puts the best model into --out, with a report: the adapted one, the
-instantly adapted one, or the given one if neither is better. Interrupted, the same command goes on.
+It selects frames, adapts, judges without labels and puts the best model into --out, with a report: the adapted one, the
+instantly adapted one, or the given one if neither is better. The same command continues an interrupted run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["main"]
 
 
 def main(argv: list[str]) -> int:
-    """Parse, adapt, say what was decided. Returns the exit code."""
+    """Parse, adapt, and report the decision. Return the exit code."""
     request, json = parse_request(Request, argv, verb="adapt", about=__doc__, read={"effort": effort_named})
     require("torch", "train")
     from hrda_core.adaptation.adapt import adapt

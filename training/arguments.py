@@ -1,4 +1,4 @@
-"""A verb's options from the fields of its request, and mistakes in one sentence with the nearest option."""
+"""Makes a verb's options from the fields of its request; a mistake is one sentence with the nearest option."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ def parse_request(
     positional: str = "",
     read: Mapping[str, Callable[[str], Any]] | None = None,
 ) -> tuple[Request, Path | None]:
-    """The request of a verb, and the file of its option `--json`.
+    """Return the request of a verb, and the file of its option `--json`.
 
     Each field of the dataclass `kind` is an option of the same name: its type checks the value, and its line in the
     docstring is the help. A field `command` is no option: it becomes the command line.
 
     Args:
-        kind: the request.
+        kind: class of the request.
         argv: words after the verb.
         verb: its name, for the usage.
-        about: what it does; the first line is shown.
+        about: description of the verb; the first line is shown.
         positional: the field that is given without its name.
-        read: for fields that are one word of another form, what makes the field's value of the word.
+        read: for fields that are written as one word of another form, the function that turns the word into a value.
 
     Raises:
-        RecipeError: the first mistake; also what `kind` and `read` raise.
+        RecipeError: there is a mistake; also what `kind` and `read` raise.
     """
     read = read or {}
     parser = require("jsonargparse", "train").ArgumentParser(prog=f"hrda {verb}", description=about.splitlines()[0])
@@ -59,7 +59,7 @@ def parse_request(
 
 
 def pair(option: str, example: str = "480x640") -> Callable[[str], tuple[int, int]]:
-    """For `read`: two numbers in one word, such as `480x640`: height and width, or rows and columns."""
+    """Return a reader for `read`: two numbers in one word, such as `480x640`: height and width, or rows and columns."""
 
     def numbers(word: str) -> tuple[int, int]:
         found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", word.strip().lower())
@@ -118,10 +118,10 @@ def _words(hint: Any, required: bool) -> tuple[type, str | int] | None:
 
 
 def parse(parser: Any, argv: list[str]) -> Any:
-    """`parser.parse_args(argv)` of a jsonargparse parser.
+    """Run `parser.parse_args(argv)` of a jsonargparse parser.
 
     Raises:
-        RecipeError: the first mistake.
+        RecipeError: there is a mistake.
     """
     jsonargparse = require("jsonargparse", "train")
     parser.exit_on_error = False

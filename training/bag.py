@@ -1,4 +1,4 @@
-"""`hrda bag info PATH...`: what recordings hold, without ROS and whatever state they are in.
+"""`hrda bag info PATH...`: shows what recordings hold, without ROS and whatever state they are in.
 
 hrda bag info drive/                                      # topics, rates, gaps, light of every camera
 hrda bag info drive.mcap --topic /camera/front --out drive.html       # with contact sheet and curves
@@ -29,12 +29,12 @@ _USAGE = """usage: hrda bag info PATH... [options]
 
 @dataclass(frozen=True)
 class InfoRequest:
-    """What is looked into, and how closely.
+    """The recordings to examine, and how closely.
 
     Attributes:
         paths: rosbag2 folders, .mcap, .db3, either with .zstd, ROS 1 .bag, or folders that hold several
         topic: image topics; default: all
-        analyse_hz: frames a second that are looked at
+        analyse_hz: frames a second that are decoded and measured
         out: write a page with contact sheet and curves, HTML
     """
 
@@ -45,7 +45,7 @@ class InfoRequest:
 
 
 def main(argv: list[str]) -> int:
-    """Run one subcommand. Returns the exit code."""
+    """Run one subcommand. Return the exit code."""
     if not argv or argv[0] in ("-h", "--help"):
         print(_USAGE)
         return 0

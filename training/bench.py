@@ -5,7 +5,7 @@
     hrda bench BUNDLE --size 1080x1920 --backend tensorrt --precision fp16 --json record.json
     hrda bench models/hrda_lite --sweep_threads                               find and keep the best number of threads
 
-Sizes are HEIGHTxWIDTH. What the figures mean: docs/robot/benchmarking.md.
+Sizes are HEIGHTxWIDTH. docs/robot/benchmarking.md explains the figures.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["main"]
 
 
 def main(argv: list[str]) -> int:
-    """Parse, measure, print, write the record. Returns the exit code."""
+    """Parse, measure, print, and write the record. Return the exit code."""
     read = {"size": pair("--size")}
     request, json = parse_request(BenchRequest, argv, verb="bench", about=__doc__, positional="bundle", read=read)
     bundle = Bundle.open(request.bundle)

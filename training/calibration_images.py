@@ -1,7 +1,7 @@
 """Images to calibrate an int8 graph on: some frames of target footage, spread evenly over all of it.
 
-Int8 stands for the range of values that were seen, so day alone does not calibrate for night, and one scene not for a
-drive. Labels are not needed.
+The range of an int8 value is that of the calibration images, so day alone does not calibrate for night, and one scene
+not for a drive. Labels are not needed.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ UInt8Array = npt.NDArray[np.uint8]
 def calibration_images(
     path: Path, size: tuple[int, int], count: int = 32, *, topic: str = "", between: bool = False
 ) -> Iterator[UInt8Array]:
-    """Frames as `Predictor` hands them to a graph of one size: shrunk to fit, then padded by repeating the border.
+    """Return frames as `Predictor` gives them to a graph of one size: shrunk, then padded by repeating the border.
 
     Args:
         size: height and width of the graph, pixels.
-        path, count, topic, between: as for `spread_frames`, which also says what is raised.
+        path, count, topic, between: as for `spread_frames`, which also lists the errors.
 
     Returns:
         uint8 (1, height, width, 3) RGB, each read when it is asked for.
@@ -41,21 +41,21 @@ def calibration_images(
 
 
 def spread_frames(path: Path, count: int = 32, *, topic: str = "", between: bool = False) -> Iterator[UInt8Array]:
-    """Frames of target footage, evenly spread over it; those that cannot be read are left out.
+    """Return frames of target footage, evenly spread over it; those that cannot be read are left out.
 
     Args:
         path: folder of images (searched recursively), video file, or recording.
-        count: how many, `MIN_IMAGES` at least; footage with fewer frames gives all.
+        count: number of frames, `MIN_IMAGES` at least; footage with fewer frames gives all.
         topic: image topic of a recording; empty = its only one.
-        between: frames half-way between those that are given without it, to check on.
+        between: return frames half-way between those that are returned without it, to check on.
 
     Returns:
         RGB uint8 (H, W, 3), each read when it is asked for.
 
     Raises:
         RecipeError: `count` is below `MIN_IMAGES`.
-        DataError: no such footage, or fewer frames than `MIN_IMAGES`; while reading, fewer that can be read.
-        MissingPackageError: recordings need the package rosbags.
+        DataError: there is no such footage, or it has fewer frames than `MIN_IMAGES`, or fewer can be read.
+        MissingPackageError: the path is a recording, and the package rosbags is not installed.
     """
     if count < MIN_IMAGES:
         raise RecipeError(

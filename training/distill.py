@@ -1,11 +1,12 @@
-"""`hrda distill TEACHER --out BUNDLE --decoder_channels 64 --images DIR`: a faster model that says what a larger says.
+"""`hrda distill TEACHER --out BUNDLE --decoder_channels 64 --images DIR`: a faster model trained by a larger one.
 
     hrda distill models/hrda_large --out models/hrda_64 --decoder_channels 64 --bag drives/monday drives/night
     hrda distill runs/large --out models/hrda_32 --decoder_channels 32 --images frames --source packs/gta5
-    hrda distill ... --resume                            # go on after an interruption, with the same options
+    hrda distill ... --resume                            # continue after an interruption, with the same options
 
-No labels are needed: the larger model's predictions on the images are what is learnt. Its encoder is taken over. The
-result is a complete bundle; agreement with the larger model is measured on images that were not trained on.
+No labels are needed: the faster model learns the larger model's predictions on the images. The larger one's encoder is
+taken over. The result is a complete bundle; agreement with the larger model is measured on images that were not trained
+on.
 """
 
 from __future__ import annotations
@@ -42,14 +43,14 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True)
 class DistillRequest:
-    """Which network learns from which, on what, and how long.
+    """The two networks, the images to learn on, and the length of the training.
 
     Attributes:
         teacher: larger model: a bundle, or the folder of a finished training run
         out: bundle folder for the slim model; a bundle there is replaced
         decoder_channels: width of the slim decoder, for example 64
         work: working folder; default: OUT.work
-        resume: go on in the working folder of an interrupted call
+        resume: continue in the working folder of an interrupted call
         embed_channels: width of each embedded level; 0 = as the decoder
         attention_channels: width of the scale attention; 0 = as the decoder
         encoder: another encoder; default: the larger model's, with its weights
@@ -59,28 +60,28 @@ class DistillRequest:
         list: text file of the images of the folder to use, one name a line
         bag: recordings instead; frames are chosen as by hrda adapt
         topic: camera topics of the recordings; default: the only one
-        frames: most frames of the recordings to learn on
-        held_out: share of the images, from their end, to measure agreement on
+        frames: largest number of frames of the recordings to learn on
+        held_out: share of the images, at their end, to measure agreement on
         source: labelled images too: a pack of hrda pack-source, LAYOUT:ROOT, or a folder of images/ and labels/;
             default: none
-        iterations: steps
-        batch_size: images a step
+        iterations: number of training steps
+        batch_size: number of images in a step
         crop: height and width of the crops; default: 0.75 of the image
         lr: learning rate of the encoder; decoders learn ten times faster
-        start: slices: from encoder and heaviest decoder channels of the larger model; encoder: random decoders
+        start: slices = from encoder and heaviest decoder channels of the larger model; encoder = random decoders
         temperature: softness of the targets; 0 = hard labels, the control
         plan: window plan of the larger model: overlap, or tiles (half the time)
-        detail: share of the detail crop's own loss
-        context: share of the context's own loss
+        detail: weight of the detail crop's own loss
+        context: weight of the context's own loss
         attention: weight of the difference of the scale attentions
         eval_images: labelled images, to score both models on
         eval_labels: their label PNGs
         groups: groups of classes to score in, for example camvid11
         device: where the network is trained
-        precision: of the training's computation
+        precision: number format of the training's computation
         threads: CPU threads; 0 = PyTorch's choice
-        seed: of all randomness
-        command: as it was called
+        seed: seed of all randomness
+        command: the command line, for the record
     """
 
     teacher: Path
@@ -135,23 +136,23 @@ class DistillRequest:
 
     @property
     def runtime(self) -> RuntimeConfig:
-        """How the training is carried out."""
+        """The runtime section of the training recipe."""
         from hrda_core.trainer.recipe import RuntimeConfig
 
         return RuntimeConfig(device=self.device, precision=self.precision, threads=self.threads)
 
     def part(self, kind: type[Part]) -> Part:
-        """`Slim` or `Schedule`: the fields of this request that have the names of its own."""
+        """Return a `Slim` or `Schedule` from the fields of this request that have the same names."""
         return kind(**{field.name: getattr(self, field.name) for field in fields(kind)})  # type: ignore[arg-type]
 
     def identity(self, larger: Larger) -> dict[str, Any]:
-        """What the images in the working folder depend on; the run in it keeps its own recipe."""
+        """Return the options on which the images in the working folder depend; the run in it keeps its own recipe."""
         kept = ("bag", "topic", "frames", "held_out", "images", "list", "source")
         return {name: _plain(getattr(self, name)) for name in kept} | {"teacher": larger.guide.sha256}
 
 
 def main(argv: list[str]) -> int:
-    """Parse, distil, export, say what it came to. Returns the exit code."""
+    """Parse, distil, export, and report the result. Return the exit code."""
     request, json = parse_request(DistillRequest, argv, verb="distill", about=__doc__, positional="teacher")
     require("torch", "train")
     from hrda_core.adaptation.stages.source import check_source

@@ -1,4 +1,4 @@
-"""What `hrda distill` learns on: a folder's images or frames of recordings, and labelled images if any are given."""
+"""The data of `hrda distill`: a folder's images or frames of recordings, and labelled images if any are given."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Count = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class DistillData:
-    """Images to learn on and to measure on, and the labelled ones if there are any.
+    """Images to learn on and to measure on, and the labelled images if there are any.
 
     Attributes:
         train, held_out: unlabelled images.
         names: file that lists `train`; None = all of its folder.
-        description: for the model card.
+        description: text for the model card.
         source: labelled images.
     """
 

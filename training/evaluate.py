@@ -35,28 +35,28 @@ __all__ = ["EvaluateRequest", "main"]
 
 @dataclass(frozen=True)
 class EvaluateRequest:
-    """What is scored, and on which data.
+    """The model to score, and the data.
 
     Attributes:
         bundle: model bundle
         run: folder of a training run, instead of a bundle
-        network: of the run
+        network: network of the run
         images: folder of images
         labels: folder of label PNGs with the images' names
         layout: instead, a data set as downloaded: gta5, synthia, cityscapes, acdc, dark_zurich, bdd100k, mapillary,
             folders
         root: folder of that data set
-        split: of that data set
-        list: text file of the images to use, one name a line
+        split: split of that data set
+        list: text file of the images to use, one name on each line
         groups: score in groups: cityscapes19, synthia16, synthia13, camvid11; default: every class
         plan: window plan; default: the bundle's, or overlap / whole
-        resize: run: largest width and height to predict at
+        resize: for a run, largest width and height to predict at
         backend: inference back end of a bundle
-        device: of a run
+        device: device of a run
         threads: CPU threads; 0 = all cores but one
         confusion: draw the confusion matrix here, PNG
         record: also keep the scores under this name in the bundle
-        command: as it was called
+        command: the command line, for the record
     """
 
     bundle: Path | None = None
@@ -92,7 +92,7 @@ class EvaluateRequest:
 
 
 def main(argv: list[str]) -> int:
-    """Parse, score, print a table, write JSON and pictures. Returns the exit code."""
+    """Parse, score, print a table, write JSON and pictures. Return the exit code."""
     request, json = parse_request(EvaluateRequest, argv, verb="evaluate", about=__doc__)
     from hrda_core.metrics import score
 

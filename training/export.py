@@ -1,6 +1,6 @@
 """`hrda export RUN --out BUNDLE`: make a bundle of a training run, or add a graph for one image size to a bundle.
 
-hrda export runs/hrda_lite --out models/hrda_lite                        # the network that the run gave out
+hrda export runs/hrda_lite --out models/hrda_lite                        # the exported network of the run
 hrda export runs/adapted --network teacher --out models/adapted          # the moving average of a self-training run
 hrda export models/mine --size 480x640 --plan tiles --precision fp16     # a graph for one camera, in the bundle
 hrda export models/mine --size 480x640 --precision fp16 --engine         # and its TensorRT engine, on the robot
@@ -30,24 +30,24 @@ __all__ = ["ExportRequest", "main"]
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What is exported: a training run, a graph for one image size, the engine of one.
+    """The thing to export: a training run, a graph for one image size, or the engine of such a graph.
 
     Attributes:
         run: folder of a finished training run, or a bundle
-        out: bundle folder, needed for a run; of a bundle: a copy for the graph
-        network: of a run; the paper's is the student
-        sample: of a run: image for the parity check; default: one of the run
+        out: bundle folder, needed for a run; with a bundle: a copy of it that gets the graph
+        network: network of a run; the paper's is the student
+        sample: for a run, image for the parity check; default: one of the run
         plan: window plan: tiles, overlap, topk, context; whole for others
         long_side: shrink larger images to this first, pixels; 0 = never (run: 640)
         size: camera image, HEIGHTxWIDTH pixels: write a graph for this size alone
-        precision: of that graph: fp32, fp16, int8
+        precision: precision of that graph: fp32, fp16, int8
         grid: rows x columns of detail tiles, for example 2x3; default: the bundle's, or by the encoder
         overlap: pixels that neighbouring tiles share, feathered
-        keep: topk: tiles that run for one image; default: half
+        keep: for topk, number of tiles that run for one image; default: half
         opset: ONNX operator set; 17 for TensorRT 8.6, 20 for 10.3 and newer
         images: image or folder for the parity check; default: the bundle's samples
-        calibration: int8: images or recording of the target domain, 8 or more
-        int8_for: int8: runtime that the graph is written for: tensorrt, onnx
+        calibration: for int8, images or recording of the target domain, 8 or more
+        int8_for: for int8, runtime that the graph is written for: tensorrt, onnx
         engine: build the TensorRT engine of the graph here
         rebuild: build the engine although there is one
         workspace_mib: GPU memory for the engine's builder; 0 = TensorRT's default
@@ -95,12 +95,12 @@ class ExportRequest:
 
     @property
     def of_bundle(self) -> bool:
-        """Whether a bundle is given and no training run."""
+        """Whether a bundle is given, not a training run."""
         return (self.run / MANIFEST_NAME).is_file()
 
 
 def main(argv: list[str]) -> int:
-    """Parse, export, say what agrees with PyTorch. Returns the exit code."""
+    """Parse, export, and report the agreement with PyTorch. Return the exit code."""
     read = {"size": pair("--size"), "grid": pair("--grid", "2x3")}
     request, json = parse_request(ExportRequest, argv, verb="export", about=__doc__, positional="run", read=read)
     if request.of_bundle:

@@ -1,4 +1,4 @@
-"""Add a graph for one image size, and if wanted its TensorRT engine, to a bundle; see `hrda export`."""
+"""Adds a graph for one image size, and if wanted its TensorRT engine, to a bundle; see `hrda export`."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ UInt8Array = npt.NDArray[np.uint8]
 
 
 def add_graph(request: ExportRequest, json: Path | None) -> None:
-    """Write the graph that is asked for, say how it agrees with PyTorch, and build its engine if that is wanted.
+    """Write the requested graph, report its agreement with PyTorch, and build its engine if that is wanted.
 
     Args:
-        request: for a bundle.
+        request: request for a bundle.
         json: file for the figures; None = none.
 
     Raises:
-        HrdaError: a mistake in the request, a bundle that cannot be used or written, a graph below the bar.
+        HrdaError: the request has a mistake, the bundle cannot be used or written, or the graph agrees too little.
     """
     if request.engine and request.size:
         _require_gpu()

@@ -3,7 +3,7 @@
 hrda import iter_40000.pth --out models/hrda_gta2cs                        # DAFormer, HRDA and MIC files, the student
 hrda import iter_40000.pth --which teacher --out models/hrda_teacher
 hrda import daformer.pth --weights-only daformer.safetensors               # no bundle, the weights under our names
-hrda import --convert-trusted iter_40000.pth --out iter_40000.safetensors  # files with more than tensors, in the open
+hrda import --convert-trusted iter_40000.pth --out iter_40000.safetensors  # files that hold more than tensors
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Imported:
 
 @dataclass(frozen=True)
 class ImportRequest:
-    """Which checkpoint is loaded, and what is made of it.
+    """The checkpoint to load, and what to make of it.
 
     Attributes:
         checkpoint: .pth, .pt or .safetensors file
@@ -56,11 +56,11 @@ class ImportRequest:
         preset: network ('hrda models'); default: guessed from the file
         which: network of a UDA checkpoint
         allow_random_backbone: accept a file without its encoder
-        sample: image for the parity check; default: a made-up one
+        sample: image for the parity check; default: a synthetic one
         grid: rows x columns of detail tiles, for example 2x2; default: by the encoder
         plan: default window plan; default: tiles, or whole
         long_side: larger images are shrunk to this first, pixels; 0 = never
-        convert_trusted: only rewrite this .pth as safetensors --out
+        convert_trusted: only rewrite this .pth file as safetensors, to --out
     """
 
     checkpoint: Path | None = None
@@ -87,7 +87,7 @@ class ImportRequest:
 
 
 def main(argv: list[str]) -> int:
-    """Parse, load, write. Returns the exit code."""
+    """Parse, load, write. Return the exit code."""
     request, json_file = parse_request(
         ImportRequest,
         argv,

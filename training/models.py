@@ -6,7 +6,7 @@
     hrda models --count true                               count all of them anew instead of reading the table
 
 The list reads its figures from `hrda_core/models/preset_costs.py`, which a test compares with the networks; the other
-forms count. Counting takes place on the meta device: no weights are made.
+forms count. Counting uses the meta device, which allocates no weights.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ HEIGHT, WIDTH = 1080, 1920
 
 @dataclass(frozen=True)
 class ModelsRequest:
-    """What is listed or described.
+    """The presets to list or to describe.
 
     Attributes:
         name: preset to describe; without it all are listed
         overrides: --overrides.KEY VALUE replaces a value
         classes: number of classes, for one preset
-        count: true = count all presets anew, which takes up to two minutes
+        count: true = count all presets again, which takes up to two minutes
     """
 
     name: str = ""
@@ -46,7 +46,7 @@ class ModelsRequest:
 
 
 def main(argv: list[str]) -> int:
-    """Parse, list or describe, write JSON. Returns the exit code."""
+    """Parse, list or describe, write JSON. Return the exit code."""
     request, json = parse_request(ModelsRequest, argv, verb="models", about=__doc__, positional="name")
     if request.name or request.count:
         require("torch", "train")
@@ -57,14 +57,14 @@ def main(argv: list[str]) -> int:
 
 
 def count(model: Any, plan: str) -> tuple[int, float]:
-    """Parameters, and GFLOP of one image of `HEIGHT` x `WIDTH` under a window plan."""
+    """Return the parameters, and the GFLOP of one image of `HEIGHT` x `WIDTH` under a window plan."""
     from hrda_core.windows.flops import plan_flops
 
     return sum(p.numel() for p in model.parameters()), round(plan_flops(model, plan, HEIGHT, WIDTH).giga, 1)
 
 
 def default_plan(hrda: bool) -> str:
-    """The window plan that the list's cost belongs to: disjoint tiles for HRDA, the whole image for other networks."""
+    """Return the window plan of the listed cost: disjoint tiles for HRDA, the whole image for other networks."""
     return "tiles" if hrda else "whole"
 
 

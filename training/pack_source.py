@@ -29,24 +29,24 @@ __all__ = ["PackRequest", "main"]
 
 @dataclass(frozen=True)
 class PackRequest:
-    """Which data are packed, and how many of them.
+    """The data to pack, and how much of it.
 
     Attributes:
         out: folder of the pack; a pack there is replaced
         source: LAYOUT:ROOT, with a layout of gta5, synthia, cityscapes, acdc, dark_zurich, bdd100k, mapillary, folders;
             or a folder of images/ and labels/
-        images: images of the pack
+        images: number of images of the pack
         long_side: larger images are shrunk to this, pixels; 0 = never
         held_out: share held out for measuring, 0 to 0.5
-        seed: decides among equals
-        split: default: train of a layout, everything of a folder
-        images_folder: instead of --source, with --labels_folder
+        seed: decides between images of equal gain
+        split: split of the data set; default: train of a layout, everything of a folder
+        images_folder: folder of images, with --labels_folder, instead of --source
         labels_folder: label PNGs with the images' names
-        label_space: YAML of own classes and ids
-        names: text file of the images to choose from, one a line
-        name: of the data, for reports and model cards
-        licence: of the data, for reports and model cards
-        command: as it was called
+        label_space: YAML file of your own classes and ids
+        names: text file of the images to choose from, one on each line
+        name: name of the data, for reports and model cards
+        licence: licence of the data, for reports and model cards
+        command: the command line, for the record
     """
 
     out: Path
@@ -79,7 +79,7 @@ class PackRequest:
 
 
 def main(argv: list[str]) -> int:
-    """Parse, choose, write, print the table. Returns the exit code."""
+    """Parse, choose, write, print the table. Return the exit code."""
     request, json = parse_request(PackRequest, argv, verb="pack-source", about=__doc__)
     begin = time.monotonic()
     pack = _pack(request)

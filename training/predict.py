@@ -50,20 +50,20 @@ _USUAL_OUTPUTS = {
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """What is segmented, by which model, and what is written.
+    """The input, the model, and the results to write.
 
     Attributes:
         input: recordings, image files and folders, or videos
         model: model bundle, or folder of a training run
         out: folder of the result; an earlier result is replaced
-        topic: image topics of recordings; default: the one
+        topic: image topics of recordings; default: the only one
         plan: window plan; default: the model's
         backend: inference back end of a bundle
         long_side: shrink larger images to this first, pixels; 0 = never, -1 = the bundle's
         threads: CPU threads; 0 = all cores but one
-        outputs: of labels,color,overlay,confidence; default: labels,confidence for recordings, labels,overlay else
+        outputs: some of labels,color,overlay,confidence; default: labels,confidence for recordings, else labels,overlay
         overlay_alpha: weight of the colours in overlays, 0 to 1
-        network: of a run
+        network: network of a run
         copy_camera: copy the camera images into the recording of masks
         resume: keep what an interrupted call for images has finished
     """
@@ -96,17 +96,17 @@ class PredictRequest:
 
     @property
     def named_outputs(self) -> set[str]:
-        """The outputs that are asked for by name."""
+        """Outputs that the option names."""
         return {name.strip() for name in self.outputs.split(",")} if self.outputs else set()
 
     @property
     def of_run(self) -> bool:
-        """Whether the model is a training run and no bundle."""
+        """Whether the model is a training run, not a bundle."""
         return (self.model / "recipe.yaml").is_file()
 
 
 def main(argv: list[str]) -> int:
-    """Parse, segment, say what was written. Returns the exit code."""
+    """Parse, segment, and report what was written. Return the exit code."""
     request, json_file = parse_request(PredictRequest, argv, verb="predict", about=__doc__, positional="input")
     keep_big_buffers()
     kind = _kind_of_all(request.input)

@@ -1,4 +1,4 @@
-"""Image files and videos in, a folder of masks and pictures out."""
+"""Segments image files and videos into a folder of masks and pictures."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class MaskFiles:
     """The files of one result: `OUTPUT/NAME.png`, or `.jpg` for overlays.
 
     Attributes:
-        folder: where they go.
+        folder: folder of the result.
         outputs: some of `hrda_core.inference.overlay.OUTPUTS`.
     """
 
@@ -45,7 +45,7 @@ class MaskFiles:
         return [self.folder / output / (name + _SUFFIXES[output]) for output in self.outputs]
 
     def finished(self, name: str) -> bool:
-        """Whether all files of an image are there."""
+        """Return whether all files of an image exist."""
         return all(file.is_file() for file in self._files(name))
 
     def write(self, name: str, masks: Pictures) -> None:
@@ -57,18 +57,18 @@ class MaskFiles:
 def predict_images(
     paths: Sequence[Path], out: Path, files: MaskFiles, segment: Segment, tally: Tally, *, resume: bool
 ) -> int:
-    """Segment image files and all images below folders. Returns how many were finished before and are skipped.
+    """Segment image files and all images below folders. Return how many were finished before and are skipped.
 
     Args:
         paths: images and folders.
         out: place of the results, which are no input even if they lie below one of the folders.
         files: where the masks go.
-        segment: makes what is written of an image.
+        segment: makes the outputs of an image.
         tally: is kept up to date.
-        resume: skip images whose files are there.
+        resume: skip images whose files exist.
 
     Raises:
-        DataError: no image in a folder, or two images whose results would have one name.
+        DataError: a folder has no image, or the results of two images would have one name.
     """
     named = _named_images(paths, out)
     todo = [(name, path) for name, path in named.items() if not (resume and files.finished(name))]
@@ -104,9 +104,9 @@ def _named_images(paths: Sequence[Path], out: Path) -> dict[str, Path]:
 
 
 def predict_videos(paths: Sequence[Path], files: MaskFiles, segment: Segment, tally: Tally) -> list[str]:
-    """Segment videos frame by frame, into `frame_000000` and so on, and `overlay.mp4` where overlays are asked for.
+    """Segment videos frame by frame, into `frame_000000` and so on, and `overlay.mp4` if overlays are requested.
 
-    Several videos get a folder each, named like the video. Returns remarks for the user.
+    Several videos get a folder each, named like the video. Return remarks for the user.
 
     Raises:
         DataError: a video cannot be opened, or two have one name.

@@ -1,4 +1,4 @@
-"""Recordings in, one recording of masks out."""
+"""Segments recordings into one recording of masks."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def predict_recordings(
     """Write a recording of the masks of all images of `recordings`.
 
     Args:
-        recordings: opened for the topics that are segmented.
-        folder: of the new recording; must not exist.
-        segment: makes what is written of an image.
+        recordings: recordings that were opened for the topics to segment.
+        folder: folder of the new recording; must not exist.
+        segment: makes the outputs of an image.
         tally: is kept up to date.
         label_info: JSON text about the classes, as the node publishes it.
-        copy_camera: also copy the camera images, those that do not decode too.
+        copy_camera: also copy the camera images, including those that do not decode.
 
     Returns:
-        for the JSON result: cameras, and what was salvaged of damaged recordings.
+        values for the JSON result: cameras, and what was salvaged of damaged recordings.
     """
     counts = [camera.count for camera in recordings.cameras]
     tally.total = sum(count for count in counts if count is not None) if None not in counts else 0

@@ -1,4 +1,4 @@
-"""The progress printer of all commands, on stderr: one live line on a terminal, in a log a line in a while."""
+"""Prints the progress of all commands to stderr: one live line on a terminal, in a log a line from time to time."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["ProgressPrinter"]
 
 
 class ProgressPrinter:
-    """Says what a command does and how far it is. As a context manager it ends the live line, also after an error.
+    """Prints what a command does and its progress. As a context manager it ends the live line, also after an error.
 
     Args:
-        log_every_s: where stderr is no terminal, how many seconds a stage takes before its first line, and between two.
+        log_every_s: if stderr is no terminal, seconds before the first line of a stage, and between two lines.
     """
 
     def __init__(self, log_every_s: float = 30.0) -> None:
@@ -39,7 +39,7 @@ class ProgressPrinter:
         self.close()
 
     def say(self, text: str, level: Level = Level.INFO, /) -> None:
-        """Print a line of its own; a live line goes on below it."""
+        """Print a line of its own; a live line continues below it."""
         if level == Level.WARNING:
             text = f"warning: {text}"
         if self._bar is None:
@@ -48,13 +48,15 @@ class ProgressPrinter:
             self._bar.write(text, file=sys.stderr)
 
     def count(self, what: str, done: int, total: int, note: str = "") -> None:
-        """Show that `done` of `total` things are finished; one kind of things is a stage, and ends the one before.
+        """Show that `done` of `total` things are finished.
+
+        One kind of things is a stage; the next kind ends it.
 
         Args:
             what: the things in the plural, for example `images`.
-            done: how many are finished.
-            total: how many there are; 0 means that nobody knows.
-            note: what else is to be said now.
+            done: number of things that are finished.
+            total: number of all; 0 = not known.
+            note: text to show with the count.
         """
         if self._bar is not None and (what != self._what or done < self._bar.n):
             self.close()
@@ -69,7 +71,7 @@ class ProgressPrinter:
             self.close()
 
     def counter(self, what: str) -> Callable[[int, int], None]:
-        """`count` of one kind of things, as a function of `done` and `total`."""
+        """Return `count` of one kind of things, as a function of `done` and `total`."""
         return partial(self.count, what)
 
     def step(self, progress: Progress) -> None:
@@ -79,7 +81,7 @@ class ProgressPrinter:
         self.count("iterations", progress.iteration, progress.iterations, f"loss {progress.loss:.3f}{sure}")
 
     def build(self, step: BuildProgress) -> None:
-        """Show a step of the build of a TensorRT engine; an inner phase is a note to the outermost one."""
+        """Show a step of the build of a TensorRT engine; an inner phase becomes a note to the outermost one."""
         if not step.parent:
             self.count(f"steps of {step.phase}", step.done, step.total)
         elif self._bar is not None:

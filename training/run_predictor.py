@@ -34,11 +34,11 @@ class RunPredictor:
         plan: window plan; empty = `overlap` for HRDA, `whole` for single-scale networks.
         device: `auto`, `cpu` or `cuda`.
         resize: largest width and height of an image before prediction, ratio kept; None = native size. Logits are
-            brought to the image's own size before the class is chosen.
+            resized to the image's own size before the class is chosen.
 
     Raises:
         DataError: the run has no such network, or its files cannot be read.
-        RecipeError, BackendError: an unknown network, device or plan.
+        RecipeError, BackendError: the network, device or plan is unknown.
     """
 
     def __init__(

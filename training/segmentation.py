@@ -1,4 +1,4 @@
-"""Segment a stream of frames: the next one is read while this one is inferred, and what cannot be read is left out."""
+"""Segments a stream of frames: the next frame is read while one is inferred, and unreadable frames are left out."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ _MOST_NAMED = 20
 
 @dataclass(frozen=True)
 class Model:
-    """What segments.
+    """The model that segments.
 
     Attributes:
-        name: of the bundle or the run.
+        name: name of the bundle or the run.
         predict: RGB uint8 (H, W, 3) -> masks.
         space: classes of the mask ids.
         label_info: JSON text about them, as the node publishes it.
@@ -65,12 +65,12 @@ class Tally:
     """What became of the frames.
 
     Attributes:
-        total: how many there are, as far as the input says; 0 = unknown.
-        frames: read or found unreadable so far.
-        written: segmented.
-        unreadable: left out.
-        named: the first few of these: name and reason.
-        seconds: since the start.
+        total: number of frames, as far as the input says; 0 = unknown.
+        frames: number of frames read or found unreadable so far.
+        written: number of frames segmented.
+        unreadable: number of frames left out.
+        named: name and reason of the first few of these.
+        seconds: seconds since the start.
     """
 
     total: int = 0
@@ -87,7 +87,7 @@ class Tally:
             self.named.append({"name": name, "reason": reason})
 
     def to_dict(self) -> dict[str, Any]:
-        """For the JSON result."""
+        """Return plain values for the JSON result."""
         return {
             "frames": self.frames,
             "written": self.written,
@@ -99,7 +99,7 @@ class Tally:
 
 
 def open_bundle(path: Path, backend: str, plan: str, threads: int, *, long_side: int = -1) -> Model:
-    """A bundle, as the node opens it. `long_side` below 0 and an empty `plan` are the bundle's."""
+    """Open a bundle as the node does. `long_side` below 0 and an empty `plan` mean the bundle's values."""
     predictor = Predictor(path, backend, plan or None, long_side=None if long_side < 0 else long_side, threads=threads)
     bundle = predictor.bundle
     about = {
@@ -123,7 +123,7 @@ def open_run(
     device: str = "auto",
     resize: tuple[int, int] | None = None,
 ) -> Model:
-    """A network of a training run, in PyTorch; it gives no confidence. For the arguments see `RunPredictor`."""
+    """Open a network of a training run in PyTorch; it gives no confidence. `RunPredictor` explains the arguments."""
     torch = require("torch", "train")
     from hrda_core.trainer.checkpoint import CHECKPOINT_NAME
     from hrda_core.trainer.loading import load_recipe
@@ -156,13 +156,13 @@ def segmented(
     segment: Segment,
     tally: Tally,
 ) -> Generator[tuple[Frame, Pictures | None], None, None]:
-    """Every frame with what is written of it, or with None where it cannot be read.
+    """Yield every frame with its outputs, or with None if it cannot be read.
 
     Args:
-        frames: in the order of the result; used in another thread, from its first item to its end.
-        read: pixels of a frame, in that thread too; ImageError or DataError leaves the frame out.
-        name: of a frame, for the list of those that were left out.
-        segment: makes what is written of an image.
+        frames: frames in the order of the result; used in another thread, from its first item to its end.
+        read: returns the pixels of a frame, in that thread too; ImageError or DataError leaves the frame out.
+        name: returns the name of a frame, for the list of those that were left out.
+        segment: makes the outputs of an image.
         tally: is kept up to date.
     """
     begin = time.monotonic()

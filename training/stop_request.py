@@ -1,4 +1,4 @@
-"""How a command that trains is stopped: the step is finished and a checkpoint written before it ends."""
+"""Stops a command that trains: the step is finished and a checkpoint is written before it ends."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["StopRequest"]
 
 
 class StopRequest:
-    """Turns Ctrl-C and SIGTERM in the training into "finish this step, write a checkpoint"; elsewhere they end at once.
+    """Turns Ctrl-C and SIGTERM during training into "finish this step, write a checkpoint"; elsewhere they end at once.
 
     The other stages leave whole files, so that nothing is lost by an end at any line. A second Ctrl-C always ends.
 
     Args:
-        training: whether the training has begun. A command of which it is one stage among others says so with `seen`.
+        training: whether the training has begun. A command with other stages before it calls `seen` to say so.
     """
 
     def __init__(self, *, training: bool = False) -> None:
@@ -30,7 +30,7 @@ class StopRequest:
         return self._asked
 
     def seen(self, progress: Callable[[Progress], None]) -> Callable[[Progress], None]:
-        """`progress`, and whether the training goes on after that step."""
+        """Wrap `progress` such that it also notes whether the training goes on after that step."""
 
         def call(step: Progress) -> None:
             self._training = step.iteration < step.iterations

@@ -2,7 +2,7 @@
 
 hrda train config/recipes/NAME.yaml --run runs/NAME
 hrda train RECIPE --check                               # open the data, take three steps, estimate time and memory
-hrda train RECIPE --run FOLDER --resume auto            # start, or go on after an interruption
+hrda train RECIPE --run FOLDER --resume auto            # start, or continue after an interruption
 hrda train RECIPE --run FOLDER --iterations 50          # any recipe value can be given as an option
 torchrun --nproc_per_node 2 -m hrda_training -- train RECIPE --run FOLDER
 """
@@ -31,7 +31,7 @@ __all__ = ["main"]
 
 
 def main(argv: list[str]) -> int:
-    """Parse, train, say where the weights are. Returns the exit code."""
+    """Parse, train, and report where the weights are. Return the exit code."""
     jsonargparse = require("jsonargparse", "train")
     parser = jsonargparse.ArgumentParser(prog="hrda train", description=__doc__.splitlines()[0])
     parser.add_argument("--config", action="config", help="recipe, a YAML file; also as the first plain argument")

@@ -3,10 +3,10 @@
     python benchmarks/adaptation/adapt_on_bags.py run --jobs 2     # resumable: benchmarks/results/adapt_on_bags.json
     python benchmarks/adaptation/adapt_on_bags.py table            # for docs/recordings/adapt_on_your_bags.md
 
-Two drives, each with a model that never saw its domain, trained here first from the recipes of
-benchmarks/adaptation/adaptation.py (arm `source`): day -> dusk (labelled CamVid day frames, the dusk bag),
+There are two drives, each with a model that never saw its domain, trained here first from the recipes of
+benchmarks/adaptation/adaptation.py (arm `source`): day -> dusk (labelled CamVid day frames, the dusk bag), and
 renderings -> day (synth_streets, a day bag). Labels of the drives' held-out frames are used for the scores of this
-table alone. Needs ../shared.
+table alone. It needs the data that lies beside developers' clones (../shared).
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class Drive:
     """A task of the table.
 
     Attributes:
-        task: of benchmarks/adaptation/adaptation.py, whose arm `source` gives the model.
+        task: task of benchmarks/adaptation/adaptation.py, whose arm `source` gives the model.
         bag: the recording.
         held_out: share of the recording that is judged on.
         scored: labelled frames of the held-out part: CamVid names.
         source: images, labels and list of names of the labelled source.
-        forgetting: images, labels, names (or None), groups of what the given model knows.
+        forgetting: images, labels, names (or None) and groups of what the given model knows.
     """
 
     task: str
@@ -57,7 +57,7 @@ class Drive:
 
 
 def drives() -> dict[str, Drive]:
-    """The two tasks."""
+    """Return the two tasks."""
     dusk = _names(SPLITS / "camvid_dusk_score.txt")
     day = [name for name in _names(SPLITS / "camvid_day_train.txt") if "0006R0" in name]
     images, labels = CAMVID / "images", CAMVID / "labels"
@@ -103,7 +103,7 @@ def main() -> int:
 
 
 def read_results() -> list[dict[str, Any]]:
-    """Finished rows."""
+    """Read the finished rows."""
     if not RESULT_FILE.exists():
         return []
     rows: list[dict[str, Any]] = json.loads(RESULT_FILE.read_text(encoding="utf-8"))["rows"]
@@ -227,7 +227,7 @@ def _keep(row: Mapping[str, Any]) -> None:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown: a line a drive, effort and model."""
+    """Return Markdown with a line for each drive, effort and model."""
     lines = [
         "| drive | effort | model | held-out frames | what it knew before | chosen | verdict and labels agree |",
         "|---|---|---|---|---|---|---|",

@@ -1,10 +1,10 @@
-"""What adaptation gains, with its controls: every arm of docs/results/adaptation.md, three seeds each.
+"""Measures what adaptation gains, with controls: every arm of docs/results/adaptation.md, three seeds each.
 
     python benchmarks/adaptation/adaptation.py run --task synth2camvid day2dusk --jobs 2   # resumable
     python benchmarks/adaptation/adaptation.py table                  # of benchmarks/results/adaptation.json
 
 An arm is a recipe of config/recipes with a few values replaced (`ARMS`). All arms of a task start from the same weights
-and take the same number of iterations, but for the control of equal time. Labels of the target are read for scoring
+and take the same number of iterations, except for the control of equal time. Labels of the target are read for scoring
 only, and in the arm `target` (the upper bound).
 """
 
@@ -116,7 +116,7 @@ def main() -> int:
 
 
 def read_results() -> list[dict[str, Any]]:
-    """Finished arms, one entry for each task, arm and seed."""
+    """Read the finished arms, one entry for each task, arm and seed."""
     if not RESULT_FILE.exists():
         return []
     results: list[dict[str, Any]] = json.loads(RESULT_FILE.read_text(encoding="utf-8"))["runs"]

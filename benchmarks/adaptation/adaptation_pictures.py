@@ -1,4 +1,4 @@
-"""Masks before and after adaptation, and where the shipped model fails: pictures of docs/results/adaptation.md."""
+"""Draws the pictures of docs/results/adaptation.md: masks before and after adaptation, and failures of hrda_lite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables and picture of docs/results/adaptation.md, from benchmarks/results/adaptation.json.
+"""Makes tables and picture of docs/results/adaptation.md from benchmarks/results/adaptation.json.
 
 python benchmarks/adaptation/adaptation.py table
 """
@@ -61,13 +61,13 @@ Run = Mapping[str, Any]
 
 
 def markdown(results: Sequence[Run]) -> str:
-    """One table a task, and what may be claimed."""
+    """Return one table for each task, and what may be claimed."""
     tasks = list(dict.fromkeys(run["task"] for run in results))
     return "\n\n".join(_task(task, [run for run in results if run["task"] == task]) for task in tasks)
 
 
 def scores(runs: Iterable[Run], arm: str, network: str, name: str) -> list[float]:
-    """mIoU in per cent of every seed, over the groups that are labelled."""
+    """Return the mIoU in per cent of every seed, over the groups that are labelled."""
     return [
         100 * float(np.mean([value or 0.0 for key, value in row["iou"].items() if key not in UNLABELLED.get(name, ())]))
         for run in runs
@@ -141,7 +141,7 @@ def _thin(runs: Sequence[Run], arm: str, name: str) -> str:
 
 
 def draw_bars(results: Sequence[Run], path: Path) -> None:
-    """Mean mIoU of every arm by domain, a dot for each seed."""
+    """Draw the mean mIoU of every arm by domain, with a dot for each seed."""
     import matplotlib
 
     matplotlib.use("Agg")

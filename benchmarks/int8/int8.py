@@ -1,11 +1,11 @@
-"""What int8 costs in labels and mIoU and what it gains in speed, for `hrda_lite` on CamVid frames.
+"""Measures what int8 costs in labels and mIoU and what it gains in speed, for `hrda_lite` on CamVid frames.
 
     python benchmarks/int8/int8.py                                    # accuracy, layers, speed in ONNX Runtime
     python benchmarks/int8/int8.py --openvino OTHER_VENV/bin/python   # and OpenVINO, from an environment that has it
 
-Calibrated on 32 frames spread over the train split (26 by day, 6 at dusk); measured on other frames: every fourth of
-the day split `val`, and every second of dusk. Labels of a float graph and of one in int8 are compared; mIoU is of the
-groups `camvid11`. Accuracy at the frames' own size, speed at 512 x 640 (a camera of 640 x 480).
+Calibration uses 32 frames spread over the train split (26 by day, 6 at dusk); other frames are measured: every fourth
+of the day split `val`, and every second of dusk. Labels of a float graph and of one in int8 are compared; mIoU is of
+the groups `camvid11`. Accuracy is measured at the frames' own size, speed at 512 x 640 (a camera of 640 x 480).
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Run ONNX graphs in OpenVINO and compare their labels; called by `int8.py` with an interpreter that has openvino.
+"""Runs ONNX graphs in OpenVINO and compares their labels; `int8.py` calls it with an interpreter that has openvino.
 
     python int8_openvino.py FOLDER GRAPH...
 
-FOLDER holds GRAPH.onnx, `frames.npz` and `wanted.npz`. Prints one line of JSON. Each instruction set is tried in a
-process of its own, since oneDNN reads its limit when it is loaded: without VNNI there are no exact 8-bit dot products.
+FOLDER holds GRAPH.onnx, `frames.npz` and `wanted.npz`. The output is one line of JSON. Each instruction set is tried in
+a process of its own, since oneDNN reads its limit when it is loaded: without VNNI there are no exact 8-bit dot
+products.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ TIMED = 20
 
 
 def main(folder: Path, graphs: list[str]) -> int:
-    """One child for each limit."""
+    """Run one child for each limit."""
     if "HRDA_LIMIT" in os.environ:
         print(json.dumps(measure(folder, graphs)))
         return 0
@@ -43,7 +44,7 @@ def main(folder: Path, graphs: list[str]) -> int:
 
 
 def measure(folder: Path, graphs: list[str]) -> dict[str, Any]:
-    """Share of equal labels by domain, and processor time of one thread, of each graph."""
+    """Return the share of equal labels by domain, and the processor time of one thread, of each graph."""
     import openvino
 
     core = openvino.Core()
@@ -68,7 +69,7 @@ def measure(folder: Path, graphs: list[str]) -> dict[str, Any]:
 
 
 def equal_labels(request: Any, images: np.ndarray, wanted: np.ndarray) -> float:
-    """Share of pixels with the wanted label, mean over images."""
+    """Return the share of pixels with the wanted label, mean over images."""
     found = np.stack([request.infer({"image": image})["labels"] for image in images])
     return float((found == wanted).mean())
 

@@ -1,7 +1,7 @@
-"""What our node is compared with: the node that one writes first. Same topics, same back end, the usual ways.
+"""The node with which ours is compared: the one that one writes first, with the same topics and the same back end.
 
-Queue depth 10 and inference in the callback; a conversion copy of every image as cv_bridge makes it for a changed
-encoding; masks as `bytes`; mask and coloured overlay always made.
+It has a queue of depth 10 and infers in the callback, copies every image as cv_bridge does for a changed encoding,
+sends masks as `bytes`, and always makes both mask and coloured overlay.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class NaiveNode(Node):
 
     Args:
         segment: RGB image to class ids.
-        options: for `rclpy.node.Node`.
+        options: options for `rclpy.node.Node`.
     """
 
     def __init__(self, segment: Callable[[np.ndarray], np.ndarray], **options: Any) -> None:
@@ -34,7 +34,7 @@ class NaiveNode(Node):
         self.create_subscription(Image, "image", self.on_image, 10)
 
     def on_image(self, message: Any) -> None:
-        """The whole work, in the executor's thread."""
+        """Do the whole work, in the executor's thread."""
         pixels = np.array(message.data, np.uint8).reshape(message.height, message.width, 3)
         bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
         rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
@@ -46,7 +46,7 @@ class NaiveNode(Node):
 
 
 def to_message(header: Any, pixels: np.ndarray, encoding: str) -> Any:
-    """An image message, its data assigned as bytes."""
+    """Make an image message whose data is assigned as bytes."""
     message = Image(header=header, height=pixels.shape[0], width=pixels.shape[1], encoding=encoding)
     message.step = pixels.size // pixels.shape[0]
     message.data = pixels.tobytes()

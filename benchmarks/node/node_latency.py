@@ -1,9 +1,9 @@
-"""How old is a mask when it arrives? 1080p at 30 Hz into a node whose back end takes 150 ms, against a naive node.
+"""Measures the age of a mask at its arrival: 1080p at 30 Hz, a back end that takes 150 ms, against a naive node.
 
     python benchmarks/node/node_latency.py [--seconds 12]
 
-Three processes over real DDS with config/fastdds_large_images.xml: camera, node, and this one, which subscribes to the
-masks and takes the time from the camera's stamp to the mask's arrival. The target for our node is one camera period
+Three processes run over real DDS with config/fastdds_large_images.xml: camera, node, and this one, which subscribes to
+the masks and takes the time from the camera's stamp to the mask's arrival. The target for our node is one camera period
 plus 1.2 times the back end's time, for every mask after the first two seconds.
 """
 
@@ -55,10 +55,10 @@ class Slow:
     bundle = SimpleNamespace(name="slow", preset="none", label_space=CITYSCAPES19, static_graphs=())
 
     def warm_up(self, height: int, width: int) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def __call__(self, rgb: np.ndarray) -> Prediction:
         time.sleep(BACKEND_S)
@@ -67,7 +67,7 @@ class Slow:
 
 
 def camera() -> dict[str, int]:
-    """Publish until a signal comes; how many frames it were."""
+    """Publish until a signal comes; return the number of frames."""
     node = rclpy.create_node("camera")
     publisher = node.create_publisher(Image, "image", QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE))
     message, sent = Image(), 0
@@ -83,7 +83,7 @@ def camera() -> dict[str, int]:
 
 
 def spin(node: Any) -> None:
-    """Until a signal comes."""
+    """Spin until a signal comes."""
     try:
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
@@ -94,7 +94,7 @@ def spin(node: Any) -> None:
 
 
 def our_node() -> dict[str, int]:
-    """Run our node; its counters."""
+    """Run our node and return its counters."""
     node = SegmentNode(predictor_factory=lambda _: Slow(), parameter_overrides=[Parameter("lazy", value=True)])
     assert node.start()
     spin(node)
@@ -115,7 +115,7 @@ ROLES = {"camera": camera, "ours": our_node, "naive": naive_node}
 
 
 def play(role: str) -> None:
-    """Be one of the processes: do the role, print its result as JSON."""
+    """Run one of the processes by its role, and print its result as JSON."""
     keep_big_buffers()
     rclpy.init()
     print(json.dumps(ROLES[role]()), flush=True)
@@ -135,7 +135,7 @@ def finish(process: subprocess.Popen[str]) -> dict[str, int]:
 
 
 def measure(name: str, seconds: float) -> dict[str, Any]:
-    """Ages of the masks of one kind of node, and what became of the frames."""
+    """Return the ages of the masks of one kind of node, and what became of the frames."""
     node = rclpy.create_node("sink")
     ages: list[float] = []
     measuring_from = [float("inf")]
@@ -163,7 +163,7 @@ def measure(name: str, seconds: float) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Run, print and record; exit code 1 where the target is missed."""
+    """Run, print and record; the exit code is 1 if the target is missed."""
     parser = argparse.ArgumentParser(description="Age of masks behind a slow back end.")
     parser.add_argument(
         "--seconds", type=float, default=12.0, help="measured time for each node (default: %(default)s)"

@@ -1,10 +1,10 @@
-"""What does the node cost beside its back end? 1920x1080 rgb8, against a naive node in the same run.
+"""Measures what the node costs beside its back end: 1920x1080 rgb8, against a naive node in the same run.
 
     python benchmarks/node/node_overhead.py [--frames 150]
 
-In one process: serialised camera message -> rclpy's deserialisation -> callback -> worker -> view -> back end of known
-cost -> fill -> publish, with a mask subscriber in another process. Times of both nodes are taken in turn, frame by
-frame. The target is a p50 of at most 6 ms for everything but the back end, deserialisation included.
+One process runs: serialised camera message -> rclpy's deserialisation -> callback -> worker -> view -> back end of
+known cost -> fill -> publish, with a mask subscriber in another process. Times of both nodes are taken in turn, frame
+by frame. The target is a p50 of at most 6 ms for everything but the back end, deserialisation included.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ rclpy.spin(node)
 
 
 class FixedCost:
-    """A back end that takes `BACKEND_S` without the interpreter lock, as a real one does, and gives kept masks."""
+    """A back end that takes `BACKEND_S` without the interpreter lock, as a real one does, and returns stored masks."""
 
     plan = "none"
     graph = GraphSpec(PlanChoice("whole"), "none")
@@ -72,10 +72,10 @@ class FixedCost:
         self.spent_s = 0.0
 
     def warm_up(self, height: int, width: int) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def __call__(self, rgb: np.ndarray) -> Prediction:
         start = time.perf_counter()
@@ -85,7 +85,7 @@ class FixedCost:
 
 
 def camera_bytes() -> bytes:
-    """One serialised camera message."""
+    """Make one serialised camera message."""
     message = Image()
     message.header.frame_id = "camera"
     fill_image(message, np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8), "rgb8")
@@ -97,7 +97,7 @@ Handle = Callable[[Any], float]
 
 
 def through_our_node(node: SegmentNode) -> Handle:
-    """Callback, slot, worker, `publish`."""
+    """Send a frame through callback, slot, worker and `publish`."""
     pipeline, published_s = node._pipeline, [0.0]
     segment = pipeline._process
 
@@ -117,7 +117,7 @@ def through_our_node(node: SegmentNode) -> Handle:
 
 
 def through_naive_node(node: NaiveNode) -> Handle:
-    """The callback does it all."""
+    """Send a frame through the callback, which does it all."""
 
     def handle(message: Any) -> float:
         node.on_image(message)
@@ -127,7 +127,7 @@ def through_naive_node(node: NaiveNode) -> Handle:
 
 
 def timed(handle: Handle, cost: FixedCost, data: bytes) -> tuple[float, float]:
-    """(deserialise, handle without the back end), seconds, of one frame."""
+    """Return the seconds of one frame to (deserialise, handle without the back end)."""
     start = time.perf_counter()
     message = deserialize_message(data, Image)
     received = time.perf_counter()
@@ -135,7 +135,7 @@ def timed(handle: Handle, cost: FixedCost, data: bytes) -> tuple[float, float]:
 
 
 def frame_copies(handle: Handle, data: bytes) -> float:
-    """Memory allocated for one first frame, at its peak, in frames: the copies that Python code makes of it."""
+    """Return the peak of the memory allocated for one first frame, in frames: the copies that Python code makes."""
     message = deserialize_message(data, Image)
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
@@ -146,7 +146,7 @@ def frame_copies(handle: Handle, data: bytes) -> float:
 
 
 def measure(frames: int) -> dict[str, Any]:
-    """All figures of one run."""
+    """Return all figures of one run."""
     cost = FixedCost()
     ours = SegmentNode(predictor_factory=lambda _: cost, parameter_overrides=[Parameter("lazy", value=True)])
     naive = NaiveNode(lambda rgb: cost(rgb).labels, cli_args=["--ros-args", "-r", "__node:=naive"])
@@ -185,7 +185,7 @@ def measure(frames: int) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Run, print and record; exit code 1 where the target is missed."""
+    """Run, print and record; the exit code is 1 if the target is missed."""
     parser = argparse.ArgumentParser(description="Cost of the node beside its back end.")
     parser.add_argument("--frames", type=int, default=150, help="frames for each node (default: %(default)s)")
     frames = parser.parse_args().frames

@@ -1,12 +1,12 @@
-"""Accuracy against cost of the window plans: every figure of docs/robot/real_time.md, with the shipped model's weights.
+"""Measures accuracy against cost of the window plans: the figures of docs/robot/real_time.md, with the shipped weights.
 
     python benchmarks/plan_costs/plan_costs.py masks     # masks of every arm on CamVid; resumable; long for PyTorch
     python benchmarks/plan_costs/plan_costs.py speed     # every arm in turn at 480 x 640, one and two threads
     python benchmarks/plan_costs/plan_costs.py collect   # benchmarks/results/plan_costs.json, table and picture
 
 `masks` and `collect` need the CamVid frames that lie beside clones of developers (or --camvid). Operations at 1080 x
-1920 are counted, not run. Arms: plan_costs_arms.py. `--also NAME=BUNDLE` adds another model, such as a slim one, with
-its plans `tiles` and `context`.
+1920 are counted, not run. plan_costs_arms.py defines the arms. `--also NAME=BUNDLE` adds another model, such as a slim
+one, with its plans `tiles` and `context`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What benchmarks/plan_costs/plan_costs.py compares: ways to run one network, and how each is opened.
+"""The arms that plan_costs.py compares: ways to run one network, and how each is opened.
 
 Every arm has the weights of models/hrda_lite and sees the frame padded to a multiple of 64 (CamVid: 384 x 512), and its
 masks are cut back: padding alone changes several per cent of the pixels, which would hide what a plan changes. Arms
@@ -52,9 +52,9 @@ class Arm:
     """One way to segment a frame.
 
     Attributes:
-        name: in tables and pictures.
+        name: name in tables and pictures.
         choice: window plan.
-        engine: `onnx`: a static graph, everything folded, in ONNX Runtime; `torch`: eager PyTorch, nothing folded.
+        engine: `onnx` = a static graph, everything folded, in ONNX Runtime; `torch` = eager PyTorch, nothing folded.
         max_batch: `torch`: see `predict_logits`.
         multiple: the frame is padded to a multiple of this, pixels.
         moved: `overlap` in PyTorch: its inner detail crops lie this far from their places, rows and columns of pixels.
@@ -111,7 +111,7 @@ Runner = Callable[[UInt8Array], "tuple[UInt8Array, UInt8Array | None]"]
 
 
 def arm_named(name: str, also: Sequence[Arm] = ()) -> Arm:
-    """The arm of this name.
+    """Return the arm of this name.
 
     Raises:
         SystemExit: there is none.
@@ -127,8 +127,8 @@ def open_arm(arm: Arm, work: Path, size: Size, images: Sequence[UInt8Array], thr
 
     Args:
         work: folder for the bundles with the arms' graphs.
-        images: for the export's comparison with PyTorch, where the graph is not there yet.
-        threads: of ONNX Runtime. PyTorch has one number of threads for the whole process.
+        images: images for the export's comparison with PyTorch, if the graph does not exist yet.
+        threads: threads of ONNX Runtime. PyTorch has one number of threads for the whole process.
     """
     if arm.engine == "torch":
         return _torch_runner(arm)
@@ -143,7 +143,7 @@ def open_arm(arm: Arm, work: Path, size: Size, images: Sequence[UInt8Array], thr
 
 
 def graph_file(arm: Arm, work: Path, size: Size) -> tuple[Path, Size]:
-    """The static graph of an arm that `open_arm` wrote, and its size."""
+    """Return the static graph of an arm that `open_arm` wrote, and its size."""
     bundle = Bundle.open(work / "bundles" / arm.graph_key)
     graph = next(graph for graph in bundle.static_graphs if graph.size == _up(size, arm.multiple))
     assert graph.size is not None

@@ -1,4 +1,4 @@
-"""Masks of each arm of benchmarks/plan_costs/plan_costs.py on CamVid, one PNG a frame, and what they score."""
+"""Masks of each arm of plan_costs.py on CamVid, one PNG for each frame, and their scores."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Frames:
 
     Attributes:
         pairs: images and labels.
-        names: of the frames, for files.
+        names: names of the frames, for files.
         chosen: indices of those that are scored.
     """
 
@@ -52,7 +52,7 @@ class Frames:
 
     @cached_property
     def outlined(self) -> tuple[BoolArray, BoolArray]:
-        """Which groups have a judged boundary in the labels, anywhere and near seams: every arm is scored on those."""
+        """Which groups have a judged boundary in the labels, anywhere and near seams; every arm is scored on those."""
         table, groups = CAMVID11.table(), len(CAMVID11.groups)
         whole, seams = Boundaries(groups), Boundaries(groups)
         for index in self.chosen:
@@ -63,7 +63,7 @@ class Frames:
 
 
 def load_frames(camvid: Path, every: int) -> dict[str, Frames]:
-    """Both sets; of the day's video each nth frame is scored, of the dusk frames all.
+    """Load both sets; every nth frame of the day's video is scored, and all dusk frames.
 
     Raises:
         SystemExit: the data is not there.
@@ -100,7 +100,7 @@ def predict_masks(arm: Arm, frames: dict[str, Frames], work: Path) -> None:
 
 
 def scores(arm: Arm, frames: dict[str, Frames], work: Path) -> dict[str, dict[str, Any]]:
-    """What the masks of an arm score on each set that it has masks of."""
+    """Return the scores of an arm on each set for which it has masks."""
     found = {}
     for split, part in frames.items():
         names = [part.names[index] for index in part.chosen]

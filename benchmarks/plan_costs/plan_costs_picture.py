@@ -1,4 +1,4 @@
-"""The picture of docs/robot/real_time.md: mIoU of each arm over what a frame costs."""
+"""Draws the picture of docs/robot/real_time.md: mIoU of each arm over the cost of a frame."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ DUSK_LABELS: dict[str, tuple[float, float]] = {"topk 3 of 4": (7, 2), "topk 2 of
 
 
 def draw(figures: Mapping[str, Any], path: Path) -> None:
-    """Columns are sets of frames; x is operations in the upper row and time in the lower one."""
+    """Draw a column for each set of frames; x is operations in the upper row and time in the lower one."""
     arms = figures["arms"]
     figure, axes = plt.subplots(2, 2, figsize=(13, 10.5), sharey="col", layout="constrained")
     for column, (split, title) in enumerate(((DAY, "day"), (DUSK, "dusk"))):

@@ -1,4 +1,4 @@
-"""Which pixels of a frame lie near the seams between tiles: the same ones for every arm of plan_costs.py."""
+"""Finds the pixels of a frame near the seams between tiles, the same ones for every arm of plan_costs.py."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UInt8Array = npt.NDArray[np.uint8]
 
 
 def near(size: Sequence[int], seams: Sequence[int], within: int) -> npt.NDArray[np.bool_]:
-    """True on the `within` rows and columns on either side of a horizontal and a vertical seam, bool (H, W).
+    """Return a mask, bool (H, W): True on the `within` rows and columns beside a horizontal and a vertical seam.
 
     Args:
         size: H and W, pixels.
@@ -28,7 +28,10 @@ def near(size: Sequence[int], seams: Sequence[int], within: int) -> npt.NDArray[
 
 
 def only_near(labels: UInt8Array, seams: Sequence[int], within: int) -> UInt8Array:
-    """Labels, uint8 (H, W), for which `Boundaries` judges the pixels near the seams alone; else as `near`."""
+    """Return labels, uint8 (H, W), for which `Boundaries` judges the pixels near the seams alone.
+
+    The arguments are those of `near`.
+    """
     # Boundaries leaves out what is closer to unlabelled pixels than its tolerance.
     margin = math.floor(BOUNDARY_TOLERANCE * math.hypot(*labels.shape))
     return np.where(near(labels.shape, seams, within + margin), labels, np.uint8(IGNORE_LABEL))

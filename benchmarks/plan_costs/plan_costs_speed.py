@@ -1,4 +1,4 @@
-"""Time, memory and operations of the arms of benchmarks/plan_costs/plan_costs.py."""
+"""Measures time, memory and operations of the arms of plan_costs.py."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ print(before >> 20, peak_memory_bytes() >> 20)
 
 
 def measure(arms: Sequence[Arm], work: Path, rounds: int) -> dict[str, Any]:
-    """Wall and processor time of every arm with each number of threads, in turn in every round; memory of graphs.
+    """Measure wall and processor time of every arm with each number of threads, in turn, and the memory of graphs.
 
     Returns:
-        by arm, and for `nested` in one batch.
+        figures by arm, and for `nested` in one batch.
     """
     image = _image()
     timed = list(arms)
@@ -95,7 +95,7 @@ def _time(runner: Runner, image: UInt8Array, threads: int) -> tuple[float, float
 
 
 def ratios(figures: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """How many times faster `tiles` in ONNX Runtime is than eager PyTorch, by plan of the latter.
+    """Return how many times faster `tiles` in ONNX Runtime is than eager PyTorch, by plan of the latter.
 
     Returns:
         for each plan: with one thread each, in wall and processor time; with two threads each; and PyTorch with one or
@@ -124,7 +124,7 @@ def _memory(arm: Arm, work: Path) -> dict[str, int]:
 
 
 def graph_gflop(arm: Arm, work: Path) -> float:
-    """GFLOP of one frame of 480 x 640: of the static graph, or of the plan in PyTorch."""
+    """Return the GFLOP of one frame of 480 x 640: of the static graph, or of the plan in PyTorch."""
     if arm.engine == "onnx":
         path, size = graph_file(arm, work, SPEED_SIZE)
         return round(sum(op.flops for op in graph_ops(path, size)) / 1e9, 2)
@@ -134,7 +134,7 @@ def graph_gflop(arm: Arm, work: Path) -> float:
 
 
 def flops_at_1080() -> dict[str, dict[str, float]]:
-    """GFLOP of one 1080 x 1920 frame through the paper's networks, counted on tensors without data."""
+    """Return the GFLOP of one 1080 x 1920 frame through the paper's networks, counted on tensors without data."""
     found = {}
     for preset in ("hrda_mitb0", "hrda_mitb5"):
         model = create_model(preset, 19).eval()

@@ -1,4 +1,4 @@
-"""Markdown tables of docs/robot/real_time.md, from the figures of benchmarks/plan_costs/plan_costs.py."""
+"""Makes the Markdown tables of docs/robot/real_time.md from the figures of plan_costs.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _AGREEMENTS = ("same_as_nested", "same_as_overlap", "same_as_overlap_near_seams"
 
 
 def tables(figures: Figures) -> str:
-    """All tables, each under a line that names it."""
+    """Return all tables, each under a line that names it."""
     parts = {
         "cost": _cost({**figures["arms"], **figures["checks"]}),
         "accuracy": _accuracy(figures["arms"]),

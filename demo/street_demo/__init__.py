@@ -1,1 +1,1 @@
-"""The parts of `make demo`: one idea a file. The scripts beside this folder are the processes that use them."""
+"""The parts of `make demo`. The scripts beside this folder are the processes that use them."""

@@ -1,4 +1,4 @@
-"""The processes of the demo: started together, watched, and all ended whatever happens."""
+"""The processes of the demo: they are started together, watched, and all ended whatever happens."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Child:
         )
 
     def tail(self) -> str:
-        """The last lines of the log, indented."""
+        """Return the last lines of the log, indented."""
         lines = self._log.read_text("utf-8", errors="replace").splitlines()
         return "\n".join(f"    {line}" for line in [line for line in lines if line.strip()][-TAIL_LINES:])
 
@@ -69,7 +69,7 @@ class Child:
         self._signal(signal.SIGINT)
 
     def wait(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
-        """Wait for the end, then end whatever is left of the process group; returns the exit code."""
+        """Wait for the end, then end whatever is left of the process group; return the exit code."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout_s)
         self._signal(signal.SIGKILL)
@@ -94,7 +94,7 @@ class Child:
 
 
 class ChildGroup:
-    """All processes of one run. Leaving the `with` block ends every one that is still there."""
+    """All processes of one run. Leaving the `with` block ends every one that still runs."""
 
     def __init__(self, environment: Mapping[str, str], logs: Path) -> None:
         self.events: queue.Queue[Event] = queue.Queue()
@@ -115,13 +115,13 @@ class ChildGroup:
             child.wait(max(0.1, deadline - time.monotonic()))
 
     def start(self, name: str, command: Sequence[str]) -> Child:
-        """Start a process. `name` is what messages call it, and the name of its log."""
+        """Start a process. `name` is its name in messages and that of its log."""
         child = Child(name, command, self._environment, self._logs / f"{name.replace(' ', '_')}.log", self.events)
         self._children.append(child)
         return child
 
     def stop(self, child: Child) -> int:
-        """End one process in good order and return its exit code; a process that ended before counts as failed."""
+        """End one process and return its exit code; a process that ended before counts as failed."""
         child.check()
         self._children.remove(child)
         child.ask_to_stop()

@@ -1,4 +1,4 @@
-"""Text and the class legend: the few strokes that the contact sheet and the video share. RGB throughout."""
+"""Draws text and the class legend for the contact sheet and the video. All pictures are RGB."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def draw_tag(canvas: UInt8Array, text: str, at: tuple[int, int]) -> None:
 
 
 def seen_classes(masks: Iterable[UInt8Array], space: LabelSpace) -> list[int]:
-    """Ids of the classes that cover a visible part of these masks, ascending."""
+    """Return the ids of the classes that cover a visible part of these masks, ascending."""
     counts = np.zeros(256, np.int64)
     for labels in masks:
         counts += np.bincount(labels.reshape(-1), minlength=256)
@@ -53,13 +53,13 @@ def seen_classes(masks: Iterable[UInt8Array], space: LabelSpace) -> list[int]:
 
 
 def legend_height(classes: int, width: int) -> int:
-    """Rows of pixels that `draw_legend` needs."""
+    """Return the rows of pixels that `draw_legend` needs."""
     columns = max(1, width // _LEGEND_COLUMN)
     return -(-classes // columns) * _LEGEND_ROW
 
 
 def draw_legend(canvas: UInt8Array, space: LabelSpace, classes: list[int], at: tuple[int, int], width: int) -> None:
-    """Draw colour and name of each class in rows, top left corner at (x, y)."""
+    """Draw colour and name of each class in rows, with the top left corner at (x, y)."""
     columns = max(1, width // _LEGEND_COLUMN)
     for place, index in enumerate(classes):
         x = at[0] + place % columns * _LEGEND_COLUMN

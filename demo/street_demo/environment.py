@@ -1,4 +1,4 @@
-"""Environment of the demo's processes: a ROS graph of their own, whatever the calling shell has sourced."""
+"""The environment of the demo's processes: a ROS graph of their own, whatever the calling shell has sourced."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DROPPED_NAMES = ("LD_LIBRARY_PATH", "_ROS_WHEELS_BOOTSTRAP_COMPLETE", "PYTHONPA
 def child_environment(
     log_folder: Path, fastdds_profile: Path, inherited: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Variables for the node, the player and the recorder.
+    """Return the variables for the node, the player and the recorder.
 
     Args:
         log_folder: where rcl writes its logs.

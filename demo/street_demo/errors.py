@@ -1,4 +1,4 @@
-"""What can end the demo before its results.
+"""The errors that end the demo before its results.
 
 DemoError            a prerequisite is missing or a value makes no sense: exit code 2
 ChildFailedError     the node, the player or the recorder ended early; carries its own exit code
@@ -13,14 +13,14 @@ __all__ = ["ChildFailedError", "DemoError", "Interrupted"]
 
 
 class DemoError(HrdaError):
-    """Something that the user can put right; the text says how."""
+    """A problem that the user can solve; the text says how."""
 
 
 class ChildFailedError(Exception):
     """A process of the demo ended or fell silent before its work was done.
 
     Attributes:
-        exit_code: exit code for the demo: 2 where the process blamed the user's input, else 1.
+        exit_code: exit code for the demo: 2 if the process blamed the user's input, else 1.
     """
 
     def __init__(self, message: str, exit_code: int = 1) -> None:

@@ -1,7 +1,7 @@
-"""How the player and the recorder tell the demo what happened: one JSON object a line on their standard output.
+"""Events by which player and recorder tell the demo what happened: one JSON object per line on standard output.
 
-This is bookkeeping beside the ROS graph. Nothing flows back, so the player stays a camera that waits for nobody.
-Times are `time.monotonic_ns()`: one clock for all processes of a Linux machine.
+They are bookkeeping beside the ROS graph. Nothing flows back, so the player stays a camera that waits for nobody. Times
+are `time.monotonic_ns()`: one clock for all processes of a Linux machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def emit(event: str, **fields: Any) -> None:
 
 
 def parse(line: str) -> Event | None:
-    """The event on this line, or None where the line is something else."""
+    """Return the event on this line, or None if the line is something else."""
     try:
         found = json.loads(line)
     except ValueError:

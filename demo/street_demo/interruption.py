@@ -1,6 +1,7 @@
-"""Ctrl-C and SIGTERM as a flag that is looked at between steps.
+"""Turns Ctrl-C and SIGTERM into a flag that is checked between steps.
 
-A flag, not an exception out of the handler: no step, such as starting a process and noting it, is ever cut in two.
+It is a flag, not an exception out of the handler, so no step, such as starting a process and noting it, is ever cut in
+two.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ __all__ = ["Interruption"]
 
 
 class Interruption:
-    """Remembers that a stop was asked for."""
+    """Remembers that a stop was requested."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -25,7 +26,7 @@ class Interruption:
             signal.signal(number, self._on_signal)
 
     def check(self) -> None:
-        """Raise `Interrupted` when a stop was asked for."""
+        """Raise `Interrupted` if a stop was requested."""
         if self.asked:
             raise Interrupted
 

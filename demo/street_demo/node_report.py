@@ -1,4 +1,4 @@
-"""What the demo reads from the node's diagnostics. Keys: docs/robot/node.md."""
+"""Reads the figures of the demo from the node's diagnostics. docs/robot/node.md lists the keys."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class NodeReport:
 
     Attributes:
         counters: what became of the frames: published, stale, superseded, refused, failed.
-        backend: what the inference runs on.
-        inference_ms_p50: median duration of an inference; None where the node did not say.
+        backend: description of the back end.
+        inference_ms_p50: median duration of an inference; None if the node did not say.
     """
 
     counters: dict[str, int]
@@ -27,7 +27,7 @@ class NodeReport:
 
     @classmethod
     def read(cls, values: Mapping[str, str]) -> NodeReport:
-        """Pick the figures from the key-values of the node's statuses.
+        """Read the figures from the key-values of the node's statuses.
 
         Raises:
             ChildFailedError: a counter is missing.

@@ -1,4 +1,4 @@
-"""The camera's rate for this machine and model: what one inference takes here, measured before anything is played."""
+"""Chooses the camera's rate for this machine and model by timing one inference before anything is played."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REPEATS = 5
 
 
 def measure_inference_s(model: Path, rgb: npt.NDArray[np.uint8]) -> float:
-    """Median duration of one inference on this frame, seconds.
+    """Measure the median duration of one inference on this frame, seconds.
 
     Raises:
         HrdaError: the bundle or its back end cannot be used.
@@ -38,5 +38,8 @@ def measure_inference_s(model: Path, rgb: npt.NDArray[np.uint8]) -> float:
 
 
 def choose_rate(inference_s: float, frames: int) -> float:
-    """Frames a second: as fast as the node can follow, at most `MAX_RATE_HZ`, and never longer than `MAX_PLAYING_S`."""
+    """Return the frames a second: what the node can follow, at most `MAX_RATE_HZ`.
+
+    The rate is higher if playing would otherwise take longer than `MAX_PLAYING_S`.
+    """
     return max(min(MAX_RATE_HZ, BUSY_SHARE / inference_s), frames / MAX_PLAYING_S)

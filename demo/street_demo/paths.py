@@ -1,4 +1,4 @@
-"""Where things lie in the source tree: the demo runs from it and is not installed."""
+"""Paths in the source tree: the demo runs from it and is not installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the bags of a run to its pictures: the contact sheet and the video."""
+"""Makes the pictures of a run from its bags: the contact sheet and the video."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _HEADER, _MARGIN, _LEGEND_MARGIN = 104, 32, 12
 
 
 def write_pictures(recording: Recording, work: Path, space: LabelSpace, model: str) -> tuple[Path, Path]:
-    """Write contact sheet and video into `work` from its bags `masks/` and `overlay/`; returns both files.
+    """Write contact sheet and video into `work` from its bags `masks/` and `overlay/`; return both files.
 
     Raises:
         HrdaError: nothing was recorded, a frame does not decode, or a file cannot be written.

@@ -1,4 +1,4 @@
-"""What the user sees while the demo runs: a line a stage, and a live frame counter."""
+"""Shows the user the progress of the demo: a line for each stage, and a live frame counter."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Progress:
         self.say(f"[{self._stage}/{self._stages}] {text}")
 
     def say(self, text: str) -> None:
-        """A line of its own."""
+        """Print a line of its own."""
         self.close()
         print(text, file=self._stream, flush=True)
 
     def count(self, text: str, *, last: bool = False) -> None:
-        """Show the counter: in place on a terminal, else a line every few seconds and at the end."""
+        """Show the counter: in place on a terminal, else as a line every few seconds and at the end."""
         if self._live:
             print(f"\r      {text}\x1b[K", end="", file=self._stream, flush=True)
             self._line_open = True

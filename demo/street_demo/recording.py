@@ -1,4 +1,4 @@
-"""The bag that the demo plays: which frames it holds, and what they show."""
+"""The bag that the demo plays: its frames, and what they show."""
 
 from __future__ import annotations
 
@@ -53,15 +53,15 @@ class Recording:
     stretches: tuple[Stretch, ...]
 
     def light_at(self, stamp_ns: int) -> str:
-        """`"day"`, `"dusk"`, or an empty text for an unknown stretch."""
+        """Return `"day"`, `"dusk"`, or an empty text for an unknown stretch."""
         return next((part.light for part in self.stretches if part.first_ns <= stamp_ns <= part.last_ns), "")
 
     def evenly_spaced(self, count: int | None) -> tuple[int, ...]:
-        """Stamps of `count` frames spread over the whole recording; all of them for None or a large count."""
+        """Return the stamps of `count` frames spread over the whole recording; all stamps for None or a large count."""
         return tuple(evenly_spaced(self.stamps, len(self.stamps) if count is None else count))
 
     def images(self) -> Iterator[RecordedImage]:
-        """Each frame, not decoded, in the order of the bag."""
+        """Yield each frame, not decoded, in the order of the bag."""
         return Recordings.open([self.path], [self.topic]).images()
 
 

@@ -32,11 +32,11 @@ DIAGNOSTIC_ERROR = 2  # diagnostic_msgs/DiagnosticStatus.ERROR
 
 @dataclass(frozen=True)
 class SessionPlan:
-    """What to play and with which model.
+    """The frames to play, and the model.
 
     Attributes:
         frames: number of frames that will be played.
-        max_frames: given to the player; None = all.
+        max_frames: limit that the player gets; None = all.
     """
 
     recording: Recording
@@ -53,11 +53,11 @@ class SessionRecord:
     Attributes:
         played: when the player published each frame.
         masks: when the recorder received each mask.
-        repeated: masks that came for a stamp that already had one.
+        repeated: number of masks that came for a stamp that already had one.
         diagnostics: the node's last report, all key-values of its statuses.
-        node_error: what the node complained of in its last report; empty where all is well.
+        node_error: complaint of the node in its last report; empty if all is well.
         label_info: the latched description of the classes.
-        node_exit_code: how the node ended when asked to.
+        node_exit_code: exit code of the node when it was asked to end.
     """
 
     played: dict[int, int] = field(default_factory=dict)

@@ -32,7 +32,7 @@ _ROS_IMPORTS = "import rclpy, rclpy.signals, sensor_msgs.msg, std_msgs.msg, diag
 
 
 def run_stages(options: argparse.Namespace, interruption: Interruption) -> bool:
-    """Run the demo with the options of run_demo.py; returns whether all counts agree.
+    """Run the demo with the options of run_demo.py; return whether all counts agree.
 
     Raises:
         HrdaError, ChildFailedError, Interrupted: see street_demo/errors.py.

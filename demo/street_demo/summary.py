@@ -1,4 +1,4 @@
-"""The figures of one run: frames in and out, drops by cause, latency; as JSON and as a table."""
+"""The figures of one run as JSON and as a table: frames in and out, drops by cause, latency."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ class Check:
 
 @dataclass(frozen=True)
 class Summary:
-    """What `summary.json` holds.
+    """The content of `summary.json`.
 
     Attributes:
-        frames_in: frames that the camera published.
-        published: masks that the node says it published.
+        frames_in: number of frames that the camera published.
+        published: number of masks that the node says it published.
         dropped: frames without a mask, by cause; `lost_on_the_way` never reached the node (best-effort delivery).
-        recorded: masks in the new bag.
+        recorded: number of masks in the new bag.
         latency_ms: from publishing a frame to receiving its mask: p50, p95, max.
-        inference_ms_p50: the node's own report; None where it gives none.
-        backend: what the inference ran on.
+        inference_ms_p50: median duration of an inference by the node's report; None if it gives none.
+        backend: description of the back end.
         rate_hz: frames a second that the camera published.
-        checks: count comparisons.
+        checks: comparisons of counts.
     """
 
     frames_in: int
@@ -56,11 +56,11 @@ class Summary:
 
     @property
     def passed(self) -> bool:
-        """All checks hold."""
+        """Whether all checks hold."""
         return all(check.passed for check in self.checks)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {**asdict(self), "passed": self.passed}
 
 
@@ -80,7 +80,7 @@ def summarize(
 
     Args:
         played, masks: stamp to time of publication and of arrival, both in nanoseconds of one clock.
-        repeated: masks that came for a stamp that already had one.
+        repeated: number of masks that came for a stamp that already had one.
         counters: the node's `published`, `stale`, `superseded`, `refused` and `failed`.
     """
     dropped = {cause: counters[cause] for cause in DROP_CAUSES}
@@ -107,17 +107,17 @@ def summarize(
 
 
 def percentile_ms(values: Sequence[float], percent: float) -> float:
-    """Percentile with linear interpolation, rounded to 0.01; not a number for no values."""
+    """Compute a percentile with linear interpolation, rounded to 0.01; NaN without values."""
     return round(float(np.percentile(values, percent)), 2) if values else float("nan")
 
 
 def machine_description() -> str:
-    """Processor, cores that this process may use, operating system."""
+    """Return processor, cores that this process may use, and operating system."""
     return f"{cpu_model()}, {usable_cores()} cores, {platform.system()}, Python {platform.python_version()}"
 
 
 def table(summary: Summary) -> str:
-    """The summary for people, two columns."""
+    """Return the summary for people, in two columns."""
     latency = summary.latency_ms
     inference = "not reported" if summary.inference_ms_p50 is None else f"{summary.inference_ms_p50:.1f} ms (p50)"
     rows = [

@@ -1,4 +1,4 @@
-"""The overlay video, in the first format that this OpenCV can write and read back."""
+"""Writes the overlay video, in the first format that this OpenCV can write and read back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UInt8Array = npt.NDArray[np.uint8]
 
 
 def write_video(pictures: Iterable[UInt8Array], folder: Path, fps: float, *, codec: str = "mp4v") -> Path:
-    """Write `overlay.mp4`, or an animated picture where the codec is missing; returns the file.
+    """Write `overlay.mp4`, or an animated picture if the codec is missing; return the file.
 
     Args:
         pictures: uint8 (H, W, 3), RGB, all of one size.

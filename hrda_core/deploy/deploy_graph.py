@@ -51,11 +51,11 @@ class DeployGraph(nn.Module):
         return cls(model, logits, factor, mean, std)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 (1, H, W, 3) RGB -> class ids and confidence, uint8 (1, H, W) each."""
+        """Map an image uint8 (1, H, W, 3) RGB to class ids and confidence, uint8 (1, H, W) each."""
         return self.finish(self._logits(self.normalise(image)))
 
     def normalise(self, image: Tensor) -> Tensor:
-        """uint8 (1, H, W, 3) -> float32 (1, 3, H, W)."""
+        """Normalise an image: uint8 (1, H, W, 3) -> float32 (1, 3, H, W)."""
         # Cast before transposing: TensorRT accepts no other operation on 8-bit integers.
         pixels = image.to(torch.float32).permute(0, 3, 1, 2)
         return (pixels - self.mean) / self.std

@@ -120,7 +120,7 @@ class _FoldedHead(nn.Module):
         self.stride, self.fusion, self.conv_seg = stride, fusion, classify
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Encoder maps (B, Ci, Hi, Wi), finest first -> logits (B, num_classes, H1, W1)."""
+        """Turn encoder maps (B, Ci, Hi, Wi), finest first, into logits (B, num_classes, H1, W1)."""
         logits: Tensor = self.conv_seg(self.fusion(features))
         return logits
 

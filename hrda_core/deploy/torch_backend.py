@@ -126,7 +126,7 @@ class _Windows(nn.Module):
         self._choice = choice
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 (1, H, W, 3) RGB -> class ids and confidence, uint8 (1, H, W) each."""
+        """Map an image uint8 (1, H, W, 3) RGB to class ids and confidence, uint8 (1, H, W) each."""
         labels, confidence = self.deploy(image)
         return labels, confidence
 

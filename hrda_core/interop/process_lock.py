@@ -16,7 +16,7 @@ _FORBIDDEN_EVENTS = (
 
 
 def lock() -> None:
-    """From now on this process starts nothing, connects to nothing, and opens no file for writing through Python.
+    """Keep this process from starting programs, connecting, and opening files for writing through Python.
 
     An attempt raises PermissionError. The lock cannot be undone.
     """

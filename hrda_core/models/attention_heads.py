@@ -104,7 +104,7 @@ class DAHead(nn.Module):
         self.conv_seg = classifier(width, num_classes)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Encoder maps (B, Ci, Hi, Wi) -> logits (B, num_classes, H4 * upsample, W4 * upsample)."""
+        """Turn encoder maps (B, Ci, Hi, Wi) into logits (B, num_classes, H4 * upsample, W4 * upsample)."""
         x = deepest_map(features, self.strides, self.upsample)
         logits: Tensor = self.conv_seg(self.dropout(self.position(x) + self.channel(x)))
         return logits
@@ -151,7 +151,7 @@ class ISAHead(nn.Module):
         self.conv_seg = classifier(width, num_classes)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Encoder maps (B, Ci, Hi, Wi) -> logits (B, num_classes, H4 * upsample, W4 * upsample)."""
+        """Turn encoder maps (B, Ci, Hi, Wi) into logits (B, num_classes, H4 * upsample, W4 * upsample)."""
         residual = self.in_conv(deepest_map(features, self.strides, self.upsample))
         x = interlaced_attention(residual, self.global_relation, self.local_relation)
         logits: Tensor = self.conv_seg(self.dropout(self.out_conv(torch.cat([x, residual], dim=1))))

@@ -40,7 +40,7 @@ class ConvNormAct(nn.Module):
             nn.init.zeros_(self.conv.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, Cin, H, W) -> (B, Cout, H, W)."""
+        """Map (B, Cin, H, W) to (B, Cout, H, W)."""
         x = self.conv(x)
         out: Tensor = self.activate(x if self.bn is None else self.bn(x))
         return out
@@ -55,7 +55,7 @@ class SeparableConvNormAct(nn.Module):
         self.pointwise_conv = ConvNormAct(in_channels, out_channels, 1, norm=norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, Cin, H, W) -> (B, Cout, H, W)."""
+        """Map (B, Cin, H, W) to (B, Cout, H, W)."""
         out: Tensor = self.pointwise_conv(self.depthwise_conv(x))
         return out
 

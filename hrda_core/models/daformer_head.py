@@ -37,7 +37,7 @@ class LinearEmbed(nn.Module):
         self.proj = nn.Linear(in_channels, embed_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, E, H, W)."""
+        """Map (B, C, H, W) to (B, E, H, W)."""
         # As a 1x1 convolution the map stays channel-first: no transposed copy, which the dilated depth-wise
         # convolutions that follow would pay for several times over on a CPU.
         return F.conv2d(x, self.proj.weight[:, :, None, None], self.proj.bias)
@@ -124,7 +124,7 @@ class DAFormerHead(nn.Module):
         self.conv_seg = classifier(decoder_channels, num_classes)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Encoder maps (B, Ci, Hi, Wi), finest first -> logits (B, num_classes, H1, W1)."""
+        """Turn encoder maps (B, Ci, Hi, Wi), finest first, into logits (B, num_classes, H1, W1)."""
         size = (features[0].shape[2], features[0].shape[3])
         if self.resize_first:
             features = [*features[:-1], resize(features[-1], size)]

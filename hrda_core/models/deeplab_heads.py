@@ -64,7 +64,7 @@ class DeepLabV2Head(nn.Module):
         self.aspp_modules = nn.ModuleList(_PlainConv(in_channels[-1], num_classes, dilation) for dilation in dilations)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Encoder maps (B, Ci, Hi, Wi) -> logits (B, num_classes, H4 * upsample, W4 * upsample)."""
+        """Turn encoder maps (B, Ci, Hi, Wi) into logits (B, num_classes, H4 * upsample, W4 * upsample)."""
         x = deepest_map(features, self.strides, self.upsample)
         first, *others = self.aspp_modules
         logits: Tensor = first(x)
@@ -127,7 +127,7 @@ class DeepLabV3PlusHead(nn.Module):
         self.conv_seg = classifier(width, num_classes)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Encoder maps (B, Ci, Hi, Wi), finest first -> logits (B, num_classes, H1, W1)."""
+        """Turn encoder maps (B, Ci, Hi, Wi), finest first, into logits (B, num_classes, H1, W1)."""
         x = deepest_map(features, self.strides, self.upsample)
         pooled = resize(self.image_pool(x), (x.shape[2], x.shape[3]))
         x = self.bottleneck(torch.cat([pooled, *(branch(x) for branch in self.aspp_modules)], dim=1))

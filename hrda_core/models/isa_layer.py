@@ -88,5 +88,5 @@ class ISALayer(nn.Module):
         self.local_relation = SelfAttentionBlock(channels, channels, project_convs=1, norm=norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, Cin, H, W) -> (B, C, H, W)."""
+        """Map (B, Cin, H, W) to (B, C, H, W)."""
         return interlaced_attention(self.in_conv(x), self.global_relation, self.local_relation)

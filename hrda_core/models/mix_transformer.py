@@ -168,7 +168,7 @@ class _Attention(nn.Module):
             self.norm = nn.LayerNorm(channels, eps=_EPS_EMBED)
 
     def forward(self, tokens: Tensor, height: int, width: int) -> Tensor:
-        """(B, N, C) -> (B, N, C)."""
+        """Map (B, N, C) to (B, N, C)."""
         split = (self.heads, tokens.shape[2] // self.heads)
         reduced = self._reduce(tokens, height, width)
         query = self.q(tokens).unflatten(2, split).transpose(1, 2)  # (B, heads, N, C / heads)
@@ -196,7 +196,7 @@ class _MixFFN(nn.Module):
         self.fc2 = nn.Linear(hidden, channels)
 
     def forward(self, tokens: Tensor, height: int, width: int) -> Tensor:
-        """(B, N, C) -> (B, N, C)."""
+        """Map (B, N, C) to (B, N, C)."""
         # Both linear maps run as 1x1 convolutions: the wide map stays channel-first for the depth-wise one, and only
         # the narrow one is transposed.
         features = _as_map(tokens, height, width).contiguous()
@@ -228,7 +228,7 @@ class _Block(nn.Module):
         self.drop_path = drop_path
 
     def forward(self, tokens: Tensor, height: int, width: int) -> Tensor:
-        """(B, N, C) -> (B, N, C)."""
+        """Map (B, N, C) to (B, N, C)."""
         tokens = tokens + self._drop(self.attn(self.norm1(tokens), height, width))
         return tokens + self._drop(self.mlp(self.norm2(tokens), height, width))
 

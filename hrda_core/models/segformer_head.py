@@ -56,7 +56,7 @@ class SegFormerHead(nn.Module):
         self.conv_seg = classifier(_UNUSED_CHANNELS, num_classes).requires_grad_(False)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Encoder maps (B, Ci, Hi, Wi), finest first -> logits (B, num_classes, H1, W1)."""
+        """Turn encoder maps (B, Ci, Hi, Wi), finest first, into logits (B, num_classes, H1, W1)."""
         size = (features[0].shape[2], features[0].shape[3])
         levels = [resize(embed(feature), size) for embed, feature in zip(self.linear_c, features, strict=True)]
         logits: Tensor = self.linear_pred(self.dropout(self.linear_fuse(torch.cat(levels, dim=1))))

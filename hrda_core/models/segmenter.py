@@ -23,6 +23,6 @@ class Segmenter(nn.Module):
         self.decode_head = head
 
     def forward(self, image: Tensor) -> Tensor:
-        """Normalised image (B, 3, H, W) -> logits (B, num_classes, H/stride, W/stride)."""
+        """Map a normalised image (B, 3, H, W) to logits (B, num_classes, H/stride, W/stride)."""
         logits: Tensor = self.decode_head(self.backbone(image))
         return logits

@@ -57,7 +57,7 @@ class UPerHead(nn.Module):
         self.conv_seg = classifier(width, num_classes)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Encoder maps (B, Ci, Hi, Wi), finest first -> logits (B, num_classes, H1, W1)."""
+        """Turn encoder maps (B, Ci, Hi, Wi), finest first, into logits (B, num_classes, H1, W1)."""
         levels = [lateral(x) for lateral, x in zip(self.lateral_convs, features[:-1], strict=True)]
         levels.append(self._pooled(features[-1]))
         for level in range(len(levels) - 1, 0, -1):

@@ -64,7 +64,7 @@ class State:
     weights_loaded: dict[str, Any] = field(default_factory=dict)
 
     def trained(self) -> Iterator[nn.Parameter]:
-        """Parameters that get gradients."""
+        """Return the parameters that get gradients."""
         for network in (self.networks.student, self.networks.discriminator):
             if network is not None:
                 yield from (parameter for parameter in network.parameters() if parameter.requires_grad)

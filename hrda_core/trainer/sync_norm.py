@@ -30,7 +30,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         self.train(norm.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
+        """Map (B, C, H, W) to (B, C, H, W)."""
         normalised = self._synchronised(x) if self.training else super().forward(x)
         out: Tensor = self.act(self.drop(normalised))
         return out

@@ -97,7 +97,7 @@ class AllTiles(nn.Module):
         self.model, self.fusion = model, TileFusion(model, plan)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Normalised (1, 3, H, W) -> fused logits."""
+        """Map a normalised image (1, 3, H, W) to fused logits."""
         crops = self.fusion.cut(self.model.detail_image(image))
         return self.fusion.all_tiles(self.model.context(image), self.model.detail(crops))
 
@@ -113,7 +113,7 @@ class ChosenTiles(nn.Module):
         self.model, self.fusion, self.plan = model, TileFusion(model, plan), plan
 
     def forward(self, image: Tensor) -> Tensor:
-        """Normalised (1, 3, H, W) -> fused logits."""
+        """Map a normalised image (1, 3, H, W) to fused logits."""
         context = self.model.context(image)
         chosen = torch.topk(tile_scores(context, self.plan), self.plan.keep).indices
         crops = self.fusion.cut(self.model.detail_image(image)).index_select(0, chosen)

@@ -148,7 +148,7 @@ class ClassTotals:
         return self.ignored / max(int(self.pixels.sum()) + self.ignored, 1)
 
     def shares(self) -> npt.NDArray[np.float64]:
-        """Share of each class in all pixels, ignored ones included: float64 (C,)."""
+        """Return the share of each class in all pixels, ignored ones included: float64 (C,)."""
         return np.asarray(self.pixels / max(int(self.pixels.sum()) + self.ignored, 1), np.float64)
 
     def to_dict(self) -> dict[str, Any]:
