@@ -75,7 +75,7 @@ class DistillRequest:
         context: weight of the context's own loss
         attention: weight of the difference of the scale attentions
         eval_images: labelled images, to score both models on
-        eval_labels: their label PNGs
+        eval_labels: label PNGs of those images
         groups: groups of classes to score in, for example camvid11
         device: where the network is trained
         precision: number format of the training's computation

@@ -43,8 +43,8 @@ class EvaluateRequest:
         network: network of the run
         images: folder of images
         labels: folder of label PNGs with the images' names
-        layout: instead, a data set as downloaded: gta5, synthia, cityscapes, acdc, dark_zurich, bdd100k, mapillary,
-            folders
+        layout: instead of --images, a data set as downloaded: gta5, synthia, cityscapes, acdc, dark_zurich, bdd100k,
+            mapillary, folders
         root: folder of that data set
         split: split of that data set
         list: text file of the images to use, one name on each line

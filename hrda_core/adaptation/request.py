@@ -38,7 +38,7 @@ class Request:
         held_out: share of the recording, at its end, that is held out for judging
         choose: verdict, or by hand: given, instant, adapted
         eval_images: labelled images of the target, for the report alone
-        eval_labels: their label PNGs
+        eval_labels: label PNGs of those images
         imagenet: ImageNet weights of the encoder, for the feature distance
         device: where the network is trained
         precision: number format of the training's computation

@@ -1,7 +1,7 @@
 """Finds the window plan of a camera image for a bundle, after it is shrunk to `long_side`.
 
-Export and use share this rule.
-A graph for one image size fits an image when this rule, with the graph's own tiles, leads to the graph's size.
+Export and use share this rule. A graph for one image size fits an image when the rule, with the graph's own tiles,
+leads to the graph's size.
 """
 
 from __future__ import annotations

@@ -77,8 +77,7 @@ def interlaced_attention(x: Tensor, global_relation: nn.Module, local_relation: 
 class ISALayer(nn.Module):
     """The fusion `isa` of the DAFormer decoder: a 1x1 conv+BN+ReLU, then both relations.
 
-    (B, Cin, H, W) -> (B, C, H, W).
-    Key and query have one convolution each; there is no residual connection.
+    It maps (B, Cin, H, W) to (B, C, H, W). Key and query have one convolution each; there is no residual connection.
     """
 
     def __init__(self, in_channels: int, channels: int, *, norm: bool = True) -> None:

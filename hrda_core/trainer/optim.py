@@ -1,6 +1,7 @@
-"""AdamW or SGD with the paper's parameter groups, and linear warm-up times polynomial decay (paper section 4.1.
+"""AdamW or SGD with the paper's parameter groups, and linear warm-up times polynomial decay of the learning rate.
 
-Spec 11).
+The groups and rates are those of paper section 4.1 and spec section 11. The warm-up is the third of the paper's
+training strategies, beside Rare Class Sampling and the feature distance.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Decides when style prototypes are collected, and from which images (paper section on domain generalization.
-
-Spec 13).
-"""
+"""Decides for domain generalization when style prototypes are collected, and from which images (spec section 13)."""
 
 from __future__ import annotations
 

@@ -43,9 +43,9 @@ class SourceSample:
 
 @dataclass(frozen=True)
 class TargetSample:
-    """An unlabelled sample: image float32 (3, H, W), normalised.
+    """An unlabelled sample: image float32 (3, H, W), normalised, and trust bool (H, W).
 
-    Trust bool (H, W), where pseudo-labels may be trusted.
+    `trust` is True where pseudo-labels may be trusted.
     """
 
     image: npt.NDArray[np.float32]

@@ -1,5 +1,5 @@
 """The training method: losses, sampling and teacher, as pure functions of tensors and random generators.
 
-"The paper" is arXiv 2304.13615. A "spec section" is one of the description of the reference implementation that this
-code was written from; the description is not part of this repository.
+Each formula of the paper is in the file of its name; docs/research/training.md lists them. `hrda_core/__init__.py` says
+what "paper" and "spec section" mean.
 """

@@ -64,7 +64,7 @@ class RecordedImage:
 def header_stamp(raw: bytes, is_ros1: bool) -> int:
     """Return the time stamp, ns, of a serialised message that begins with a `std_msgs/Header`.
 
-    0 if it makes no sense.
+    It is 0 if the header has none or makes no sense.
     """
     if len(raw) < 12:
         return 0

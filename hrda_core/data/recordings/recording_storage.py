@@ -198,7 +198,7 @@ def read_open(
 ) -> Iterator[StoredMessage]:
     """Yield the messages of some topics by time with the reader of `open_reader`.
 
-    With `log_ns` those of that time only.
+    With `log_ns` only those of that time are read.
     """
     is_ros1 = storage_kind(storage) == "bag"
     chosen = [entry for entry in reader.connections if (entry.topic, entry.msgtype) in wanted]

@@ -1,6 +1,7 @@
 """Stores engines on disk.
 
 It knows nothing of TensorRT: an engine is a set of facts and the bytes that a function builds.
+
 The folder holds for each engine KEY.plan, KEY.golden (the check that it must pass, see golden.py) and KEY.json, the
 manifest, which is written last: where it exists, the others are whole. Killed builds leave files that no manifest
 names; the next build removes them.
