@@ -93,7 +93,7 @@ class HotSwap(Generic[ModelT]):
 
     @property
     def reloads(self) -> int:
-        """How often a model was exchanged."""
+        """Number of times that a model was exchanged."""
         return self._reloads
 
     @property

@@ -19,7 +19,7 @@ Stamp: TypeAlias = "tuple[int, int]"
 
 @dataclass(frozen=True)
 class Running:
-    """What makes the masks.
+    """The plan, graph and back end that make the masks.
 
     Attributes:
         plan: window plan.

@@ -63,7 +63,7 @@ class RunPredictor:
 
     @property
     def description(self) -> str:
-        """What runs where."""
+        """A line on what runs where."""
         place = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "CPU"
         return f"PyTorch {torch.__version__} on {place}"
 

@@ -22,7 +22,7 @@ CHOICES = ("verdict", "given", "instant", "adapted")
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be done. These are the options of `hrda adapt`, and their help.
+    """The adaptation to carry out. Its attributes are the options of `hrda adapt`, and their help.
 
     Attributes:
         bag: recordings: rosbag2 folders, .mcap, .db3, ROS 1 .bag

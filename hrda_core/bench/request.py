@@ -25,7 +25,7 @@ UInt8Array = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class BenchRequest:
-    """What is measured. These are the options of `hrda bench`, and their help.
+    """The measurement to make. Its attributes are the options of `hrda bench`, and their help.
 
     Attributes:
         bundle: model bundle

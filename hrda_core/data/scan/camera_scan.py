@@ -1,4 +1,4 @@
-"""What a pass over a recording keeps of one camera: all time stamps, and measures of a few frames a second."""
+"""Scans one camera in a pass over a recording, and keeps all time stamps and the measures of a few frames a second."""
 
 from __future__ import annotations
 

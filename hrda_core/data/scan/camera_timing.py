@@ -28,7 +28,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Timing:
-    """How regular a camera is.
+    """The regularity of a camera.
 
     Attributes:
         rate_hz: one over the median interval; None with fewer than two images.
