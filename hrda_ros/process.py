@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 
 import rclpy
@@ -11,24 +10,27 @@ from rclpy.executors import ExternalShutdownException
 
 from hrda_core.errors import HrdaError
 from hrda_core.memory import keep_big_buffers
+from hrda_ros.fastdds_profile import choose_profile
 from hrda_ros.parameters import read_settings
 from hrda_ros.segment_node import SegmentNode
+from hrda_ros.stop_signals import StopSignals
 
 __all__ = ["run_node"]
 
 
-def run_node(args: list[str] | None = None) -> int:
+def run_node(args: list[str] | None = None, signals: StopSignals | None = None) -> int:
     """Run the node until it is interrupted.
 
     Args:
         args: command line with ROS arguments; None = that of the process.
+        signals: what notes SIGINT and SIGTERM since the start of the process; None = from now on.
 
     Returns:
         exit code: 0 after SIGINT, SIGTERM or a shutdown of the context, 2 if the node cannot start as asked.
     """
     keep_big_buffers()
     try:
-        return _run(args)
+        return _run(args, signals or StopSignals())
     except (KeyboardInterrupt, ExternalShutdownException):
         return 0
     except (HrdaError, ParameterException, NameValidationException) as error:
@@ -46,24 +48,8 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-class _QuietSignals:
-    """Python's part in SIGINT and SIGTERM, which rclpy chains to: note them, raise nothing.
-
-    rclpy shuts its context down on either, and the node ends by that. Python's own handler would raise
-    KeyboardInterrupt at any line, also in the middle of rclpy's constructors.
-    """
-
-    def __init__(self) -> None:
-        self.seen = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._note)
-
-    def _note(self, number: int, frame: object) -> None:
-        self.seen = True
-
-
-def _run(args: list[str] | None) -> int:
-    signals = _QuietSignals()
+def _run(args: list[str] | None, signals: StopSignals) -> int:
+    problem = choose_profile()
     try:
         rclpy.init(args=args)
     except Exception as error:  # rclpy has several classes for a bad command line, and other ones in each distribution
@@ -71,6 +57,8 @@ def _run(args: list[str] | None) -> int:
     if signals.seen:
         return 0
     node = SegmentNode()
+    if problem:
+        node.get_logger().warning(problem)
     try:
         if read_settings(node).autostart and not node.start():
             return 2 if rclpy.ok() else 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +14,7 @@ from hrda_core.inference.bundle import GraphSpec
 from hrda_core.inference.say import Say, silent
 from hrda_core.labels import LabelSpace
 from hrda_ros.parameters import Settings
+from hrda_ros.share_folder import share_folders
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -144,7 +143,7 @@ def default_model_path() -> Path:
     Raises:
         BundleError: it is in neither.
     """
-    candidates = [folder / "models" / DEFAULT_MODEL for folder in _package_folders()]
+    candidates = [folder / "models" / DEFAULT_MODEL for folder in share_folders()]
     for candidate in candidates:
         if candidate.is_dir():
             return candidate
@@ -153,14 +152,3 @@ def default_model_path() -> Path:
         f"no model was named and the default bundle '{DEFAULT_MODEL}' is in none of {places}; "
         f"set the parameter 'model' to the folder of a bundle"
     )
-
-
-def _package_folders() -> Iterator[Path]:
-    try:
-        from ament_index_python.packages import get_package_share_directory
-
-        yield Path(get_package_share_directory("hrda_ros"))
-    except (ImportError, LookupError, OSError):  # no ROS, not installed there, or AMENT_PREFIX_PATH is not set
-        pass
-    yield Path(sys.prefix) / "share" / "hrda_ros"
-    yield Path(__file__).resolve().parents[1]

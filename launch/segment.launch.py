@@ -1,23 +1,40 @@
 """Start segment_node on a camera topic: `ros2 launch hrda_ros segment.launch.py image:=/camera/image_raw`.
 
-Values come from the parameters file; a launch argument that is left empty leaves the file's value alone.
+Values come from the parameters file; a launch argument that is left empty leaves the file's value alone. Where this
+file is launched by itself, a node that ends with an error ends the launch, with exit code 1. Where another file
+includes it, that file decides.
 """
 
+import sys
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
-from launch.conditions import IfCondition
-from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
+from launch.events.process import ProcessExited
+from launch.logging import get_logger
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+from hrda_ros.launch_checks import (
+    check_arguments,
+    check_parameters_file,
+    ended_badly,
+    profile_variables,
+    started_by_name,
+    view_of_compressed,
+)
+
 SHARE = FindPackageShare("hrda_ros")
 FROM_FILE = "empty = as in params_file"
+RESPAWN_DELAY_S = 2.0
 
 
 def generate_launch_description() -> LaunchDescription:
     """The arguments, then the node and, if wanted, RViz."""
-    shipped_profile = PathJoinSubstitution([SHARE, "config", "fastdds_large_images.xml"])
     return LaunchDescription(
         [
             DeclareLaunchArgument(
@@ -99,12 +116,15 @@ def generate_launch_description() -> LaunchDescription:
             ),
             DeclareLaunchArgument(
                 "fastdds_profile",
-                # A profile that the user's environment names already is kept (first the name of Kilted and later).
-                default_value=EnvironmentVariable(
-                    "FASTDDS_DEFAULT_PROFILES_FILE",
-                    default_value=EnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", default_value=shipped_profile),
-                ),
-                description="Fast DDS profile of the node; Fast DDS loses large images without one. '' = none",
+                default_value="",
+                description="Fast DDS profile of the node: a path, or none. Empty = the one that the environment "
+                "names, else the shipped one, without which Fast DDS loses large images",
+            ),
+            DeclareLaunchArgument(
+                "respawn",
+                default_value="false",
+                choices=["true", "false"],
+                description=f"Start the node again {RESPAWN_DELAY_S:g} s after it has ended",
             ),
             OpaqueFunction(function=start),
         ]
@@ -113,6 +133,7 @@ def generate_launch_description() -> LaunchDescription:
 
 def start(context: LaunchContext) -> list[Node]:
     """The processes; a function, because which values are passed depends on which arguments are empty."""
+    _check(context)
     # The type is given, since a bare LaunchConfiguration is read as YAML: a folder named "1" would become a number.
     typed = {
         "image_transport": ParameterValue(LaunchConfiguration("image_transport"), value_type=str),
@@ -126,7 +147,7 @@ def start(context: LaunchContext) -> list[Node]:
         "autostart": ParameterValue(LaunchConfiguration("autostart"), value_type=bool),
     }
     given = {name: value for name, value in typed.items() if LaunchConfiguration(name).perform(context)}
-    profile = LaunchConfiguration("fastdds_profile").perform(context)
+    respawn = LaunchConfiguration("respawn").perform(context) == "true"
     # A plain Node: it walks through its lifecycle by its own parameter `autostart`, in every distribution alike
     # (LifecycleNode has that keyword from Kilted on only), and answers the lifecycle services all the same.
     segment_node = Node(
@@ -137,21 +158,67 @@ def start(context: LaunchContext) -> list[Node]:
         parameters=[LaunchConfiguration("params_file"), *([given] if given else [])],
         remappings=[("image", LaunchConfiguration("image"))],
         ros_arguments=["--log-level", LaunchConfiguration("log_level")],
-        # Kilted and later read the first name, Humble and Jazzy the second.
-        additional_env=(
-            {"FASTDDS_DEFAULT_PROFILES_FILE": profile, "FASTRTPS_DEFAULT_PROFILES_FILE": profile} if profile else {}
-        ),
+        additional_env=profile_variables(LaunchConfiguration("fastdds_profile").perform(context)),
+        respawn=respawn,
+        respawn_delay=RESPAWN_DELAY_S,
+        on_exit=None if respawn or not _is_launched_itself() else _end_with_the_node,
         output="screen",
         emulate_tty=True,
     )
+    if not _wants_rviz(context):
+        return [segment_node]
     rviz = Node(
         package="rviz2",
         executable="rviz2",
         name="rviz_segment",
         namespace=LaunchConfiguration("namespace"),
-        arguments=["-d", PathJoinSubstitution([SHARE, "config", "rviz", "segment.rviz"])],
+        arguments=["-d", _rviz_view(context)],
         remappings=[("image", LaunchConfiguration("image"))],
-        condition=IfCondition(LaunchConfiguration("rviz")),
         output="log",
     )
     return [segment_node, rviz]
+
+
+def _is_launched_itself() -> bool:
+    return started_by_name("segment.launch.py", sys.argv)
+
+
+def _check(context: LaunchContext) -> None:
+    """Refuse what launch would pass over, before anything is started."""
+    if _is_launched_itself():
+        declared = [argument.name for argument in generate_launch_description().get_launch_arguments()]
+        check_arguments(context.argv, declared)
+    check_parameters_file(LaunchConfiguration("params_file").perform(context))
+
+
+def _wants_rviz(context: LaunchContext) -> bool:
+    """Whether to open RViz. Without this look a missing RViz would end the launch and leave the node behind."""
+    if LaunchConfiguration("rviz").perform(context) != "true":
+        return False
+    try:
+        get_package_prefix("rviz2")
+    except PackageNotFoundError:
+        get_logger("hrda_ros").warning(
+            "rviz2 is not installed (sudo apt install ros-$ROS_DISTRO-rviz2); going on without"
+        )
+        return False
+    return True
+
+
+def _rviz_view(context: LaunchContext) -> str:
+    """Path of the shipped view, or of a copy whose camera panel reads JPEG: RViz goes by the name of the topic."""
+    shipped = PathJoinSubstitution([SHARE, "config", "rviz", "segment.rviz"]).perform(context)
+    values = {name: LaunchConfiguration(name).perform(context) for name in ("image", "image_transport", "namespace")}
+    if values["image_transport"] != "compressed":
+        return shipped
+    view = view_of_compressed(Path(shipped).read_text(encoding="utf-8"), values["image"], values["namespace"])
+    with NamedTemporaryFile("w", prefix="segment_", suffix=".rviz", delete=False, encoding="utf-8") as copy:
+        copy.write(view)
+    return copy.name
+
+
+def _end_with_the_node(event: ProcessExited, context: LaunchContext) -> None:
+    """End the launch with exit code 1; launch knows no other way than an exception."""
+    reason = ended_badly(event.returncode, context.is_shutdown)
+    if reason:
+        raise RuntimeError(reason)

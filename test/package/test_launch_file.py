@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ SPECS = {spec.name: spec for spec in PARAMETERS}
 OF_EVERY_NODE = {"use_sim_time"}
 ARGUMENTS = {
     "image", "image_transport", "model", "backend", "precision", "build_engine", "on_gpu_failure", "plan", "namespace",
-    "params_file", "use_sim_time", "autostart", "log_level", "rviz", "fastdds_profile",
+    "params_file", "use_sim_time", "autostart", "log_level", "rviz", "fastdds_profile", "respawn",
 }  # fmt: skip
 
 
@@ -112,20 +115,28 @@ def test_files_that_it_names_are_in_the_source_tree(tree, repository):
         [part.value for part in call.args[0].elts if isinstance(part, ast.Constant)]
         for call in calls(tree, "PathJoinSubstitution")
     ]
-    assert len(named) == 3
+    assert len(named) == 2
     for parts in named:
         assert repository.joinpath(*parts).is_file(), parts
 
 
-def test_the_profile_is_set_under_both_names(tree):
-    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
-    assert {"FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"} <= texts
-
-
-def test_it_imports_nothing_of_this_package(tree):
+@pytest.mark.parametrize("name", ["segment.launch.py", "segment_cameras.launch.py"])
+def test_it_imports_only_the_checks_of_this_package(repository, name):
     # `ros2 launch --show-args` must stay quick.
+    tree = ast.parse((repository / "launch" / name).read_text(encoding="utf-8"))
     modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert all(module.split(".")[0] in ("launch", "launch_ros") for module in modules)
+    ours = {module for module in modules if module.startswith(("hrda", "training"))}
+    assert ours == {"hrda_ros.launch_checks"}
+    assert {module.split(".")[0] for module in modules - ours} <= {
+        "ament_index_python", "launch", "launch_ros", "pathlib", "tempfile"
+    }  # fmt: skip
+
+
+def test_the_checks_load_nothing_but_the_standard_library():
+    code = "import sys; before = set(sys.modules); import hrda_ros.launch_checks; print(*sys.modules.keys() - before)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    roots = {module.partition(".")[0] for module in loaded}
+    assert {root for root in roots if root not in sys.stdlib_module_names} <= {"hrda_ros"}
 
 
 # From here on: the real launch, where a ROS distribution is installed and this package is built and sourced.
@@ -178,5 +189,37 @@ def test_real_launch_passes_only_the_arguments_that_were_given(launch_module):
     for action in launch_module.generate_launch_description().entities[:-1]:
         action.execute(context)
     context.launch_configurations["model"] = "1"
-    node, _ = launch_module.start(context)
+    (node,) = launch_module.start(context)
     assert len(node._Node__parameters) == 2, "the params file and one dictionary"
+
+
+def launch(words: list[str], tmp_path: Path, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+    """`ros2 launch` with these words, to its end."""
+    environment = {**os.environ, "ROS_LOG_DIR": str(tmp_path), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    return subprocess.run(
+        ["ros2", "launch", "hrda_ros", *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["segment.launch.py", "imge:=/front"], "there is no launch argument 'imge'; did you mean 'image'?"),
+        (["segment.launch.py", "params_file:=/nowhere.yaml"], "params_file '/nowhere.yaml' is not a file"),
+        (["segment.launch.py", "fastdds_profile:=/nowhere.xml"], "fastdds_profile '/nowhere.xml' is not a file"),
+        (["segment.launch.py", "model:=/nowhere"], "segment_node has ended with exit code 2"),
+        (["segment_cameras.launch.py", "cameras:=front,front"], "camera 'front' stands in cameras twice"),
+        (["segment_cameras.launch.py", "cameras:=front", "plann:=tiles"], "did you mean 'plan'?"),
+    ],
+)
+def test_real_launch_ends_with_one_sentence_and_exit_code_1(launch_module, tmp_path, words, sentence):
+    done = launch(words, tmp_path)
+    assert done.returncode == 1, done.stdout
+    assert sentence in done.stdout
+    assert "Traceback" not in done.stdout

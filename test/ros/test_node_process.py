@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from tiny_bundle import expected_labels
 
+from hrda_ros.fastdds_profile import SEGMENT_BYTES
+
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_in_the_middle_of_a_stream_exits_cleanly(
@@ -54,6 +56,34 @@ def test_signal_during_the_imports_exits_cleanly(ros: Any, tiny_bundle: Path, nu
     assert "Traceback" not in output
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("module", ["cv2", "rclpy", "hrda_ros.segment_node"])
+def test_a_signal_that_an_import_would_swallow_ends_the_node(
+    ros: Any, tiny_bundle: Path, number: int, module: str
+) -> None:
+    # The signal meets the import of this very module, in a place that catches everything, as `import cv2` has some.
+    code = f"""
+import os, sys
+
+class Signals:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            print("sent", flush=True)
+            try:
+                os.kill(os.getpid(), {number})
+                sum(range(1000))
+            except BaseException:
+                pass
+
+sys.meta_path.insert(0, Signals())
+from hrda_ros.__main__ import main
+sys.exit(main())
+"""
+    command = [sys.executable, "-c", code, "--ros-args", "-p", f"model:={tiny_bundle}"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=30, check=False)
+    assert (done.returncode, set(done.stdout.split())) == (0, {"sent"})
+
+
 def test_signal_in_the_middle_of_a_build_ends_it_and_exits_cleanly(ros: Any) -> None:
     # In place of TensorRT: it reports every step as a build does, for a minute.
     code = """
@@ -77,6 +107,22 @@ sys.exit(process.run_node())
         output, _ = process.communicate(timeout=20)
     assert process.returncode == 0, output
     assert "Traceback" not in output
+
+
+def test_a_node_without_a_launch_file_has_the_segment_for_images(
+    start_node: Callable[..., Any], tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS"):
+        monkeypatch.delenv(name, raising=False)
+    if os.statvfs("/dev/shm").f_bavail * os.statvfs("/dev/shm").f_frsize < SEGMENT_BYTES:
+        pytest.skip("/dev/shm has too little room for the profile's segment")
+    before = set(Path("/dev/shm").glob("fastdds_*"))
+    process = start_node("-r", "__node:=unlaunched", "-p", f"model:={tiny_bundle}")
+    process.wait_for_log("segmenting images")
+    sizes = [path.stat().st_size for path in set(Path("/dev/shm").glob("fastdds_*")) - before]
+    assert max(sizes) >= 64 << 20
+    assert "DEPRECATED" not in process.log().upper(), "the variable of this distribution and no other"
+    assert process.stop() == 0
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_documentation_has_the_same_table() -> None:
 
 
 def test_default_model_is_looked_for_in_the_source_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segmenter, "_package_folders", lambda: iter([tmp_path / "absent", tmp_path]))
+    monkeypatch.setattr(segmenter, "share_folders", lambda: iter([tmp_path / "absent", tmp_path]))
     with pytest.raises(BundleError, match="set the parameter 'model'"):
         segmenter.default_model_path()
     (tmp_path / "models" / "hrda_lite").mkdir(parents=True)

@@ -1,0 +1,124 @@
+"""What the launch files look at before they start anything.
+
+This loads the standard library alone, so that `ros2 launch --show-args` stays quick.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+__all__ = [
+    "camera_names",
+    "check_arguments",
+    "check_parameters_file",
+    "ended_badly",
+    "profile_variables",
+    "started_by_name",
+    "view_of_compressed",
+]
+
+_OF_ROS2_LAUNCH = {"launch-prefix", "launch-prefix-filter"}  # `ros2 launch --launch-prefix` adds them itself
+_PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+
+
+def started_by_name(file: str, command: Sequence[str]) -> bool:
+    """Whether `ros2 launch` was called with this launch file, and not with another one that includes it.
+
+    Args:
+        file: name of the launch file, without folders.
+        command: command line of the process.
+    """
+    return any(Path(word).name == file for word in command if ":=" not in word)
+
+
+def check_arguments(given: Sequence[str], declared: Collection[str]) -> None:
+    """Refuse launch arguments that no one reads; launch itself ignores them without a word.
+
+    Args:
+        given: words `NAME:=VALUE` of the command line.
+        declared: arguments of the launch file.
+
+    Raises:
+        ValueError: an argument is unknown; the text names the nearest one.
+    """
+    for word in given:
+        name, assigned, _ = word.partition(":=")
+        if not assigned or name in declared or name in _OF_ROS2_LAUNCH:
+            continue
+        nearest = difflib.get_close_matches(name, declared, n=1)
+        advice = f"did you mean '{nearest[0]}'?" if nearest else f"choose from {', '.join(sorted(declared))}"
+        raise ValueError(
+            f"there is no launch argument '{name}'; {advice} (other parameters of the node stand in the file that "
+            f"params_file:= names)"
+        )
+
+
+def check_parameters_file(path: str) -> None:
+    """Refuse a parameters file that is not there, before a process is started with it.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"params_file '{path}' is not a file; give the path of a copy of config/segment.yaml")
+
+
+def profile_variables(choice: str) -> dict[str, str]:
+    """Environment variables that give the node its Fast DDS profile.
+
+    Args:
+        choice: path of a profile; 'none' = Fast DDS's own settings; empty = as the environment says, else the shipped
+            profile, which the node chooses for itself.
+
+    Raises:
+        ValueError: the profile is not there.
+    """
+    if not choice:
+        return {}
+    if choice != "none" and not Path(choice).is_file():
+        raise ValueError(f"fastdds_profile '{choice}' is not a file; give the path of a profile, or 'none'")
+    # Kilted and later read the first name, Humble and Jazzy the second. Set but empty, they name no file.
+    path = "" if choice == "none" else str(Path(choice).resolve())
+    return dict.fromkeys(_PROFILE_VARIABLES, path)
+
+
+def ended_badly(returncode: int, shutting_down: bool) -> str | None:
+    """What to say where the node is gone for good; None = it ended as it was told to."""
+    if returncode == 0 or shutting_down:
+        return None
+    return f"segment_node has ended with exit code {returncode}; its last lines say why (respawn:=true starts it again)"
+
+
+def camera_names(text: str) -> list[str]:
+    """Names of cameras, which become namespaces, from a list with commas.
+
+    Raises:
+        ValueError: a name is no ROS name, stands there twice, or there is none.
+    """
+    names = [name.strip().strip("/") for name in text.split(",") if name.strip()]
+    if not names:
+        raise ValueError("cameras is empty; give their names with commas between, as in cameras:=front,rear")
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*", name):
+            raise ValueError(f"'{name}' cannot be a namespace: letters, digits, _ and / only, and no digit first")
+        if names.count(name) > 1:
+            raise ValueError(f"camera '{name}' stands in cameras twice")
+    return names
+
+
+def view_of_compressed(view: str, image: str, namespace: str) -> str:
+    """An RViz view whose camera panel reads the JPEG topic of the camera.
+
+    Args:
+        view: text of config/rviz/segment.rviz.
+        image: camera topic, relative to the namespace unless it starts with a slash.
+        namespace: namespace of the node.
+
+    Returns:
+        the text with the full name of the topic, which no remapping changes.
+    """
+    base = image if image.startswith("/") else f"/{namespace.strip('/')}/{image}".replace("//", "/")
+    return view.replace("Value: image\n", f"Value: {base}/compressed\n")
