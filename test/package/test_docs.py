@@ -124,7 +124,7 @@ def test_every_option_of_a_verb_in_the_text_exists(capsys: pytest.CaptureFixture
 
 def test_other_commands_name_things_that_there_are() -> None:
     targets = re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    launch = (REPOSITORY / "launch" / "segment.launch.py").read_text(encoding="utf-8")
+    launch = "".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "launch").glob("*.launch.py"))
     wrong = []
     for place, command in COMMANDS:
         words = shlex.split(command)
