@@ -6,13 +6,13 @@ Fast DDS's default shared-memory segment has 512 KiB. Masks of larger images ove
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from importlib import metadata
 from pathlib import Path
 
 from hrda_ros.share_folder import share_folders
 
-__all__ = ["PROFILE", "choose_profile"]
+__all__ = ["PROFILE", "choose_profile", "profile_variable"]
 
 PROFILE = Path("config") / "fastdds_large_images.xml"
 """The shipped profile, relative to the package's share folder."""
@@ -51,11 +51,19 @@ def choose_profile(environment: MutableMapping[str, str] = os.environ, memory: P
             f"'{memory}' has {free >> 20} MiB free and the Fast DDS profile for images needs {SEGMENT_BYTES >> 20}: "
             f"masks of large images may be lost; give the container more (docker run --shm-size=512m)"
         )
-    environment[_variable(environment)] = str(profile)
+    environment[profile_variable(environment)] = str(profile)
     return None
 
 
-def _variable(environment: MutableMapping[str, str]) -> str:
+def profile_variable(environment: Mapping[str, str] = os.environ) -> str:
+    """Name of the variable by which Fast DDS of this ROS distribution finds its profile.
+
+    Args:
+        environment: variables of the process that is to join the ROS graph.
+
+    Returns:
+        the name: by the distribution that is sourced, else by the version of rclpy.
+    """
     distribution = environment.get("ROS_DISTRO", "")
     if distribution:  # their first letters follow the alphabet
         return _OLD_NAME if distribution <= _LAST_WITH_OLD_NAME else _NEW_NAME

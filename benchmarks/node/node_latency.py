@@ -17,7 +17,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -37,6 +36,7 @@ from hrda_core.machine import machine
 from hrda_core.memory import keep_big_buffers
 from hrda_core.window_plan import PlanChoice
 from hrda_ros.codec import fill_image
+from hrda_ros.fastdds_profile import PROFILE, profile_variable
 from hrda_ros.segment_node import SegmentNode
 
 HEIGHT, WIDTH, CAMERA_HZ = 1080, 1920, 30
@@ -172,9 +172,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.role:
         play(options.role)
-    profile = str(ROOT / "config" / "fastdds_large_images.xml")
-    old_name = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
-    os.environ["FASTRTPS_DEFAULT_PROFILES_FILE" if old_name else "FASTDDS_DEFAULT_PROFILES_FILE"] = profile
+    os.environ[profile_variable()] = str(ROOT / PROFILE)
     os.environ.update(
         ROS_DOMAIN_ID=str(random.SystemRandom().randrange(102)), ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST"
     )
@@ -191,7 +189,7 @@ def main() -> int:
     figures["target"] = {"max_age_ms": round(BOUND_MS, 1), "reached": reached}
     settings = {
         "height": HEIGHT, "width": WIDTH, "camera_hz": CAMERA_HZ, "backend_ms": 1e3 * BACKEND_S,
-        "seconds": options.seconds, "profile": Path(profile).name,
+        "seconds": options.seconds, "profile": PROFILE.name,
     }  # fmt: skip
     path = write_record("node_latency", figures=figures, settings=settings, before=before)
     print(f"bound of {BOUND_MS:.0f} ms {'held' if reached else 'missed'}; load average {before['load_average'][0]}")

@@ -38,6 +38,7 @@ from hrda_core.machine import machine
 from hrda_core.memory import keep_big_buffers
 from hrda_core.window_plan import PlanChoice
 from hrda_ros.codec import fill_image
+from hrda_ros.fastdds_profile import PROFILE, profile_variable
 from hrda_ros.segment_node import SegmentNode
 
 HEIGHT, WIDTH = 1080, 1920
@@ -190,7 +191,7 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=150, help="frames for each node (default: %(default)s)")
     frames = parser.parse_args().frames
     keep_big_buffers()
-    os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds_large_images.xml"))
+    os.environ[profile_variable()] = str(ROOT / PROFILE)
     before = machine()
     rclpy.init()
     try:

@@ -7,6 +7,8 @@ import random
 from collections.abc import Mapping
 from pathlib import Path
 
+from hrda_ros.fastdds_profile import profile_variable
+
 __all__ = ["child_environment"]
 
 _DROPPED_PREFIXES = ("ROS_", "RMW_", "RCUTILS_", "AMENT_", "COLCON_", "FASTDDS_", "FASTRTPS_", "CYCLONEDDS_", "ZENOH_")
@@ -38,6 +40,6 @@ def child_environment(
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "RMW_IMPLEMENTATION": "rmw_fastrtps_cpp",
         "ROS_LOG_DIR": str(log_folder),
-        "FASTDDS_DEFAULT_PROFILES_FILE": str(fastdds_profile),
+        profile_variable(kept): str(fastdds_profile),
         "PYTHONUNBUFFERED": "1",
     }
