@@ -5,6 +5,9 @@
 IN_DEMO = @PYTHON="$(PYTHON)" tools/in_venv demo --
 IN_TEST = @PYTHON="$(PYTHON)" tools/in_venv test --
 
+# Tests that run at the same time. More than four would want the memory of a large machine.
+JOBS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
+
 .PHONY: help demo test lint bench clean
 .DEFAULT_GOAL := help
 
@@ -14,8 +17,8 @@ help: ## this list
 demo: ## real footage through the real node; results in demo_output/ (DEMO_ARGS="..." goes to demo/run_demo.py)
 	$(IN_DEMO) python demo/run_demo.py --out demo_output $(DEMO_ARGS)
 
-test: lint ## lint and all tests (PYTEST_ARGS="..." goes to pytest)
-	$(IN_TEST) python -m pytest $(PYTEST_ARGS)
+test: lint ## lint and all tests, JOBS at once (PYTEST_ARGS="..." goes to pytest)
+	$(IN_TEST) python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
 
 lint: ## ruff, mypy and the import layers
 	$(IN_TEST) ruff check .

@@ -63,6 +63,7 @@ EXTRAS = {
     "test": [
         "pytest>=7",
         "pytest-timeout>=2.2",
+        "pytest-xdist>=3.5",
         "hypothesis>=6.90",
         "onnx>=1.16",
         "ruff>=0.12",

@@ -38,6 +38,9 @@ OPTIONAL = (
 )
 """Packages that `make test` installs and a ROS distribution may lack: test files that import them are skipped there."""
 
+WITH_DDS = ("test_build.py", "test_launch_file.py", "test_robot_blocks.py")
+"""Test files outside of test/ros and test/demo whose tests join a ROS graph."""
+
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_make_collect_report() -> Generator[None, Any, None]:
@@ -50,8 +53,35 @@ def pytest_make_collect_report() -> Generator[None, Any, None]:
         report.longrepr = (report.nodeid, 0, f"Skipped: the package {missing.group(1)} is not installed here")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Several test processes share the cores out; threads beyond the cores cost several times their gain."""
+    workers = getattr(config, "workerinput", {}).get("workercount")
+    if workers:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests stay together where several processes share them (pytest-xdist).
+
+    Tests with real DDS take turns, since two graphs at once could draw the same domain. The others stay with their
+    file, whose fixtures they share, unless they are marked to stand alone.
+    """
+    for item in items:
+        if item.get_closest_marker("xdist_group") or item.get_closest_marker("alone"):
+            continue
+        path = item.path.relative_to(REPOSITORY)
+        if path.is_relative_to("test/ros") or path.is_relative_to("test/demo") or path.name in WITH_DDS:
+            item.add_marker(pytest.mark.xdist_group("dds"))
+        else:
+            item.add_marker(pytest.mark.xdist_group(str(path)))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """List every skipped test with its reason, so that nobody takes a skip for a pass."""
+    """Show what tests have counted, and every skipped test with its reason, so that nobody takes a skip for a pass."""
+    for report in terminalreporter.stats.get("passed", []):
+        for name, text in report.user_properties:
+            terminalreporter.section(name)
+            terminalreporter.line(str(text))
     skipped = terminalreporter.stats.get("skipped", [])
     if not skipped:
         return

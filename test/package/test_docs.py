@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ BLOCKS = blocks_of(REPOSITORY)
 COMMANDS = [(block.place, command) for block in BLOCKS for command in block.commands()]
 RUN = sorted({block.page for block in BLOCKS if block.runs})
 TUTORIAL = "docs/recordings/adapt_on_your_bags.md"
+WITH_NODE = {block.page for block in BLOCKS if block.runs and "run_demo" in block.text}
 INDEX = REPOSITORY / "docs" / "README.md"
 DOCS = [path for path in page_files(REPOSITORY) if path.is_relative_to(REPOSITORY / "docs") and path != INDEX]
 PARAMETER_NAMES = {spec.name for spec in PARAMETERS}
@@ -141,19 +143,24 @@ def test_other_commands_name_things_that_there_are() -> None:
     assert not wrong
 
 
-def test_most_blocks_of_commands_run_and_the_others_say_why_not(capsys: pytest.CaptureFixture[str]) -> None:
+def test_most_blocks_of_commands_run_and_the_others_say_why_not(record_property: Callable[[str, object], None]) -> None:
     reasons = Counter(block.marks["needs"] for block in BLOCKS if "needs" in block.marks)
     running = sum(block.runs for block in BLOCKS)
-    with capsys.disabled():
-        print(f"\npages: {running} blocks of commands run as written, {reasons.total()} do not:")
-        for needs, count in sorted(reasons.items()):
-            print(f"  {count:2} need {NEEDS[needs]}")
+    lines = [f"{running} run as written, {reasons.total()} do not:"]
+    lines += [f"  {count:2} need {NEEDS[needs]}" for needs, count in sorted(reasons.items())]
+    record_property("blocks of commands in the pages", "\n".join(lines))
     assert running >= 20
 
 
 @pytest.mark.heavy
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("page", RUN)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.xdist_group("dds") if page in WITH_NODE else pytest.mark.alone)
+        for page in RUN
+    ],
+)
 def test_the_commands_of_a_page_run_as_they_are_written(page: str, tmp_path: Path) -> None:
     for package in ("mcap", "onnx", "rclpy", "rosbags", "torch"):
         pytest.importorskip(package)

@@ -71,6 +71,7 @@ def _score(recipe: Recipe, run: Path) -> tuple[float, Path]:
     return 100 * scores["student"], weights
 
 
+@pytest.mark.alone
 @pytest.mark.heavy
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("seed", [0, 1, 2])
