@@ -1,6 +1,6 @@
 # Two environments, each set up at first use and renewed when setup.py or constraints.txt change (tools/setup_venv.py):
 #   .venv-demo  lean runtime without torch        .venv  everything, for tests and training
-# PYTHON=/path/to/python3.11 names an interpreter that is not on the PATH.
+# PYTHON=/path/to/python3 names the interpreter; an environment of another one is made anew.
 
 IN_DEMO = @PYTHON="$(PYTHON)" tools/in_venv demo --
 IN_TEST = @PYTHON="$(PYTHON)" tools/in_venv test --
@@ -13,6 +13,7 @@ JOBS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo 'A new environment gets the Python that PYTHON=... names, else the first found of 3.11, 3.12, 3.13, 3.10, 3.14.'
 
 demo: ## real footage through the real node; results in demo_output/ (DEMO_ARGS="..." goes to demo/run_demo.py)
 	$(IN_DEMO) python demo/run_demo.py --out demo_output $(DEMO_ARGS)

@@ -4,6 +4,7 @@ Version ranges live here, the exact versions that CI runs in constraints.txt. Th
 setuptools: on a robot every library comes from the ROS distribution (package.xml), elsewhere from an extra.
 """
 
+import os
 import re
 from pathlib import Path
 
@@ -12,15 +13,19 @@ from setuptools import find_packages, setup
 PACKAGE = "hrda_ros"
 ROOT = Path(__file__).resolve().parent
 
-# The ROS wheels exist for this interpreter and platform only. Every ROS distribution brings another Python (Humble
-# 3.10, Jazzy and Kilted 3.12), so the marker also keeps the wheels from hiding a distribution's own rclpy.
-ROS_WHEELS = 'python_version == "3.11" and platform_machine == "x86_64" and sys_platform == "linux"'
+# The ROS wheels exist for this platform, and for the Pythons of the distributions too (3.10 to 3.14). Beside a
+# distribution they would start every Python of its user with their libraries before its own. Nobody installs the extra
+# `ros` by accident, since colcon and rosdep know no extras; who names it with a distribution sourced has all of it.
+ROS_WHEELS = 'platform_machine == "x86_64" and sys_platform == "linux"'
+ROS_IS_SOURCED = bool(os.environ.get("AMENT_PREFIX_PATH"))
 
 EXTRAS = {
     # Inference on a bundle with ONNX Runtime.
     "runtime": ["numpy>=1.21", "PyYAML>=5.4", "opencv-python-headless>=4.5.4,<5", "onnxruntime>=1.16"],
     # rclpy, the messages and Fast DDS on a machine without ROS.
-    "ros": [
+    "ros": []
+    if ROS_IS_SOURCED
+    else [
         f"{requirement}; {ROS_WHEELS}"
         for requirement in (
             "ros-rclpy>=9.1,<10",

@@ -3,9 +3,10 @@
     python3 tools/setup_venv.py demo -- python demo/run_demo.py     lean runtime, no torch: .venv-demo
     python3 tools/setup_venv.py test -- pytest                      everything: .venv
 
-Any Python from 3.8 on runs this file; the environments themselves are Python 3.11, the one that the ROS wheels exist
-for. A finished set-up leaves a stamp with a hash of what it was made from; it is written last, so an interrupted
-set-up goes on where it stopped. Exit status: the command's, 2 for a missing prerequisite, 130 when interrupted.
+Any Python from 3.8 on runs this file; an environment is made with the interpreter that the variable PYTHON names, else
+with the first of `PYTHONS` that is found. A finished set-up leaves a stamp with a hash of what it was made from; it is
+written last, so an interrupted set-up goes on where it stopped. Exit status: the command's, 2 for a missing
+prerequisite, 130 when interrupted.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ ROOT = Path(__file__).resolve().parent.parent
 STAMP = "hrda_ros_setup.stamp"
 LOG = "hrda_ros_setup.log"
 
+PYTHONS = ("3.11", "3.12", "3.13", "3.10", "3.14")
+"""Versions that all packages have wheels for, in the order in which they are taken. CI runs every test on the first and
+the demo on all but the last, which nobody here has run yet; 3.10 has older pins of its own."""
+
 FOREIGN_VARIABLES = (
     # Python's own search paths.
     "PYTHONHOME",
@@ -51,6 +56,28 @@ FOREIGN_VARIABLES = (
     # The wheels' start-up guard, inherited from a Python of another environment.
     "_ROS_WHEELS_BOOTSTRAP_COMPLETE",
 )
+
+WHICH_PYTHON = """
+import sys
+version = '%d.%d' % sys.version_info[:2]
+inside = sys.prefix != sys.base_prefix
+print(version)
+print(sys.base_prefix + '/bin/python' + version if inside else sys.executable)
+print(sys.base_prefix)
+"""
+"""What an interpreter is asked: the fields of `Interpreter`."""
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """A Python outside of any virtual environment: version "3.12", the program, and where it is installed."""
+
+    version: str
+    program: str
+    prefix: str
+
+    def __str__(self) -> str:
+        return f"Python {self.version} ({self.program})"
 
 
 @dataclass(frozen=True)
@@ -82,7 +109,10 @@ class SetupError(Exception):
 
 def main(argv: list[str] | None = None) -> int:
     """Check, set up, and replace this process by the command."""
-    parser = argparse.ArgumentParser(description="Set up an environment of hrda_ros and run a command in it.")
+    parser = argparse.ArgumentParser(
+        description="Set up an environment of hrda_ros and run a command in it.",
+        epilog=f"A new environment gets the Python that PYTHON names, else the first found of {', '.join(PYTHONS)}.",
+    )
     parser.add_argument("profile", choices=sorted(PROFILES))
     parser.add_argument("command", nargs=argparse.REMAINDER, help="after --: the command and its arguments")
     arguments = parser.parse_args(argv)
@@ -104,12 +134,13 @@ def ensure(profile: Profile, root: Path) -> Path:
     tell_about_ros_distribution()
     venv = root / profile.folder
     key = content_key(profile, root)
-    if is_ready(venv, key):
+    wanted = named_python()
+    if is_ready(venv, key, wanted):
         return venv
     check_platform()
     with only_one_at_a_time(root):
-        if not is_ready(venv, key):
-            set_up(profile, root, venv)
+        if not is_ready(venv, key, wanted):
+            set_up(profile, root, venv, wanted)
             (venv / STAMP).write_text(key + "\n", encoding="utf-8")
     return venv
 
@@ -122,21 +153,26 @@ def content_key(profile: Profile, root: Path) -> str:
     return digest.hexdigest()
 
 
-def is_ready(venv: Path, key: str) -> bool:
-    """Whether the last set-up of this folder ended well and was made from the same requirements."""
-    stamp = venv / STAMP
-    return stamp.is_file() and stamp.read_text(encoding="utf-8").strip() == key and (venv / "bin" / "python").exists()
+def is_ready(venv: Path, key: str, wanted: Interpreter | None) -> bool:
+    """Whether the last set-up ended well and was made from the same requirements, with the Python that is wanted."""
+    stamp, python = venv / STAMP, venv / "bin" / "python"
+    if not stamp.is_file() or stamp.read_text(encoding="utf-8").strip() != key or not python.exists():
+        return False
+    return wanted is None or same_python(ask(str(python)), wanted)
 
 
-def set_up(profile: Profile, root: Path, venv: Path) -> None:
+def set_up(profile: Profile, root: Path, venv: Path, wanted: Interpreter | None) -> None:
     """Create the environment and install into it; each step is skipped by pip where it was done before."""
     started = time.monotonic()
     (venv / STAMP).unlink(missing_ok=True)
-    if not works(venv):
-        python = find_python()
+    made_with = usable(venv)
+    if made_with is None or not (wanted is None or same_python(made_with, wanted)):
+        python = wanted or find_python()
         check_venv_module(python)
         check_disk(root, profile.needs_gb)
-        print(f"[1/3] creating {profile.folder} (a few seconds)", flush=True)
+        if made_with is not None:
+            print(f"{profile.folder} is of {made_with}, PYTHON names {python}: it is made anew", flush=True)
+        print(f"[1/3] creating {profile.folder} with {python} (a few seconds)", flush=True)
         create_venv(python, venv)
     print(
         f"[2/3] installing {profile.extras.replace(',', ', ')} into {profile.folder} ({profile.estimate})", flush=True
@@ -159,26 +195,74 @@ def check_platform() -> None:
         raise SetupError(f"the ROS wheels need glibc 2.28 or newer, and this system has {found}; {advice}")
 
 
-def find_python() -> str:
-    """Path of a Python 3.11 outside of any virtual environment."""
-    question = "import sys; print(*sys.version_info[:2], getattr(sys, '_base_executable', None) or sys.executable)"
-    pyenv = sorted(Path.home().glob(".pyenv/versions/3.11*/bin/python3.11"))
-    for candidate in [os.environ.get("PYTHON", ""), sys.executable, "python3.11", "python3", *map(str, pyenv)]:
-        found = capture([candidate, "-c", question]) if candidate else None
-        if found is not None and found.startswith("3 11 "):
-            return found[len("3 11 ") :].strip()
+def named_python() -> Interpreter | None:
+    """The interpreter that the variable PYTHON names; None where it is not set."""
+    name = os.environ.get("PYTHON")
+    if not name:
+        return None
+    found = ask(name)
+    if found is None:
+        raise SetupError(f"PYTHON={name} is no Python that runs; name one of {listed(PYTHONS)}, or leave PYTHON out")
+    if found.version not in PYTHONS:
+        raise SetupError(
+            f"PYTHON={name} is Python {found.version}, and the wheels exist for {listed(PYTHONS)}; name one of these, "
+            f"or leave PYTHON out"
+        )
+    return found
+
+
+def find_python() -> Interpreter:
+    """The first of `PYTHONS` that there is."""
+    found = found_pythons()
+    fit = [python for version in PYTHONS for python in found if python.version == version]
+    if fit:
+        # Debian keeps `venv` in a package of its own; where nobody has it, the first is named in the complaint.
+        return next((python for python in fit if has_venv(python)), fit[0])
+    seen = ", ".join(sorted({python.version for python in found})) or "none"
     raise SetupError(
-        "Python 3.11 was not found, and the ROS wheels exist for no other version; install it (Debian, Ubuntu: "
-        "sudo apt install python3.11 python3.11-venv; elsewhere: pyenv install 3.11) or name it by PYTHON=/path/to/it"
+        f"Python {listed(PYTHONS)} is needed, and the versions found are: {seen}; install one (Debian, Ubuntu: sudo "
+        f"apt install python3 python3-venv; elsewhere: pyenv install 3.12) or name it by PYTHON=/path/to/it"
     )
 
 
-def check_venv_module(python: str) -> None:
+def found_pythons() -> list[Interpreter]:
+    """All that are found: the running one, on the PATH, in pyenv."""
+    names = [sys.executable, "python3", *(f"python{version}" for version in PYTHONS)]
+    pyenv = sorted(Path.home().glob(".pyenv/versions/3.*/bin/python3"))
+    answers = [ask(name) for name in [*names, *map(str, pyenv)]]
+    return [python for python in answers if python is not None]
+
+
+def ask(python: str) -> Interpreter | None:
+    """Which interpreter stands behind a program, which may be of a virtual environment; None = it does not run."""
+    lines = (capture([python, "-c", WHICH_PYTHON]) or "").splitlines()
+    return Interpreter(*lines) if len(lines) == 3 else None
+
+
+def same_python(one: Interpreter | None, other: Interpreter) -> bool:
+    """Whether two are the same installation, by whatever name it was called."""
+    if one is None or one.version != other.version:
+        return False
+    return Path(one.prefix).resolve() == Path(other.prefix).resolve()
+
+
+def listed(versions: tuple[str, ...]) -> str:
+    """The versions in ascending order, for a sentence."""
+    *first, last = sorted(versions)
+    return f"{', '.join(first)} or {last}"
+
+
+def has_venv(python: Interpreter) -> bool:
+    """Whether an environment with pip can be made."""
+    return capture([python.program, "-c", "import venv, ensurepip, ssl; print('ok')"]) is not None
+
+
+def check_venv_module(python: Interpreter) -> None:
     """Debian keeps `venv` and `ensurepip` in a package of their own."""
-    if capture([python, "-c", "import venv, ensurepip, ssl; print('ok')"]) is None:
+    if not has_venv(python):
         raise SetupError(
-            f"{python} lacks the module venv, ensurepip or ssl; install them (Debian, Ubuntu: sudo apt install "
-            f"python3.11-venv) and run the same command again"
+            f"{python.program} lacks the module venv, ensurepip or ssl; install them (Debian, Ubuntu: sudo apt install "
+            f"python{python.version}-venv) and run the same command again"
         )
 
 
@@ -192,20 +276,21 @@ def check_disk(folder: Path, needs_gb: float) -> None:
         )
 
 
-def works(venv: Path) -> bool:
-    """Whether the folder holds a usable Python 3.11 with pip, complete or not in its packages, made at this place."""
+def usable(venv: Path) -> Interpreter | None:
+    """The Python of an environment that has pip, complete or not in its packages, and was made at this place."""
     pip = venv / "bin" / "pip"
     # Programs of an environment name its path, so in one that was moved or copied they run the wrong Python.
     if not pip.is_file() or str(venv) not in pip.read_text(encoding="utf-8", errors="replace"):
-        return False
-    answer = capture([str(venv / "bin" / "python"), "-c", "import pip, sys; print(*sys.version_info[:2])"])
-    return answer is not None and answer.strip() == "3 11"
+        return None
+    python = str(venv / "bin" / "python")
+    found = ask(python) if capture([python, "-c", "import pip"]) is not None else None
+    return found if found is not None and found.version in PYTHONS else None
 
 
-def create_venv(python: str, venv: Path) -> None:
+def create_venv(python: Interpreter, venv: Path) -> None:
     """A fresh environment; what an interrupted attempt left behind goes away."""
     done = subprocess.run(
-        [python, "-m", "venv", "--clear", str(venv)],
+        [python.program, "-m", "venv", "--clear", str(venv)],
         env=clean_environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -214,7 +299,7 @@ def create_venv(python: str, venv: Path) -> None:
         check=False,
     )
     if done.returncode != 0:
-        raise SetupError(f"'{python} -m venv' failed: {last_line(done.stdout)}")
+        raise SetupError(f"'{python.program} -m venv' failed: {last_line(done.stdout)}")
 
 
 def install(profile: Profile, root: Path, venv: Path) -> None:

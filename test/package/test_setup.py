@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
+
 SHOW = """
 import json, sys, setuptools
 shown = {}
@@ -21,12 +23,16 @@ print(json.dumps(shown))
 
 @pytest.fixture(scope="module")
 def described(repository):
-    """The keyword arguments that setup.py gives to setuptools, without running a build."""
+    """The keyword arguments that setup.py gives to setuptools, without running a build, where no ROS is sourced."""
+    return describe(repository)
+
+
+def describe(repository, **variables):
     import json
 
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SHOW], cwd=repository, check=True, capture_output=True, text=True
-    )
+    environment = {name: value for name, value in os.environ.items() if name != "AMENT_PREFIX_PATH"} | variables
+    command = [sys.executable, "-W", "ignore", "-c", SHOW]
+    done = subprocess.run(command, cwd=repository, env=environment, check=True, capture_output=True, text=True)
     return json.loads(done.stdout)
 
 
@@ -54,10 +60,15 @@ def test_colcon_finds_pytest_in_the_test_extra(described):
     assert any(requirement.startswith("pytest") for requirement in described["extras_require"]["test"])
 
 
-def test_ros_wheels_cannot_hide_a_distribution(described):
+def test_ros_wheels_are_for_every_python_on_their_platform(described):
     for requirement in described["extras_require"]["ros"]:
-        assert 'python_version == "3.11"' in requirement
-        assert 'platform_machine == "x86_64"' in requirement
+        assert requirement.endswith('; platform_machine == "x86_64" and sys_platform == "linux"')
+
+
+def test_ros_wheels_cannot_hide_a_sourced_distribution(repository):
+    extras = describe(repository, AMENT_PREFIX_PATH="/opt/ros/jazzy")["extras_require"]
+    assert extras["ros"] == []
+    assert extras["runtime"]
 
 
 def test_only_training_brings_torch(described):
@@ -139,17 +150,20 @@ def test_every_requirement_of_ci_is_pinned(repository, described):
     requirements = pytest.importorskip("packaging.requirements")
     utils = pytest.importorskip("packaging.utils")
     lines = (repository / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    pins = {
-        utils.canonicalize_name(line.split("==")[0]): line.split("==")[1]
-        for line in lines
-        if line and not line.startswith("#")
-    }
+    pins = [requirements.Requirement(line) for line in lines if line and not line.startswith("#")]
     for extra in ("runtime", "ros", "bag", "train", "test"):
         for text in described["extras_require"][extra]:
             requirement = requirements.Requirement(text)
-            pin = pins.get(utils.canonicalize_name(requirement.name))
-            assert pin is not None, f"constraints.txt does not pin {requirement.name}"
-            assert requirement.specifier.contains(pin), f"constraints.txt pins {requirement.name}=={pin}, out of range"
+            name = utils.canonicalize_name(requirement.name)
+            for python in PYTHONS:
+                fitting = [pin for pin in pins if pin.name == name and holds_for(pin.marker, python)]
+                assert len(fitting) == 1, f"constraints.txt pins {name} {len(fitting)} times for Python {python}"
+                version = str(fitting[0].specifier).removeprefix("==")
+                assert requirement.specifier.contains(version), f"constraints.txt pins {fitting[0]}, out of range"
+
+
+def holds_for(marker, python):
+    return marker is None or marker.evaluate({"python_version": python})
 
 
 def test_ci_script_is_executable(repository):

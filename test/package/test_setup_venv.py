@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import stat
 import subprocess
@@ -53,7 +54,7 @@ def script(path: Path, text: str) -> Path:
 # Prerequisites
 
 
-def test_no_python_at_all_is_one_sentence(repository, tmp_path):
+def test_no_python_at_all_is_one_sentence(repository, tool, tmp_path):
     for name in ("sh", "dirname"):
         (tmp_path / name).symlink_to(shutil.which(name))
     done = subprocess.run(
@@ -61,26 +62,77 @@ def test_no_python_at_all_is_one_sentence(repository, tmp_path):
     )
     assert done.returncode == 2
     assert one_sentence(done.stderr)
-    assert "install Python 3.11" in done.stderr
+    assert f"install Python {tool.listed(tool.PYTHONS)}" in done.stderr
 
 
-def test_python_of_another_version_is_one_sentence(tool, monkeypatch):
-    monkeypatch.setattr(tool, "capture", lambda command: "3 12 /usr/bin/python3\n")
-    with pytest.raises(tool.SetupError, match=r"Python 3\.11 was not found.*sudo apt install") as caught:
+def test_in_venv_starts_with_any_python_of_the_path(repository, tool):
+    text = (repository / "tools" / "in_venv").read_text(encoding="utf-8")
+    tried = re.search(r"^for python in (.*); do$", text, re.MULTILINE).group(1).split()
+    assert set(tried) == {'"${PYTHON:-}"', "python3", "python", *(f"python{version}" for version in tool.PYTHONS)}
+
+
+def interpreter(path: Path, version: str, venv: bool = True) -> Path:
+    """A stand-in for a Python: it answers which one it is, and whether it can make environments."""
+    answer = f"printf '%s\\n' {version} {path} {path.parent.parent}"
+    return script(path, f'case "$*" in *base_prefix*) {answer};; *ensurepip*) exit {0 if venv else 1};; esac')
+
+
+@pytest.fixture
+def machine(tool, tmp_path, monkeypatch):
+    """A machine without a Python, but for those that a test puts into the folders `usr/bin` and `.pyenv`."""
+    monkeypatch.setattr(tool.sys, "executable", str(tmp_path / "none"))
+    monkeypatch.setattr(tool.Path, "home", lambda: tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}/usr/bin")
+    monkeypatch.setattr(tool, "PYTHONS", ("3.11", "3.12", "3.10"))
+    monkeypatch.delenv("PYTHON", raising=False)
+    return tmp_path
+
+
+def test_the_python_of_a_new_environment_does_not_depend_on_where_it_is_found(tool, machine):
+    interpreter(machine / "usr" / "bin" / "python3", "3.10")
+    assert tool.find_python().version == "3.10"
+    interpreter(machine / ".pyenv" / "versions" / "3.12.1" / "bin" / "python3", "3.12")
+    assert tool.find_python().version == "3.12"
+    interpreter(machine / "usr" / "bin" / "python3.11", "3.11")
+    assert tool.find_python().version == "3.11"
+
+
+def test_a_python_that_can_make_environments_is_preferred(tool, machine):
+    interpreter(machine / "usr" / "bin" / "python3.11", "3.11", venv=False)
+    interpreter(machine / "usr" / "bin" / "python3.12", "3.12")
+    assert tool.find_python().version == "3.12"
+
+
+def test_pythons_of_other_versions_are_one_sentence(tool, machine):
+    interpreter(machine / "usr" / "bin" / "python3", "3.9")
+    with pytest.raises(tool.SetupError, match=r"3\.10, 3\.11 or 3\.12 is needed.*found are: 3\.9; install") as caught:
         tool.find_python()
     assert one_sentence(str(caught.value))
 
 
-def test_named_python_is_taken_first(tool, monkeypatch):
-    monkeypatch.setenv("PYTHON", "/opt/mine")
-    monkeypatch.setattr(tool, "capture", lambda command: f"3 11 {command[0]}\n")
-    assert tool.find_python() == "/opt/mine"
+def test_the_named_python_is_taken(tool, machine, monkeypatch):
+    monkeypatch.setenv("PYTHON", str(interpreter(machine / "opt" / "bin" / "mine", "3.10")))
+    assert str(tool.named_python()) == f"Python 3.10 ({machine}/opt/bin/mine)"
 
 
-def test_missing_venv_module_is_one_sentence(tool, tmp_path):
-    python = script(tmp_path / "python3.11", "exit 1")
+@pytest.mark.parametrize(("version", "sentence"), [("3.9", r"is Python 3\.9, and the wheels"), ("", "is no Python")])
+def test_a_named_python_that_does_not_fit_is_one_sentence(tool, machine, monkeypatch, version, sentence):
+    monkeypatch.setenv("PYTHON", str(interpreter(machine / "opt" / "bin" / "mine", version)))
+    with pytest.raises(tool.SetupError, match=rf"PYTHON=.*{sentence}.*leave PYTHON out") as caught:
+        tool.named_python()
+    assert one_sentence(str(caught.value))
+
+
+def test_this_very_python_is_found_as_what_it_is(tool):
+    found = tool.ask(sys.executable)
+    assert found.version == "{}.{}".format(*sys.version_info)
+    assert Path(found.prefix) == Path(sys.base_prefix)
+
+
+def test_missing_venv_module_is_one_sentence(tool, machine):
+    python = interpreter(machine / "usr" / "bin" / "python3.11", "3.11", venv=False)
     with pytest.raises(tool.SetupError, match=r"lacks the module venv.*python3\.11-venv"):
-        tool.check_venv_module(str(python))
+        tool.check_venv_module(tool.ask(str(python)))
 
 
 @pytest.mark.parametrize(("system", "machine"), [("Linux", "aarch64"), ("Darwin", "arm64"), ("Windows", "AMD64")])
@@ -133,9 +185,10 @@ def test_a_missing_prerequisite_ends_with_status_2(tool, monkeypatch, tree, caps
 # Set-up, stamp, resume
 
 
-def fake_venv(venv: Path, pip_exit: int = 0) -> None:
-    """A stand-in for the environment's Python: answers the version question, plays pip, runs nothing."""
-    text = f'case "$*" in *"-m pip"*) echo "Collecting x"; exit {pip_exit};; *version_info*) echo 3 11;; esac'
+def fake_venv(venv: Path, pip_exit: int = 0, version: str = "3.11", prefix: str = "/usr") -> None:
+    """A stand-in for the environment's Python: says which one it is, plays pip, runs nothing."""
+    answer = f"printf '%s\\n' {version} {prefix}/bin/python{version} {prefix}"
+    text = f'case "$*" in *"-m pip"*) echo "Collecting x"; exit {pip_exit};; *base_prefix*) {answer};; esac'
     script(venv / "bin" / "python", text)
     script(venv / "bin" / "pip", f"exec {venv}/bin/python -m pip")
 
@@ -145,7 +198,7 @@ def counted(tool, monkeypatch):
     """The tool with a quick, counted set-up."""
     runs = []
 
-    def set_up(profile, root, venv):
+    def set_up(profile, root, venv, wanted):
         runs.append(venv)
         fake_venv(venv)
 
@@ -197,9 +250,56 @@ def test_an_interrupted_set_up_leaves_no_stamp_and_keeps_the_environment(tool, t
 
 def test_a_copied_environment_is_made_anew(tool, tree):
     fake_venv(tree / "first" / ".venv")
-    assert tool.works(tree / "first" / ".venv")
+    assert tool.usable(tree / "first" / ".venv").version == "3.11"
     shutil.copytree(tree / "first", tree / "second")
-    assert not tool.works(tree / "second" / ".venv")
+    assert tool.usable(tree / "second" / ".venv") is None
+
+
+def test_an_environment_of_a_version_without_wheels_is_made_anew(tool, tree):
+    fake_venv(tree / ".venv", version="3.9")
+    assert tool.usable(tree / ".venv") is None
+
+
+@pytest.fixture
+def made(tool, tree, profile, monkeypatch):
+    """The tool with an environment of Python 3.11 that is ready; the list holds what later ones are made with."""
+    calls = []
+
+    def create(python, venv):
+        calls.append(python.version)
+        fake_venv(venv, version=python.version, prefix=python.prefix)
+
+    monkeypatch.setattr(tool, "check_platform", lambda: None)
+    monkeypatch.setattr(tool, "has_venv", lambda python: True)
+    monkeypatch.setattr(tool, "create_venv", create)
+    monkeypatch.delenv("PYTHON", raising=False)
+    fake_venv(tree / ".venv-demo")
+    tool.ensure(profile, tree)
+    return calls
+
+
+def test_an_environment_of_another_python_than_the_named_is_made_anew(tool, tree, profile, made, monkeypatch, capsys):
+    python = interpreter(tree / "opt" / "bin" / "python3.12", "3.12")
+    monkeypatch.setenv("PYTHON", str(python))
+    tool.ensure(profile, tree)
+    assert made == ["3.12"]
+    sentence = f"is of Python 3.11 (/usr/bin/python3.11), PYTHON names Python 3.12 ({python}): it is made anew"
+    assert f".venv-demo {sentence}\n" in capsys.readouterr().out
+    tool.ensure(profile, tree)
+    assert made == ["3.12"]
+
+
+def test_the_same_version_from_another_place_is_another_python(tool, tree, profile, made, monkeypatch):
+    monkeypatch.setenv("PYTHON", str(interpreter(tree / "opt" / "bin" / "python3.11", "3.11")))
+    tool.ensure(profile, tree)
+    assert made == ["3.11"]
+
+
+def test_without_a_named_python_an_environment_keeps_its_own(tool, tree, profile, made, monkeypatch):
+    monkeypatch.setattr(tool, "find_python", lambda: pytest.fail("the environment is there already"))
+    (tree / "setup.py").write_text("# changed\n")
+    tool.ensure(profile, tree)
+    assert made == []
 
 
 def test_a_failed_renewal_takes_the_old_stamp_away(tool, tree, profile, monkeypatch):
@@ -265,10 +365,11 @@ def makefile(repository) -> str:
     return (repository / "Makefile").read_text(encoding="utf-8")
 
 
-def test_make_help_lists_the_targets(repository, makefile):
+def test_make_help_lists_the_targets_and_the_order_of_pythons(repository, makefile, tool):
     shown = subprocess.run(["make", "help"], cwd=repository, check=True, capture_output=True, text=True).stdout
     for target in ("demo", "test", "lint", "bench", "clean"):
         assert f"make {target}" in shown
+    assert f"PYTHON=... names, else the first found of {', '.join(tool.PYTHONS)}." in shown
 
 
 def dry_run(repository: Path, *arguments: str) -> str:
