@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -35,10 +36,14 @@ __all__ = [
     "RecipeError",
     "TrainingError",
     "first_misfit",
+    "how_to_install",
     "one_line",
     "proposal",
     "require",
 ]
+
+_EXTRAS_OF_A_ROBOT = ("runtime", "bag")
+"""Extras of `setup.py` that `tools/robot_setup` brings beside a ROS distribution."""
 
 
 class HrdaError(Exception):
@@ -128,6 +133,17 @@ def require(module: str, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingPackageError(
-            f"the Python package '{module}' is needed here and does not import ({error}); "
-            f"install it with: pip install 'hrda_ros[{extra}]'"
+            f"the Python package '{module}' is needed here and does not import ({error}); {how_to_install(extra)}"
         ) from error
+
+
+def how_to_install(extra: str) -> str:
+    """Return the end of a sentence on a package that is missing: what brings it here.
+
+    Args:
+        extra: the extra of `setup.py` that has the package, for example `"runtime"`.
+    """
+    if extra in _EXTRAS_OF_A_ROBOT and os.environ.get("AMENT_PREFIX_PATH"):
+        # Beside a ROS distribution a plain `pip install` may bring a numpy that breaks the distribution's OpenCV.
+        return "run tools/robot_setup, which lies in the source folder of hrda_ros"
+    return f"install it with: pip install 'hrda_ros[{extra}]'"

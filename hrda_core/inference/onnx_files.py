@@ -1,19 +1,22 @@
-"""Finds what an ONNX file refers to on disk, without the `onnx` package, which robots do not have.
+"""Finds what an ONNX file refers to on disk and which versions it asks for, without the `onnx` package.
 
-Weights may lie outside the file ("external data"). A path that leaves the model's folder would make a loader read any
-file of the machine, so it is refused before a loader sees the graph.
+Robots do not have that package. Weights may lie outside the file ("external data"). A path that leaves the model's
+folder would make a loader read any file of the machine, so it is refused before a loader sees the graph.
 """
 
 from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from hrda_core.errors import BundleError
 
-__all__ = ["external_files", "onnx_sha256", "stays_inside"]
+__all__ = ["external_files", "onnx_sha256", "onnx_versions", "stays_inside"]
+
+Result = TypeVar("Result")
 
 # Field numbers of the protocol buffer messages on the way from a model to its tensors (onnx.proto3).
 _CHILDREN = {
@@ -28,6 +31,7 @@ _CHILDREN = {
     "Entry": {},
 }
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
+_MODEL_IR_VERSION, _MODEL_OPSET, _OPSET_DOMAIN, _OPSET_VERSION = 1, 8, 1, 2
 _MAX_DEPTH = 100  # as in protocol buffer parsers
 
 
@@ -51,6 +55,15 @@ def external_files(path: Path) -> tuple[Path, ...]:
             )
         found.add(target)
     return tuple(sorted(found))
+
+
+def onnx_versions(path: Path) -> tuple[int, int]:
+    """Return the version of the operator set `ai.onnx` and the IR version of an ONNX file; 0 where it does not say.
+
+    Raises:
+        BundleError: the file is not an ONNX file, or cannot be read.
+    """
+    return _read(path, _versions)
 
 
 def stays_inside(name: str) -> bool:
@@ -77,13 +90,30 @@ def onnx_sha256(path: Path) -> str:
 
 
 def _locations_in(path: Path) -> list[str]:
+    return _read(path, lambda data: list(_locations(data, 0, len(data), "Model", 0)))
+
+
+def _read(path: Path, reader: Callable[[mmap.mmap], Result]) -> Result:
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return list(_locations(data, 0, len(data), "Model", 0))
+            return reader(data)
     except OSError as error:
         raise BundleError(f"cannot read ONNX graph '{path}' ({error.strerror}); copy the bundle again") from None
     except (IndexError, ValueError):  # also an empty file
         raise BundleError(f"cannot load '{path}': it is not an ONNX graph; export the bundle again") from None
+
+
+def _versions(data: mmap.mmap) -> tuple[int, int]:
+    opset = ir_version = 0
+    for number, kind, begin, stop in _all_fields(data, 0, len(data)):
+        if (number, kind) == (_MODEL_IR_VERSION, 0):
+            ir_version, _ = _varint(data, begin)
+        elif (number, kind) == (_MODEL_OPSET, 2):
+            entry = {field: (first, last) for field, _, first, last in _all_fields(data, begin, stop)}
+            first, last = entry.get(_OPSET_DOMAIN, (0, 0))
+            if data[first:last] in (b"", b"ai.onnx") and _OPSET_VERSION in entry:
+                opset, _ = _varint(data, entry[_OPSET_VERSION][0])
+    return opset, ir_version
 
 
 def _locations(data: mmap.mmap, start: int, end: int, message: str, depth: int) -> Iterator[str]:
@@ -102,25 +132,29 @@ def _locations(data: mmap.mmap, start: int, end: int, message: str, depth: int) 
 
 def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """(field number, begin, end) of the fields of a message that have a length: strings and messages."""
+    return ((number, begin, stop) for number, kind, begin, stop in _all_fields(data, start, end) if kind == 2)
+
+
+def _all_fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """(field number, wire type, begin, end) of the fields of a message; 0 = a varint, 2 = with a length."""
     position = start
     while position < end:
-        tag, position = _varint(data, position)
+        tag, begin = _varint(data, position)
         number, kind = tag >> 3, tag & 7
         if kind == 0:
-            _, position = _varint(data, position)
+            _, position = _varint(data, begin)
         elif kind == 1:
-            position += 8
+            position = begin + 8
         elif kind == 5:
-            position += 4
+            position = begin + 4
         elif kind == 2:
-            length, begin = _varint(data, position)
+            length, begin = _varint(data, begin)
             position = begin + length
-            if position <= end:
-                yield number, begin, position
         else:
             raise ValueError(f"wire type {kind}")
         if position > end:
             raise ValueError("a field is longer than its message")
+        yield number, kind, begin, position
 
 
 def _varint(data: mmap.mmap, position: int) -> tuple[int, int]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hrda_core.errors import BackendError, BundleError, GpuError, require
+from hrda_core.errors import BackendError, BundleError, GpuError, how_to_install, require
 from hrda_core.inference.backends.protocol import BackendInfo
-from hrda_core.inference.onnx_files import external_files
+from hrda_core.inference.onnx_files import external_files, onnx_versions
 from hrda_core.inference.thread_choice import best_threads
 from hrda_core.machine import usable_cores
 from hrda_core.nvidia_driver import require_driver
@@ -20,6 +21,16 @@ __all__ = ["OnnxBackend", "default_threads"]
 _INPUT = ("image", "tensor(uint8)")
 _OUTPUTS = ["labels", "confidence"]
 _CUDA = "CUDAExecutionProvider"
+_READS = (
+    ((1, 12), 17, 8),
+    ((1, 14), 18, 8),
+    ((1, 15), 19, 9),
+    ((1, 17), 20, 9),
+    ((1, 18), 21, 10),
+    ((1, 21), 22, 10),
+    ((1, 23), 23, 11),
+)
+"""First release of ONNX Runtime that reads an operator set and an IR version: (release, operator set, IR version)."""
 
 
 def default_threads() -> int:
@@ -40,8 +51,9 @@ class OnnxBackend:
         MissingPackageError: onnxruntime is not installed.
         BundleError: the file is not a valid graph, has other inputs or outputs, or keeps weights outside its own
             folder.
-        GpuError: the device is `cuda`, and there is no driver, no GPU, or no memory on it.
-        BackendError: the device is `cuda`, and this onnxruntime cannot use NVIDIA GPUs.
+        GpuError: the device is `cuda`, and there is no driver, no GPU, or no memory on it, or this onnxruntime cannot
+            use NVIDIA GPUs.
+        BackendError: onnxruntime is too old for the graph.
     """
 
     def __init__(self, path: Path, *, threads: int = 0, device: str = "cpu") -> None:
@@ -87,6 +99,8 @@ class OnnxBackend:
             session = ort.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # ONNX Runtime raises classes of its own that are not exported
             reason = _first_line(error)
+            if advice := _too_old(ort.__version__, path):
+                raise BackendError(advice) from error
             if self._on_gpu:
                 raise GpuError(f"ONNX Runtime cannot use the GPU ({reason})") from error
             raise BundleError(f"ONNX Runtime cannot load '{path}' ({reason}); export the bundle again") from error
@@ -106,6 +120,22 @@ class OnnxBackend:
                 f"graph '{path}' has inputs {found} and outputs {outputs}, expected {[_INPUT]} and {_OUTPUTS}; "
                 f"export the bundle again with 'hrda export'"
             )
+
+
+def _too_old(version: str, path: Path) -> str:
+    """A sentence if this ONNX Runtime is older than the graph; empty if it is not."""
+    opset, ir_version = onnx_versions(path)
+    fitting = [release for release, operators, ir in _READS if operators >= opset and ir >= ir_version]
+    # Newer than the table: nothing is known but that the newest release of the table does not read it.
+    needed = fitting[0] if fitting else (_READS[-1][0][0], _READS[-1][0][1] + 1)
+    have = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    if have >= needed:
+        return ""
+    return (
+        f"onnxruntime {version} is too old for '{path}' (operator set {opset}, IR version {ir_version}): "
+        f"{needed[0]}.{needed[1]} is the first release that reads it; remove the old one ('python3 -m pip uninstall "
+        f"onnxruntime') and {how_to_install('runtime')}"
+    )
 
 
 def _cuda_gpu(ort: Any) -> str:

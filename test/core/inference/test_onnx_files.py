@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from hrda_core.errors import BundleError
-from hrda_core.inference.onnx_files import external_files, onnx_sha256
+from hrda_core.inference.onnx_files import external_files, onnx_sha256, onnx_versions
 
 
 def _external(name: str, location: str) -> TensorProto:
@@ -121,3 +121,22 @@ def test_a_graph_that_breaks_off_is_refused_or_names_no_file(tmp_path: Path, tin
         except BundleError:
             refused += 1
     assert refused > 0.9 * len(lengths)
+
+
+@pytest.mark.parametrize(("opset", "ir_version"), [(17, 8), (20, 9), (21, 10)])
+def test_the_versions_of_a_graph_are_those_that_onnx_wrote(tmp_path: Path, opset: int, ir_version: int) -> None:
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["x2"])], "g", [x], [])
+    opsets = [
+        helper.make_opsetid("com.microsoft", 1),
+        helper.make_opsetid("", opset),
+        helper.make_opsetid("ai.onnx.ml", 3),
+    ]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    assert onnx_versions(tmp_path / "m.onnx") == (opset, ir_version)
+
+
+def test_the_shipped_graphs_are_read_by_the_oldest_onnxruntime_of_setup_py(repository: Path) -> None:
+    for path in (repository / "models" / "hrda_lite").glob("*.onnx"):
+        assert onnx_versions(path) == (17, 8)
