@@ -7,14 +7,21 @@ from __future__ import annotations
 
 import sys
 
+from hrda_core.errors import HrdaError
+from hrda_ros.requirements import check_requirements
 from hrda_ros.stop_signals import StopSignals
 
 __all__ = ["main"]
 
 
 def main(args: list[str] | None = None) -> int:
-    """Import and run the node; exit code as `hrda_ros.process.run_node`."""
+    """Import and run the node; exit code as `hrda_ros.process.run_node`, and 2 if something does not import."""
     signals = StopSignals()
+    try:
+        check_requirements()
+    except HrdaError as error:
+        print(f"segment_node: {error}", file=sys.stderr)
+        return 2
     from hrda_ros.process import run_node
 
     return 0 if signals.seen else run_node(args, signals)

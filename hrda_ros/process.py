@@ -48,12 +48,18 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def _about_the_log(error: Exception) -> str:
+    """What helps where ROS cannot write its log: HOME is not set, or is read-only."""
+    told = str(error).lower()
+    return "; set ROS_LOG_DIR to a folder that can be written" if "log" in told or "home" in told else ""
+
+
 def _run(args: list[str] | None, signals: StopSignals) -> int:
     problem = choose_profile()
     try:
         rclpy.init(args=args)
     except Exception as error:  # rclpy has several classes for a bad command line, and other ones in each distribution
-        raise HrdaError(f"ROS does not start: {_first_line(error)}") from error
+        raise HrdaError(f"ROS does not start: {_first_line(error)}{_about_the_log(error)}") from error
     if signals.seen:
         return 0
     node = SegmentNode()

@@ -15,6 +15,7 @@ import sys
 
 from hrda_core import __version__
 from hrda_core.errors import HrdaError
+from hrda_core.libraries import check_libraries
 
 __all__ = ["VERBS", "main"]
 
@@ -52,6 +53,7 @@ def main(argv: list[str] | None = None) -> int:
 def _run(verb: str, arguments: list[str]) -> int:
     """Call the verb's `main`; only mistakes that a user can mend become a sentence, all else keeps its traceback."""
     try:
+        check_libraries()
         status: int = importlib.import_module(VERBS[verb][0]).main(arguments)
     except HrdaError as error:
         return _fail(f"hrda {verb}", str(error))

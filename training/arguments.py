@@ -44,7 +44,7 @@ def parse_request(
         RecipeError: there is a mistake; also what `kind` and `read` raise.
     """
     read = read or {}
-    parser = require("jsonargparse", "train").ArgumentParser(prog=f"hrda {verb}", description=about.splitlines()[0])
+    parser = require("jsonargparse", "bag").ArgumentParser(prog=f"hrda {verb}", description=about.splitlines()[0])
     _add_fields(parser, kind, positional, read)
     parser.add_argument("--json", type=Path, default=None, help="write the result to this file")
     given = vars(parse(parser, argv))
@@ -123,7 +123,7 @@ def parse(parser: Any, argv: list[str]) -> Any:
     Raises:
         RecipeError: there is a mistake.
     """
-    jsonargparse = require("jsonargparse", "train")
+    jsonargparse = require("jsonargparse", "bag")
     parser.exit_on_error = False
     try:
         return parser.parse_args([_as_known(parser, argument) for argument in argv])

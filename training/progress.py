@@ -95,7 +95,7 @@ class ProgressPrinter:
             self._bar = None
 
     def _open(self, what: str, done: int, total: int) -> Any:
-        tqdm = require("tqdm", "train").tqdm
+        tqdm = require("tqdm", "bag").tqdm
         tqdm.monitor_interval = 0  # no thread of its own: processes that load data are forked
         values = {"desc": what, "total": total or None, "initial": done, "miniters": 0, "smoothing": 0}
         if sys.stderr.isatty():
