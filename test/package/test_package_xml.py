@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 catkin_package = pytest.importorskip("catkin_pkg.package")
 
@@ -14,17 +15,13 @@ OWN = {"hrda_core", "hrda_ros", "hrda_training"}
 ROSDEP_KEYS = {
     "cv2": "python3-opencv",
     "numpy": "python3-numpy",
-    "onnxruntime": "python3-onnxruntime-pip",
     "yaml": "python3-yaml",
 }
-OPTIONAL_WITHOUT_ROSDEP_KEY = {"simplejpeg", "tensorrt"}
+WITHOUT_ROSDEP_KEY = {"onnxruntime", "simplejpeg", "tensorrt"}
+"""tools/robot_setup brings ONNX Runtime; the others are optional."""
 NOT_IMPORTED_BY_A_STATEMENT = {
     "builtin_interfaces",  # of message headers
-    "cv_bridge",
     "lifecycle_msgs",  # of rclpy.lifecycle
-    "python3-onnxruntime-pip",  # imported by its name, where it is used
-    "rviz2",
-    "rviz_default_plugins",
     "vision_msgs",
 }
 
@@ -82,7 +79,7 @@ def test_package_xml_states_the_version_of_the_code(package):
 def test_every_import_of_the_robot_side_is_an_exec_depend(repository, package):
     declared = {dependency.name for dependency in package.exec_depends}
     for path in robot_files(repository):
-        needed = {ROSDEP_KEYS.get(name, name) for name in imported_packages(path) - OPTIONAL_WITHOUT_ROSDEP_KEY}
+        needed = {ROSDEP_KEYS.get(name, name) for name in imported_packages(path) - WITHOUT_ROSDEP_KEY}
         assert needed <= declared, f"{path.relative_to(repository)} imports {needed - declared}; add an exec_depend"
 
 
@@ -90,6 +87,23 @@ def test_no_exec_depend_is_left_over(repository, package):
     imported = set().union(*map(imported_packages, robot_files(repository)))
     used = {ROSDEP_KEYS.get(name, name) for name in imported} | NOT_IMPORTED_BY_A_STATEMENT
     assert {dependency.name for dependency in package.exec_depends} <= used
+
+
+def test_rosdep_finds_every_key_on_every_distribution_and_none_by_pip(repository, package):
+    table = yaml.safe_load((repository / "test" / "package" / "rosdep_keys.yaml").read_text(encoding="utf-8"))
+    assert table["distributions"] == ["humble", "jazzy", "kilted", "lyrical"]
+    for dependency in [*package.exec_depends, *package.test_depends]:
+        found = table["keys"].get(dependency.name)
+        assert found is not None, f"add what rosdep makes of {dependency.name} to rosdep_keys.yaml"
+        assert len(found) == len(table["distributions"])
+        assert "pip" not in found, (
+            f"rosdep would fetch {dependency.name} by pip; tools/robot_setup brings such packages"
+        )
+        assert None not in found, f"a distribution lacks {dependency.name}"
+
+
+def test_a_robot_without_a_screen_need_not_have_rviz(package):
+    assert not [dependency.name for dependency in package.exec_depends if dependency.name.startswith("rviz")]
 
 
 def test_package_xml_never_names_wheels(package):
