@@ -22,7 +22,8 @@ SEGMENT_BYTES = 72 << 20
 
 _NEW_NAME = "FASTDDS_DEFAULT_PROFILES_FILE"  # Fast DDS 3: Kilted and later
 _OLD_NAME = "FASTRTPS_DEFAULT_PROFILES_FILE"  # Fast DDS 2: Humble, Jazzy; Kilted warns that it is out of date
-_CHOICES = (_NEW_NAME, _OLD_NAME, "FASTDDS_BUILTIN_TRANSPORTS")
+# The last is ours: set to anything, it says that the profile is not to be chosen here.
+_CHOICES = (_NEW_NAME, _OLD_NAME, "FASTDDS_BUILTIN_TRANSPORTS", "HRDA_FASTDDS_PROFILE")
 _LAST_WITH_OLD_NAME = "jazzy"
 _FIRST_RCLPY_WITH_NEW_NAME = 9
 

@@ -70,19 +70,20 @@ def profile_variables(choice: str) -> dict[str, str]:
     """Environment variables that give the node its Fast DDS profile.
 
     Args:
-        choice: path of a profile; 'none' = Fast DDS's own settings; empty = as the environment says, else the shipped
-            profile, which the node chooses for itself.
+        choice: path of a profile; 'none' = what the environment names and nothing else; empty = what the environment
+            names, else the shipped profile, which the node chooses for itself.
 
     Raises:
         ValueError: the profile is not there.
     """
     if not choice:
         return {}
-    if choice != "none" and not Path(choice).is_file():
+    if choice == "none":
+        return {"HRDA_FASTDDS_PROFILE": "none"}
+    if not Path(choice).is_file():
         raise ValueError(f"fastdds_profile '{choice}' is not a file; give the path of a profile, or 'none'")
-    # Kilted and later read the first name, Humble and Jazzy the second. Set but empty, they name no file.
-    path = "" if choice == "none" else str(Path(choice).resolve())
-    return dict.fromkeys(_PROFILE_VARIABLES, path)
+    # Kilted and later read the first name, Humble and Jazzy the second.
+    return dict.fromkeys(_PROFILE_VARIABLES, str(Path(choice).resolve()))
 
 
 def ended_badly(returncode: int, shutting_down: bool) -> str | None:

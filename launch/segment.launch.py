@@ -117,8 +117,8 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "fastdds_profile",
                 default_value="",
-                description="Fast DDS profile of the node: a path, or none. Empty = the one that the environment "
-                "names, else the shipped one, without which Fast DDS loses large images",
+                description="Fast DDS profile of the node, without which large images are lost: a path, or none. "
+                "Empty = the one that the environment names, else the shipped one",
             ),
             DeclareLaunchArgument(
                 "respawn",

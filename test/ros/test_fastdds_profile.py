@@ -40,7 +40,7 @@ def test_without_a_sourced_distribution_the_version_of_rclpy_says_it(
     assert set(environment) == {name}
 
 
-@pytest.mark.parametrize("chosen", [NEW, OLD, "FASTDDS_BUILTIN_TRANSPORTS"])
+@pytest.mark.parametrize("chosen", [NEW, OLD, "FASTDDS_BUILTIN_TRANSPORTS", "HRDA_FASTDDS_PROFILE"])
 @pytest.mark.parametrize("value", ["", "/my/profile.xml"])
 def test_what_the_user_chose_stays(chosen: str, value: str) -> None:
     environment = {chosen: value}

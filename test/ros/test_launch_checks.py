@@ -64,7 +64,7 @@ def test_the_profile_is_the_users_or_none_or_left_to_the_node(tmp_path: Path) ->
     profile.write_text("<dds/>")
     names = {"FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"}
     assert profile_variables("") == {}
-    assert profile_variables("none") == dict.fromkeys(names, "")
+    assert profile_variables("none") == {"HRDA_FASTDDS_PROFILE": "none"}
     assert profile_variables(str(profile)) == dict.fromkeys(names, str(profile))
     with pytest.raises(ValueError, match=r"fastdds_profile 'nowhere\.xml' is not a file"):
         profile_variables("nowhere.xml")
