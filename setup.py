@@ -40,13 +40,14 @@ EXTRAS = {
             "ros-std-srvs>=5.5,<6",
         )
     ],
-    # Reading and writing recordings.
+    # Reading and writing recordings, and what the command `hrda` needs without torch: docs/robot/commands.md.
     "bag": [
         "rosbags>=0.11.9,<0.12",
         "mcap>=1.2,<2",
         "jsonargparse>=4.53,<5",
         "docstring-parser>=0.17,<1",
         "tqdm>=4.60,<5",
+        "Pillow>=9,<13",
     ],
     # Training, evaluation and export. torch and torchvision must be a matching pair.
     "train": [
@@ -132,6 +133,8 @@ setup(
             # A bundle's engines/ is left out: TensorRT plans belong to the machine that built them.
             "models/*/*.yaml",
             "models/*/*.onnx",
+            "models/*/graphs/*.onnx",
+            "models/*/samples/*",
             "models/*/*.safetensors",
             "models/*/MODEL_CARD.md",
         ),

@@ -18,6 +18,7 @@ import json
 import os
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -33,6 +34,7 @@ __all__ = [
     "file_sha256",
     "locked",
     "read_json",
+    "remove_unfinished",
     "replaced_folder",
     "sync",
     "unfinished",
@@ -140,11 +142,15 @@ def file_sha256(path: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """Return $HRDA_CACHE, else $XDG_CACHE_HOME/hrda, else ~/.cache/hrda. The folder need not exist."""
+    """Return $HRDA_CACHE, else $XDG_CACHE_HOME/hrda, else ~/.cache/hrda, or for a user without a home folder one among
+    the temporary files. The folder may not exist yet."""
     if own := os.environ.get("HRDA_CACHE"):
         return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path("~/.cache").expanduser()) / "hrda"
+    # Relative paths are not valid there by the specification, and `expanduser` gives one for an unknown user.
+    for base in (os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache")):
+        if os.path.isabs(base):
+            return Path(base) / "hrda"
+    return Path(tempfile.gettempdir()) / f"hrda_{os.getuid()}"
 
 
 def sync(path: Path) -> None:
@@ -237,6 +243,15 @@ def unfinished(out: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return about if isinstance(about, dict) and (_part_of(out) / out.name).is_dir() else None
+
+
+def remove_unfinished(out: Path) -> None:
+    """Remove what a killed block of `replaced_folder` left beside `out`, but nothing of a block that runs."""
+    part = _part_of(out.absolute())
+    with suppress(HrdaError, OSError), _removed_if_empty(part):
+        check_place(part, _LOCK_NAME, _ABOUT_NAME)
+        with locked(part, f"clearing '{part}'"):
+            _empty(part)
 
 
 @contextmanager

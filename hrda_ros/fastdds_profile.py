@@ -10,7 +10,7 @@ from collections.abc import Mapping, MutableMapping
 from importlib import metadata
 from pathlib import Path
 
-from hrda_ros.share_folder import share_folders
+from hrda_core.share_folders import share_folders
 
 __all__ = ["PROFILE", "choose_profile", "profile_variable"]
 

@@ -91,7 +91,12 @@ class Settings:
         "(JPEG or PNG) on `<image>/compressed`.",
         choices=("raw", "compressed"),
     )
-    model: str = _parameter("", RELOAD, "Folder of the model bundle; empty = the bundle hrda_lite that is installed.")
+    model: str = _parameter(
+        "",
+        RELOAD,
+        "Folder or name of the model bundle; a name is looked up in $HRDA_MODELS (~/.local/share/hrda/models), then "
+        "among the installed bundles; empty = the bundle hrda_lite that is installed.",
+    )
     backend: str = _parameter(
         "auto",
         RELOAD,

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from hrda_core.errors import BundleError
 from hrda_core.inference import Prediction, Predictor
 from hrda_core.inference.bundle import GraphSpec
+from hrda_core.inference.model_folders import FoundModel, default_model, find_model
 from hrda_core.inference.say import Say, silent
 from hrda_core.labels import LabelSpace
 from hrda_ros.parameters import Settings
-from hrda_ros.share_folder import share_folders
 
-__all__ = [
-    "DEFAULT_MODEL",
-    "WARM_UP_SIZE",
-    "ModelInfo",
-    "Segmenter",
-    "default_model_path",
-    "open_segmenter",
-    "warmed_up",
-]
-
-DEFAULT_MODEL = "hrda_lite"
+__all__ = ["WARM_UP_SIZE", "ModelInfo", "Segmenter", "open_segmenter", "warmed_up"]
 
 WARM_UP_SIZE = (720, 1280)
 """Height and width of the image that a model segments once before it serves, where nothing else says what will come,
@@ -100,8 +88,11 @@ def open_segmenter(settings: Settings, say: Say = silent) -> Segmenter:
     Raises:
         HrdaError: the bundle or the back end cannot be used.
     """
+    found = find_model(settings.model) if settings.model else FoundModel(default_model())
+    if found.remark:
+        say(found.remark)
     return Predictor(
-        Path(settings.model).expanduser() if settings.model else default_model_path(),
+        found.path,
         settings.backend,
         settings.plan or None,
         long_side=None if settings.long_side < 0 else settings.long_side,
@@ -135,20 +126,3 @@ def warmed_up(segmenter: Segmenter, image_size: tuple[int, int] | None) -> Segme
 def _expected_sizes(segmenter: Segmenter) -> list[tuple[int, int]]:
     sizes = [graph.size for graph in segmenter.bundle.static_graphs if graph.plan == segmenter.plan]
     return list(dict.fromkeys(size for size in sizes if size is not None)) or [WARM_UP_SIZE]
-
-
-def default_model_path() -> Path:
-    """Return the folder of the bundle `hrda_lite`: in the package's share folder, or in the source tree.
-
-    Raises:
-        BundleError: it is in neither.
-    """
-    candidates = [folder / "models" / DEFAULT_MODEL for folder in share_folders()]
-    for candidate in candidates:
-        if candidate.is_dir():
-            return candidate
-    places = ", ".join(str(candidate) for candidate in candidates)
-    raise BundleError(
-        f"no model was named and the default bundle '{DEFAULT_MODEL}' is in none of {places}; "
-        f"set the parameter 'model' to the folder of a bundle"
-    )

@@ -51,7 +51,7 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "model",
                 default_value="",
-                description=f"Folder of the model bundle; {FROM_FILE} (shipped file: the installed hrda_lite)",
+                description=f"Folder or name of the model bundle; {FROM_FILE} (shipped file: the installed hrda_lite)",
             ),
             DeclareLaunchArgument(
                 "backend",

@@ -92,15 +92,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Counts of label files go to a folder of the tests, also in the processes that they start."""
-    folder, before = tmp_path_factory.mktemp("cache"), os.environ.get("HRDA_CACHE")
-    os.environ["HRDA_CACHE"] = str(folder)
-    yield folder
-    if before is None:
-        del os.environ["HRDA_CACHE"]
-    else:
-        os.environ["HRDA_CACHE"] = before
+def folders_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The cache and the home of the user's models are folders of the tests, also in the processes that they start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HRDA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("HRDA_MODELS", str(tmp_path_factory.mktemp("models")))
+        yield
 
 
 @pytest.fixture(scope="session")

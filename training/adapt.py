@@ -19,7 +19,7 @@ from hrda_core.errors import require
 from hrda_core.memory import keep_big_buffers
 from hrda_core.whole_files import write_json
 
-from .arguments import parse_request
+from .arguments import model_folder, parse_request
 from .progress import ProgressPrinter
 from .stop_request import StopRequest
 
@@ -31,7 +31,8 @@ __all__ = ["main"]
 
 def main(argv: list[str]) -> int:
     """Parse, adapt, and report the decision. Return the exit code."""
-    request, json = parse_request(Request, argv, verb="adapt", about=__doc__, read={"effort": effort_named})
+    read = {"effort": effort_named, "model": model_folder}
+    request, json = parse_request(Request, argv, verb="adapt", about=__doc__, read=read)
     require("torch", "train")
     from hrda_core.adaptation.adapt import adapt
     from hrda_core.adaptation.stages.train import StoppedError

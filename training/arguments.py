@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
+import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, fields
 from itertools import chain
@@ -13,7 +14,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from hrda_core.errors import RecipeError, require
 
-__all__ = ["pair", "parse", "parse_request"]
+__all__ = ["model_folder", "pair", "parse", "parse_request"]
 
 Request = TypeVar("Request")
 
@@ -70,6 +71,16 @@ def pair(option: str, example: str = "480x640") -> Callable[[str], tuple[int, in
     return numbers
 
 
+def model_folder(word: str) -> Path:
+    """For `read`: the folder of a model, by its path or by its name; which one a name means is told on stderr."""
+    from hrda_core.inference.model_folders import find_model
+
+    found = find_model(word)
+    if found.remark:
+        print(found.remark, file=sys.stderr)
+    return found.path
+
+
 def _add_fields(parser: Any, kind: Any, positional: str, read: Collection[str]) -> None:
     """An option for each field, in their order.
 
@@ -86,7 +97,7 @@ def _add_fields(parser: Any, kind: Any, positional: str, read: Collection[str]) 
         if not required:
             form["default"] = field.default if field.default_factory is MISSING else field.default_factory()
         if name in read:
-            form["default"] = None
+            form |= {} if name == positional and required else {"default": None}
         elif hint is bool:
             form |= {"action": "store_true"}
             del form["type"]

@@ -20,7 +20,7 @@ from hrda_core.inference.thread_choice import keep_choice
 from hrda_core.machine import machine
 from hrda_core.whole_files import write_json
 
-from .arguments import pair, parse_request
+from .arguments import model_folder, pair, parse_request
 from .progress import ProgressPrinter
 
 __all__ = ["main"]
@@ -28,7 +28,7 @@ __all__ = ["main"]
 
 def main(argv: list[str]) -> int:
     """Parse, measure, print, and write the record. Return the exit code."""
-    read = {"size": pair("--size")}
+    read = {"bundle": model_folder, "size": pair("--size")}
     request, json = parse_request(BenchRequest, argv, verb="bench", about=__doc__, positional="bundle", read=read)
     bundle = Bundle.open(request.bundle)
     before = machine()

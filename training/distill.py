@@ -23,7 +23,7 @@ from hrda_core.labels import EVALUATION_GROUPS
 from hrda_core.memory import keep_big_buffers
 from hrda_core.whole_files import check_place, write_json
 
-from .arguments import parse_request
+from .arguments import model_folder, parse_request
 from .distill_data import DistillData, open_data
 from .progress import ProgressPrinter
 from .stop_request import StopRequest
@@ -46,7 +46,7 @@ class DistillRequest:
     """The two networks, the images to learn on, and the length of the training.
 
     Attributes:
-        teacher: larger model: a bundle, or the folder of a finished training run
+        teacher: larger model: a bundle or its name ('hrda models'), or the folder of a finished training run
         out: bundle folder for the slim model; a bundle there is replaced
         decoder_channels: width of the slim decoder, for example 64
         work: working folder; default: OUT.work
@@ -153,7 +153,8 @@ class DistillRequest:
 
 def main(argv: list[str]) -> int:
     """Parse, distil, export, and report the result. Return the exit code."""
-    request, json = parse_request(DistillRequest, argv, verb="distill", about=__doc__, positional="teacher")
+    read = {"teacher": model_folder}
+    request, json = parse_request(DistillRequest, argv, verb="distill", about=__doc__, positional="teacher", read=read)
     require("torch", "train")
     from hrda_core.adaptation.stages.source import check_source
     from hrda_core.adaptation.workspace import Workspace

@@ -20,7 +20,7 @@ from hrda_core.errors import DataError, RecipeError
 from hrda_core.labels import CITYSCAPES19, EVALUATION_GROUPS, ClassGroups, LabelSpace
 from hrda_core.whole_files import write_json, write_whole
 
-from .arguments import parse_request
+from .arguments import model_folder, parse_request
 from .progress import ProgressPrinter
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class EvaluateRequest:
     """The model to score, and the data.
 
     Attributes:
-        bundle: model bundle
+        bundle: model bundle, or its name ('hrda models')
         run: folder of a training run, instead of a bundle
         network: network of the run
         images: folder of images
@@ -55,7 +55,8 @@ class EvaluateRequest:
         device: device of a run
         threads: CPU threads; 0 = all cores but one
         confusion: draw the confusion matrix here, PNG
-        record: also keep the scores under this name in the bundle
+        record: also keep the scores under this name in the bundle; for a bundle that came with hrda_ros, in its copy in
+            $HRDA_MODELS
         command: the command line, for the record
     """
 
@@ -93,7 +94,8 @@ class EvaluateRequest:
 
 def main(argv: list[str]) -> int:
     """Parse, score, print a table, write JSON and pictures. Return the exit code."""
-    request, json = parse_request(EvaluateRequest, argv, verb="evaluate", about=__doc__)
+    read = {"bundle": model_folder}
+    request, json = parse_request(EvaluateRequest, argv, verb="evaluate", about=__doc__, read=read)
     from hrda_core.metrics import score
 
     pairs = _pairs(request)
@@ -133,10 +135,18 @@ def _model(request: EvaluateRequest) -> Model:
 
     if request.run is None:
         assert request.bundle is not None
-        return open_bundle(request.bundle, request.backend, request.plan, request.threads)
+        bundle = _to_record(request.bundle) if request.record else request.bundle
+        return open_bundle(bundle, request.backend, request.plan, request.threads)
     return open_run(
         request.run, request.network, request.plan, request.threads, device=request.device, resize=request.resize
     )
+
+
+def _to_record(bundle: Path) -> Path:
+    """The bundle that the scores are kept in; before the scoring, so that a mistake does not wait for its end."""
+    from hrda_core.inference.model_folders import changeable
+
+    return changeable(bundle, print)
 
 
 def _groups(name: str, space: LabelSpace) -> ClassGroups:

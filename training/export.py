@@ -4,6 +4,7 @@ hrda export runs/hrda_lite --out models/hrda_lite                        # the e
 hrda export runs/adapted --network teacher --out models/adapted          # the moving average of a self-training run
 hrda export models/mine --size 480x640 --plan tiles --precision fp16     # a graph for one camera, in the bundle
 hrda export models/mine --size 480x640 --precision fp16 --engine         # and its TensorRT engine, on the robot
+hrda export hrda_lite --size 480x640                 # of the model that came with hrda_ros: a copy of yours gets it
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from hrda_core.data.image_files import read_image
 from hrda_core.errors import DataError, RecipeError
 from hrda_core.inference.bundle import MANIFEST_NAME
 
-from .arguments import pair, parse_request
+from .arguments import model_folder, pair, parse_request
 from .export_static import add_graph
 
 if TYPE_CHECKING:
@@ -33,8 +34,9 @@ class ExportRequest:
     """The thing to export: a training run, a graph for one image size, or the engine of such a graph.
 
     Attributes:
-        run: folder of a finished training run, or a bundle
-        out: bundle folder, needed for a run; with a bundle: a copy of it that gets the graph
+        run: folder of a finished training run, or a bundle or its name ('hrda models')
+        out: bundle folder, needed for a run; with a bundle: a copy of it that gets the graph; default: the bundle
+            itself, or for one that came with hrda_ros its copy in $HRDA_MODELS
         network: network of a run; the paper's is the student
         sample: for a run, image for the parity check; default: one of the run
         plan: window plan: tiles, overlap, topk, context; whole for others
@@ -101,7 +103,7 @@ class ExportRequest:
 
 def main(argv: list[str]) -> int:
     """Parse, export, and report the agreement with PyTorch. Return the exit code."""
-    read = {"size": pair("--size"), "grid": pair("--grid", "2x3")}
+    read = {"run": model_folder, "size": pair("--size"), "grid": pair("--grid", "2x3")}
     request, json = parse_request(ExportRequest, argv, verb="export", about=__doc__, positional="run", read=read)
     if request.of_bundle:
         add_graph(request, json)
@@ -109,7 +111,7 @@ def main(argv: list[str]) -> int:
     assert request.out is not None
     _export_run(request, request.out)
     if request.size:
-        add_graph(replace(request, run=request.out, out=None), json)
+        add_graph(replace(request, run=request.out), json)
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,9 @@ import numpy.typing as npt
 from hrda_core.data.image_files import read_image
 from hrda_core.errors import BackendError, BundleError, DataError, RecipeError
 from hrda_core.inference import Bundle
-from hrda_core.inference.bundle import MANIFEST_NAME, GraphSpec
-from hrda_core.whole_files import replaced_folder, write_json
+from hrda_core.inference.bundle import SAMPLES_FOLDER, GraphSpec
+from hrda_core.inference.model_folders import changeable, copy_bundle, launch_line
+from hrda_core.whole_files import write_json
 from hrda_core.window_plan import PlanChoice, Size
 
 from .progress import ProgressPrinter
@@ -26,10 +26,7 @@ if TYPE_CHECKING:
 
     from .export import ExportRequest
 
-__all__ = ["SAMPLES_FOLDER", "add_graph"]
-
-SAMPLES_FOLDER = "samples"
-"""Folder of a bundle with images of its target domain, for parity checks."""
+__all__ = ["add_graph"]
 
 _MOST_IMAGES = 8
 _SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -39,6 +36,9 @@ UInt8Array = npt.NDArray[np.uint8]
 def add_graph(request: ExportRequest, json: Path | None) -> None:
     """Write the requested graph, report its agreement with PyTorch, and build its engine if that is wanted.
 
+    A bundle that came with the package, or that cannot be written, stays as it is: its copy in the home of the user's
+    models is changed, see `hrda_core.inference.model_folders`.
+
     Args:
         request: request for a bundle.
         json: file for the figures; None = none.
@@ -46,37 +46,58 @@ def add_graph(request: ExportRequest, json: Path | None) -> None:
     Raises:
         HrdaError: the request has a mistake, the bundle cannot be used or written, or the graph agrees too little.
     """
-    if request.engine and request.size:
-        _require_gpu()
-    bundle = _open(request)
-    graph = _write(bundle, request, request.size, json) if request.size else _present(bundle, request)
+    if request.size:
+        if request.engine:
+            _require_gpu()
+        bundle, graph = _write(Bundle.open(request.run), request, request.size, json)
+    else:
+        # An engine lies beside the bundle or in the cache folder and changes nothing: no copy is made for it.
+        folder = request.run if request.out else changeable(request.run, print, copy=False)
+        bundle = _to_change(Bundle.open(folder), request)
+        graph = _present(bundle, request)
     if request.engine:
         _build_engine(Bundle.open(bundle.path, verify=False), graph, request)
+    print(f"to run it on the robot: {_launch_line(bundle, graph, request)}")
 
 
-def _open(request: ExportRequest) -> Bundle:
-    """The bundle that gets the graph: the one given, or a copy of it at --out."""
-    bundle = Bundle.open(request.run)
-    if request.out is None or request.out.resolve() == request.run.resolve():
+def _to_change(bundle: Bundle, request: ExportRequest) -> Bundle:
+    """The bundle that gets the graph: the one given, or a copy of it at --out or in the home of the user's models."""
+    out = request.out
+    if out is None:
+        out = changeable(bundle.path, print) if request.size else bundle.path
+    elif out.resolve() == request.run.resolve():  # asked for by name: it is changed where it is
         return bundle
-    if request.out.exists():
-        raise BundleError(f"'{request.out}' exists; choose another folder for the copy, or leave --out away")
-    with replaced_folder(request.out, MANIFEST_NAME, error=BundleError) as copy:
-        shutil.copytree(bundle.path, copy, ignore=shutil.ignore_patterns("engines", ".*"))
-    return Bundle.open(request.out, verify=False)
+    elif out.exists():
+        raise BundleError(f"'{out}' exists; choose another folder for the copy, or leave --out away")
+    else:
+        copy_bundle(bundle, out)
+    return bundle if out == bundle.path else Bundle.open(out, verify=False)
 
 
-def _write(bundle: Bundle, request: ExportRequest, size: Size, json: Path | None) -> GraphSpec:
+def _write(bundle: Bundle, request: ExportRequest, size: Size, json: Path | None) -> tuple[Bundle, GraphSpec]:
     from hrda_core.deploy.static_export import StaticRequest, export_static
 
     choice = PlanChoice(request.plan or bundle.default_plan, request.grid, request.overlap, request.keep)
     wanted = StaticRequest(choice, size, request.precision, request.opset, request.long_side)
     quantise = _quantiser(request) if request.precision == "int8" else None
-    report = export_static(bundle, wanted, _parity_images(bundle, request), quantise=quantise, say=print)
+    images = _parity_images(bundle, request)
+    bundle = _to_change(bundle, request)  # after all that shows a mistake at once
+    report = export_static(bundle, wanted, images, quantise=quantise, say=print)
     _tell(report)
     if json:
         write_json(json, _record(bundle, report))
-    return report.graph
+    return bundle, report.graph
+
+
+def _launch_line(bundle: Bundle, graph: GraphSpec, request: ExportRequest) -> str:
+    options = [] if graph.plan == bundle.default_plan else [f"plan:={graph.plan}"]
+    if request.engine:
+        options += ["backend:=tensorrt"]
+    elif graph.precision == "fp16" or (graph.precision == "int8" and request.int8_for == "tensorrt"):
+        options += ["build_engine:=true"]
+    if graph.precision == "int8":  # the node takes fp16 by itself where there is an engine of it
+        options += ["precision:=int8"]
+    return launch_line(bundle.path, *options)
 
 
 def _quantiser(request: ExportRequest) -> Any:

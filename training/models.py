@@ -1,6 +1,6 @@
-"""`hrda models`: the networks that `create_model` builds, with parameters and cost of a 1080 x 1920 image.
+"""`hrda models`: the networks that `create_model` builds, with their cost, and the bundles on this machine.
 
-    hrda models                                            all presets
+    hrda models                                            all presets, and the bundles that a name can stand for
     hrda models hrda_mitb5                                 one preset: its values, the size of its parts, every plan
     hrda models hrda_mitb5 --overrides.encoder mit_b0      the same with values replaced
     hrda models --count true                               count all of them anew instead of reading the table
@@ -12,6 +12,7 @@ forms count. Counting uses the meta device, which allocates no weights.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hrda_core.errors import RecipeError, require
@@ -19,7 +20,7 @@ from hrda_core.whole_files import write_json
 
 from .arguments import parse_request
 
-__all__ = ["HEIGHT", "WIDTH", "ModelsRequest", "count", "default_plan", "main"]
+__all__ = ["HEIGHT", "WIDTH", "ModelsRequest", "count", "default_plan", "list_bundles", "main"]
 
 HEIGHT, WIDTH = 1080, 1920
 
@@ -87,7 +88,42 @@ def _list(recount: bool) -> dict[str, Any]:
             "plan": plan,
             "gflop": giga,
         }
-    return {"image": [HEIGHT, WIDTH], "presets": rows}
+    return {"image": [HEIGHT, WIDTH], "presets": rows, "bundles": list_bundles()}
+
+
+def list_bundles() -> list[dict[str, Any]]:
+    """Print the bundles in the home of the user's models and among the installed ones; returns them as plain values."""
+    from hrda_core.inference.bundle import MANIFEST_NAME
+    from hrda_core.inference.model_folders import installed_folders, models_home
+
+    home = models_home()
+    places = dict.fromkeys(installed_folders(), "installed models")
+    if home is not None:
+        places = {home: "your models", **{folder: text for folder, text in places.items() if folder != home}}
+    rows = []
+    for folder, text in places.items():
+        found = sorted(path.parent for path in folder.glob(f"*/{MANIFEST_NAME}"))
+        print(f"\n{text}, in {folder}:" + ("" if found else " none"))
+        rows += [_bundle_row(path) for path in found]
+    return rows
+
+
+def _bundle_row(path: Path) -> dict[str, Any]:
+    """Print one line about a bundle, also about one that cannot be used."""
+    from hrda_core.errors import BundleError
+    from hrda_core.inference.bundle import Bundle
+
+    try:
+        bundle = Bundle.open(path, verify=False)
+    except BundleError as error:
+        print(f"  {path.name:<24}{error}")
+        return {"name": path.name, "path": str(path), "error": str(error)}
+    static = [f"{g.plan} {g.size[0]}x{g.size[1]} {g.precision}" for g in bundle.static_graphs if g.size]
+    any_size = sorted(bundle.graphs, key=lambda plan: plan != bundle.default_plan)
+    plans = f"plans {', '.join(any_size)}" + (f"; for one size {', '.join(static)}" if static else "")
+    print(f"  {path.name:<24}{bundle.preset}, {plans}")
+    graphs = {"plans": any_size, "static_graphs": static}
+    return {"name": path.name, "path": str(path), "preset": bundle.preset, **graphs}
 
 
 def _describe(request: ModelsRequest) -> dict[str, Any]:

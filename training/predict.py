@@ -30,7 +30,7 @@ from hrda_core.inference.overlay import OUTPUTS, draw_outputs
 from hrda_core.memory import keep_big_buffers
 from hrda_core.whole_files import replaced_folder, unfinished, write_json
 
-from .arguments import parse_request
+from .arguments import model_folder, parse_request
 from .predict_pictures import MaskFiles, predict_images, predict_videos
 from .segmentation import Model, Pictures, Segment, Tally, open_bundle, open_run
 
@@ -54,7 +54,7 @@ class PredictRequest:
 
     Attributes:
         input: recordings, image files and folders, or videos
-        model: model bundle, or folder of a training run
+        model: model bundle or its name ('hrda models'), or folder of a training run
         out: folder of the result; an earlier result is replaced
         topic: image topics of recordings; default: the only one
         plan: window plan; default: the model's
@@ -107,7 +107,10 @@ class PredictRequest:
 
 def main(argv: list[str]) -> int:
     """Parse, segment, and report what was written. Return the exit code."""
-    request, json_file = parse_request(PredictRequest, argv, verb="predict", about=__doc__, positional="input")
+    read = {"model": model_folder}
+    request, json_file = parse_request(
+        PredictRequest, argv, verb="predict", about=__doc__, positional="input", read=read
+    )
     keep_big_buffers()
     kind = _kind_of_all(request.input)
     _check(request, kind)

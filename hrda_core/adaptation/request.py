@@ -26,7 +26,7 @@ class Request:
 
     Attributes:
         bag: recordings: rosbag2 folders, .mcap, .db3, ROS 1 .bag
-        model: bundle to start from; it is never changed
+        model: bundle to start from, or its name ('hrda models'); it is never changed
         out: bundle folder for the chosen model; a bundle there is replaced
         topic: camera topics; default: the only one
         source: pack of hrda pack-source, or LAYOUT:ROOT, or a folder of images/ and labels/; default: none, the model's

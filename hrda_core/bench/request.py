@@ -28,7 +28,7 @@ class BenchRequest:
     """The measurement to make. Its attributes are the options of `hrda bench`, and their help.
 
     Attributes:
-        bundle: model bundle
+        bundle: model bundle, or its name ('hrda models')
         plan: window plan; default: the bundle's
         size: HEIGHTxWIDTH of the image as it comes, pixels; it is padded as the graph needs it; default: 480x640
         backend: auto, onnx, cuda, torch, or tensorrt, which builds a missing engine

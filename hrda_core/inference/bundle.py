@@ -23,6 +23,7 @@ __all__ = [
     "FORMAT_VERSION",
     "MANIFEST_NAME",
     "PRECISIONS",
+    "SAMPLES_FOLDER",
     "UNLISTED_FOLDERS",
     "Bundle",
     "GraphSpec",
@@ -34,7 +35,10 @@ __all__ = [
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.yaml"
 
-UNLISTED_FOLDERS = ("engines", "samples")
+SAMPLES_FOLDER = "samples"
+"""Folder of a bundle with images of its target domain, for parity checks."""
+
+UNLISTED_FOLDERS = ("engines", SAMPLES_FOLDER)
 """Folders of a bundle that the manifest does not list: what this machine built, and pictures not needed to run."""
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -262,7 +266,7 @@ def _read_checked(folder: Path, verify: bool) -> dict[str, Any]:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     where = f"model bundle '{folder}'"
     if not folder.is_dir():
-        raise BundleError(f"{where} is not a folder; give the path of a bundle, for example models/hrda_lite")
+        raise BundleError(f"{where} is not a folder; give the path of a bundle, or a name that 'hrda models' lists")
     path = folder / MANIFEST_NAME
     try:
         manifest = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,7 +39,7 @@ def best_threads(graph: Path) -> int | None:
     Raises:
         MissingPackageError: onnxruntime is not installed.
     """
-    if not (cache_folder() / "threads").is_dir():
+    if not os.path.isdir(cache_folder() / "threads"):  # also where it may not be looked into
         return None  # the usual case: no graph is hashed for it
     path = _choice_file(graph)
     try:

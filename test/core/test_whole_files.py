@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import suppress
@@ -177,6 +178,8 @@ def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatc
     assert cache_folder() == Path("/b/hrda")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder() == Path.home() / ".cache" / "hrda"
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a user whom the system does not know
+    assert cache_folder() == Path(tempfile.gettempdir()) / f"hrda_{os.getuid()}"
 
 
 # --- folders
@@ -319,7 +322,8 @@ def test_a_folder_without_room_for_a_lock_is_one_sentence(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("case", "least"), [("file", 5), ("folder", 15), ("folder without swap", 15), ("bundle", 20), ("record", 12)]
+    ("case", "least"),
+    [("file", 5), ("folder", 15), ("folder without swap", 15), ("bundle", 20), ("copy", 10), ("record", 12)],
 )
 def test_a_kill_before_any_change_leaves_the_old_or_the_new_whole(
     repository: Path, tmp_path: Path, case: str, least: int

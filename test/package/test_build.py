@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from hrda_core.inference import Bundle
+
 INSIDE_COLCON_TEST = "HRDA_INSIDE_COLCON_TEST"
 
 pytestmark = [
@@ -52,8 +54,20 @@ def workspace(request, repository, tmp_path_factory) -> Path:
         pytest.skip("colcon is not installed here")
     folder = tmp_path_factory.mktemp("workspace")
     shutil.copytree(repository, folder / "src" / "hrda_ros", ignore=LEFT_OUT)
+    write_bundle_with_a_graph(folder / "src" / "hrda_ros" / "models" / "mine")
     run([colcon, "build", *(["--symlink-install"] if request.param == "links" else [])], folder)
     return folder
+
+
+def write_bundle_with_a_graph(folder: Path) -> None:
+    """A bundle of somebody who works in the source tree, with a graph for one image size."""
+    from tiny_bundle import write_tiny_bundle
+
+    from hrda_core.inference.bundle import change_bundle
+
+    graph = (write_tiny_bundle(folder) / "model.onnx").read_bytes()
+    entry = {"plan": "tiles", "file": "graphs/tiles_64x64.onnx", "size": [64, 64]}
+    change_bundle(folder, lambda now: ({**now.manifest, "static_graphs": [entry]}, {"graphs/tiles_64x64.onnx": graph}))
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +120,25 @@ def test_the_index_finds_the_package_when_sourced(workspace):
 def test_the_installed_hrda_command_runs(workspace):
     done = run(sourced(workspace, "install/hrda_ros/lib/hrda_ros/hrda --version"), workspace)
     assert done.stdout.startswith("hrda_ros ")
+
+
+def test_installed_bundles_open_also_with_graphs_for_one_image_size(share):
+    assert Bundle.open(share / "models" / "hrda_lite").static_graphs == ()
+    assert [graph.size for graph in Bundle.open(share / "models" / "mine").static_graphs] == [(64, 64)]
+
+
+def test_an_export_of_the_installed_model_gives_the_graph_to_a_copy_and_leaves_it_whole(
+    workspace, share, tmp_path, monkeypatch
+):
+    pytest.importorskip("torch")
+    monkeypatch.setenv("HRDA_MODELS", str(tmp_path / "home"))
+    command = "install/hrda_ros/lib/hrda_ros/hrda export hrda_lite --size 64x128"
+    done = run(sourced(workspace, command), workspace)
+    copy = tmp_path / "home" / "hrda_lite"
+    assert done.stdout.endswith(f"ros2 launch hrda_ros segment.launch.py model:={copy}\n")
+    assert [graph.size for graph in Bundle.open(copy).static_graphs] == [(64, 128)]
+    for bundle in (share / "models" / "hrda_lite", workspace / "src" / "hrda_ros" / "models" / "hrda_lite"):
+        assert Bundle.open(bundle).static_graphs == ()
 
 
 def test_the_installed_node_starts_with_the_installed_model_and_ends_cleanly_on_sigint(workspace, tmp_path):

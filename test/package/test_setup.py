@@ -123,8 +123,8 @@ def test_launch_and_config_files_are_installed(repository, installed):
 
 
 def test_bundles_are_installed_without_engines(repository, installed):
-    for path in (repository / "models").glob("*/*"):
-        if path.is_file():
+    for path in (repository / "models").glob("*/**/*"):
+        if path.is_file() and "engines" not in path.parts:
             name = path.relative_to(repository)
             assert installed.get(name.as_posix()) == f"share/hrda_ros/{name.parent.as_posix()}", f"{name} not installed"
     assert not [name for name in installed if "/engines/" in name]

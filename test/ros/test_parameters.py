@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from hrda_core.errors import BundleError
-from hrda_ros import segmenter
 from hrda_ros.parameters import PARAMETERS, Settings, likely_typos, refusal
 
 BY_NAME = {spec.name: spec for spec in PARAMETERS}
@@ -62,11 +60,3 @@ def test_documentation_has_the_same_table() -> None:
         default = str(spec.default).lower() if spec.kind == "bool" else str(spec.default) or '""'
         expected[spec.name] = [spec.kind, f"`{default}`", spec.range_text, spec.applied, spec.description]
     assert rows == expected
-
-
-def test_default_model_is_looked_for_in_the_source_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segmenter, "share_folders", lambda: iter([tmp_path / "absent", tmp_path]))
-    with pytest.raises(BundleError, match="set the parameter 'model'"):
-        segmenter.default_model_path()
-    (tmp_path / "models" / "hrda_lite").mkdir(parents=True)
-    assert segmenter.default_model_path() == tmp_path / "models" / "hrda_lite"

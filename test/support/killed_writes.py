@@ -105,6 +105,29 @@ class ChangedBundle(Case):
         return Path(opened.static_graphs[0].file).stem
 
 
+class CopiedModel(Case):
+    """The copy of a bundle that came with the package, in the home of the user's models."""
+
+    def begin(self) -> None:
+        from tiny_bundle import write_tiny_bundle
+
+        package = self.folder / "hrda_ros"
+        write_tiny_bundle(package / "models" / "tiny")
+        (package / "package.xml").write_text("<package><name>hrda_ros</name></package>")
+        os.environ["HRDA_MODELS"] = str(self.folder)
+
+    def act(self) -> None:
+        from hrda_core.inference.model_folders import changeable
+
+        changeable(self.folder / "hrda_ros" / "models" / "tiny")
+
+    def check(self) -> str:
+        from hrda_core.inference import Bundle
+
+        copy = self.folder / "tiny"
+        return Bundle.open(copy).name.replace("tiny", "new") if copy.exists() else "old"
+
+
 class RecordedScores(Case):
     """`hrda evaluate --record`."""
 
@@ -147,6 +170,7 @@ CASES = {
     "folder": Folder,
     "folder without swap": FolderWithoutSwap,
     "bundle": ChangedBundle,
+    "copy": CopiedModel,
     "record": RecordedScores,
 }
 
@@ -197,7 +221,7 @@ def main(name: str, folder: Path) -> None:
             found.append(case.check())
             _in_child(case.act, folder, 0)  # what a kill has left does not stand in the way
             assert case.check() == "new"
-            left = [path.name for path in folder.iterdir() if path.name in ("out.part", "bundle.part")]
+            left = [path.name for path in folder.iterdir() if path.name in ("out.part", "bundle.part", "tiny.part")]
             assert not left, left
         except Exception as error:
             broken.append(f"kill {kill_at}: {error!r}")

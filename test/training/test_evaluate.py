@@ -18,6 +18,7 @@ from tiny_network import TINY
 
 from hrda_core.data.augmentation.transforms import normalise
 from hrda_core.data.datasets.labelled import pair_folders
+from hrda_core.inference import Bundle
 from hrda_core.labels import CITYSCAPES19, EVALUATION_GROUPS, LabelSpace
 from hrda_core.metrics import score
 from hrda_core.models import create_model
@@ -233,3 +234,20 @@ def test_scores_without_a_labelled_pixel_are_not_recorded(tmp_path: Path, capsys
         cv2.imwrite(str(tmp_path / "data" / "labels" / f"{name}.png"), np.full(SIZE, 255, np.uint8))
     assert main(["evaluate", "--bundle", bundle, *data, "--record", "nothing"]) == 2
     assert "no pixel of any class" in capsys.readouterr().err
+
+
+def test_scores_of_a_shipped_bundle_are_recorded_in_its_copy_in_the_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, share = _write_exact_data(tmp_path / "data"), tmp_path / "share" / "hrda_ros"
+    shipped, copy = write_tiny_bundle(share / "models" / "tiny"), tmp_path / "home" / "tiny"
+    (share / "package.xml").write_text("<package><name>hrda_ros</name></package>")
+    monkeypatch.setenv("HRDA_MODELS", str(tmp_path / "home"))
+    before = (shipped / "manifest.yaml").read_bytes()
+    assert main(["evaluate", "--bundle", str(shipped), *data]) == 0
+    assert main(["evaluate", "--bundle", str(shipped), *data[:2], "--labels", "absent", "--record", "exact"]) == 2
+    assert not copy.exists()
+    assert main(["evaluate", "--bundle", str(shipped), *data, "--record", "exact"]) == 0
+    assert f"a copy of it was made: '{copy}'" in capsys.readouterr().out
+    assert list(Bundle.open(copy).manifest["provenance"]["scores"]) == ["exact"]
+    assert (shipped / "manifest.yaml").read_bytes() == before

@@ -90,6 +90,51 @@ def test_a_copy_gets_the_graph_and_the_given_bundle_stays(bundle: Path, images: 
     assert main(["export", str(bundle), "--out", str(copy), "--size", "130x190", "--images", image]) == 2
 
 
+@pytest.fixture
+def shipped(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The bundle as it came with an installed package; the home of the user's models is `home`."""
+    package = tmp_path / "share" / "hrda_ros"
+    bundle = Path(shutil.copytree(exported, package / "models" / "tiny"))
+    (package / "package.xml").write_text("<package><name>hrda_ros</name></package>")
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
+    monkeypatch.setenv("HRDA_MODELS", str(tmp_path / "home"))
+    return bundle
+
+
+def test_of_a_shipped_bundle_a_copy_in_the_home_gets_the_graph_and_the_launch_line_is_said(
+    shipped: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, copy = (shipped / "manifest.yaml").read_bytes(), tmp_path / "home" / "tiny"
+    options = ["--size", "130x190", "--images", str(images / "0.png")]
+    assert main(["export", "tiny", *options]) == 0
+    said = capsys.readouterr()
+    assert said.err.startswith(f"model 'tiny' is '{shipped}' (installed)\n")
+    assert f"a copy of it was made: '{copy}'" in said.out
+    line = "to run it on the robot: ros2 launch hrda_ros segment.launch.py"
+    assert said.out.splitlines()[-1] == f"{line} model:={copy}"
+    assert main(["export", "tiny", *options, "--plan", "context", "--precision", "fp16"]) == 0
+    said = capsys.readouterr()
+    assert f"model 'tiny' is '{copy}' (yours); there is also '{shipped}' (installed)" in said.err
+    assert said.out.splitlines()[-1] == f"{line} model:={copy} plan:=context build_engine:=true"
+    assert main(["export", str(shipped), *options, "--plan", "topk"]) == 0
+    assert f"its copy is used: '{copy}'" in capsys.readouterr().out
+    assert sorted(graph.plan for graph in Bundle.open(copy).static_graphs) == ["context", "tiles", "topk"]
+    assert (shipped / "manifest.yaml").read_bytes() == before
+    assert not (shipped / "graphs").exists()
+
+
+@pytest.mark.parametrize("options", [["--size", "130x190"], ["--size", "64x64", "--precision", "int8"], ["--engine"]])
+def test_a_mistake_makes_no_copy_of_a_shipped_bundle(shipped: Path, options: list[str], tmp_path: Path) -> None:
+    assert main(["export", str(shipped), *options]) == 2
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_shipped_bundle_that_is_named_as_out_is_changed_where_it_is(shipped: Path, images: Path) -> None:
+    options = ["--size", "130x190", "--images", str(images / "0.png"), "--out", str(shipped)]
+    assert main(["export", str(shipped), *options]) == 0
+    assert len(Bundle.open(shipped).static_graphs) == 1
+
+
 def test_samples_of_the_bundle_serve_where_no_images_are_given(
     bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tiny_bundle import write_tiny_bundle
 
 from hrda_core.models import list_presets
 from hrda_core.models.preset_costs import PRESET_COSTS
@@ -17,7 +19,7 @@ from hrda_training.__main__ import main
 def test_the_list_has_every_preset_with_its_size_and_cost(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["models", "--json", str(tmp_path / "models.json")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[1:]] == list_presets()
+    assert [line.split()[0] for line in lines[1 : lines.index("")]] == list_presets()
     shown = next(line for line in lines if line.startswith("hrda_mitb5 "))
     assert shown.split() == ["hrda_mitb5", "mit_b5", "daformer", "sepaspp", "85.69", "2628.6", "tiles"]
     rows = json.loads((tmp_path / "models.json").read_text())["presets"]
@@ -32,6 +34,25 @@ def test_the_documentation_has_the_same_table(repository: Path) -> None:
     assert table == {name: (f"{p / 1e6:.2f}", f"{giga:.1f}") for name, (p, giga) in PRESET_COSTS.items()}
     files = {row[2].strip("`") for row in cells if len(row) == 5}
     assert not [name for name in files if not (repository / "hrda_core" / "models" / name).is_file()]
+
+
+def test_the_list_ends_with_your_bundles_and_the_installed_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], repository: Path
+) -> None:
+    monkeypatch.setenv("HRDA_MODELS", str(tmp_path))
+    static = {"plan": "tiles", "file": "model.onnx", "size": [64, 128]}
+    write_tiny_bundle(tmp_path / "mine", static_graphs=[static])
+    (write_tiny_bundle(tmp_path / "broken") / "model.onnx").unlink()
+    assert main(["models", "--json", str(tmp_path / "models.json")]) == 0
+    shown = capsys.readouterr().out
+    yours, installed = shown.split("\nyour models, in ")[1].split("\ninstalled models, in ")
+    assert yours.splitlines()[0] == f"{tmp_path}:"
+    assert re.search(r"^  mine +tiny, plans tiles, context; for one size tiles 64x128 fp32$", yours, re.M)
+    assert re.search(r"^  broken +model bundle .*'model.onnx' is missing", yours, re.M)
+    assert installed.splitlines()[0] == f"{repository / 'models'}:"
+    assert re.search(r"^  hrda_lite +hrda_lite, plans tiles, context$", installed, re.M)
+    rows = json.loads((tmp_path / "models.json").read_text())["bundles"]
+    assert {row["name"]: "error" in row for row in rows} == {"broken": True, "mine": False, "hrda_lite": False}
 
 
 def test_the_list_needs_no_torch() -> None:

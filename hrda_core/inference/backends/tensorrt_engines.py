@@ -16,6 +16,7 @@ from hrda_core.inference.backends.onnx_backend import OnnxBackend
 from hrda_core.inference.backends.protocol import BackendInfo
 from hrda_core.inference.bundle import Bundle, GraphSpec
 from hrda_core.inference.made_image import golden_image
+from hrda_core.inference.model_folders import is_shipped
 from hrda_core.inference.onnx_files import onnx_sha256
 from hrda_core.inference.tensorrt.api import require_tensorrt
 from hrda_core.inference.tensorrt.builder import BuildOptions, build_plan
@@ -77,7 +78,8 @@ def ensure_engine(
         progress: called with the progress of the build; see `log_lines`.
 
     Returns:
-        the plan's file, in `BUNDLE/engines`, or in the cache folder where the bundle cannot be written.
+        the plan's file, in `BUNDLE/engines`, or in the cache folder where the bundle cannot be written or came with the
+        package.
 
     Raises:
         GpuError: there is no driver or GPU, or its memory is full.
@@ -212,4 +214,6 @@ def _image_size(graph: GraphSpec, options: BuildOptions) -> tuple[int, int]:
 
 def _folder_to_write(bundle: Bundle) -> Path:
     own, shared = engine_folders(bundle)
+    if is_shipped(bundle.path):  # the next build or update of the package would take it away
+        return shared
     return own if os.access(own if own.is_dir() else bundle.path, os.W_OK) else shared

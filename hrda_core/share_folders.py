@@ -1,0 +1,36 @@
+"""The folders where the files lie that ship with the package: launch files, configuration and model bundles."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["is_package", "share_folders"]
+
+_PACKAGE = "hrda_ros"
+
+
+def share_folders() -> Iterator[Path]:
+    """Give the folders that may hold the shipped files, the likeliest first.
+
+    They are those of the sourced workspaces, as ROS finds them, that of this Python environment, and the source tree.
+    """
+    for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep):
+        if prefix:
+            yield Path(prefix) / "share" / _PACKAGE
+    yield Path(sys.prefix) / "share" / _PACKAGE
+    source = Path(__file__).resolve().parents[1]
+    if is_package(source):  # installed by pip it is the folder of all packages
+        yield source
+
+
+def is_package(folder: Path) -> bool:
+    """Return whether a folder is the source tree of this package, or its share folder, by its package.xml."""
+    try:
+        text = (folder / "package.xml").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return re.search(rf"<name>\s*{_PACKAGE}\s*</name>", text) is not None
