@@ -47,7 +47,7 @@ EXTRAS = {
         "jsonargparse>=4.53,<5",
         "docstring-parser>=0.17,<1",
         "tqdm>=4.60,<5",
-        "Pillow>=9,<13",
+        "Pillow>=9,<14",
     ],
     # Training, evaluation and export. torch and torchvision must be a matching pair.
     "train": [

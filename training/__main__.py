@@ -14,13 +14,13 @@ import importlib
 import sys
 
 from hrda_core import __version__
-from hrda_core.errors import HrdaError
+from hrda_core.errors import HrdaError, missing_package
 from hrda_core.libraries import check_libraries
 
 __all__ = ["VERBS", "main"]
 
 VERBS: dict[str, tuple[str, str]] = {
-    "models": ("hrda_training.models", "list the networks with their size and cost"),
+    "models": ("hrda_training.models", "list the networks with their size and cost, and the bundles on this machine"),
     "train": ("hrda_training.train", "train a network from a recipe"),
     "adapt": ("hrda_training.adapt", "adapt a model to recordings without labels, judge it, adopt or keep"),
     "pack-source": ("hrda_training.pack_source", "make a compact, class-balanced excerpt of a labelled data set"),
@@ -57,6 +57,10 @@ def _run(verb: str, arguments: list[str]) -> int:
         status: int = importlib.import_module(VERBS[verb][0]).main(arguments)
     except HrdaError as error:
         return _fail(f"hrda {verb}", str(error))
+    except ModuleNotFoundError as error:
+        if (sentence := missing_package(error)) is None:
+            raise
+        return _fail(f"hrda {verb}", sentence)
     except KeyboardInterrupt:
         print(f"hrda {verb}: interrupted", file=sys.stderr)
         return 130

@@ -6,9 +6,8 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from hrda_core.errors import require
 from hrda_core.inference.say import Level
 
 if TYPE_CHECKING:
@@ -95,7 +94,10 @@ class ProgressPrinter:
             self._bar = None
 
     def _open(self, what: str, done: int, total: int) -> Any:
-        tqdm = require("tqdm", "bag").tqdm
+        try:
+            from tqdm import tqdm
+        except ImportError:  # as on a robot: the work is done without being watched
+            return _Nothing(done)
         tqdm.monitor_interval = 0  # no thread of its own: processes that load data are forked
         values = {"desc": what, "total": total or None, "initial": done, "miniters": 0, "smoothing": 0}
         if sys.stderr.isatty():
@@ -103,6 +105,26 @@ class ProgressPrinter:
         of_all = "/{total_fmt} {desc}, {remaining} left" if total else " {desc}"
         line = "{n_fmt}" + of_all + ", {elapsed} so far{postfix}"
         return tqdm(**values, file=_Log(), bar_format=line, mininterval=self._log_every_s, delay=self._log_every_s)
+
+
+class _Nothing:
+    """In the place of a live line where the package tqdm is missing."""
+
+    def __init__(self, done: int) -> None:
+        self.n, self.total = done, 0
+
+    def set_postfix_str(self, note: str, *, refresh: bool) -> None:
+        """Show nothing."""
+
+    def update(self, more: int) -> None:
+        """Show nothing."""
+
+    def write(self, text: str, file: TextIO) -> None:
+        """Print a line."""
+        print(text, file=file, flush=True)
+
+    def close(self) -> None:
+        """There is nothing to end."""
 
 
 class _Log:

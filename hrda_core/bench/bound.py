@@ -20,7 +20,7 @@ from hrda_core.inference.backends import Backend
 from hrda_core.machine import cpu_model
 from hrda_core.nvidia_driver import Driver, probe_driver
 
-__all__ = ["cost_and_bound", "is_onnxruntime_on_cpu"]
+__all__ = ["cost_and_bound"]
 
 _LAYER_RUNS = 10
 
@@ -64,7 +64,7 @@ def cost_and_bound(
     return figures
 
 
-def is_onnxruntime_on_cpu(backend: Backend) -> bool:
+def _is_onnxruntime_on_cpu(backend: Backend) -> bool:
     """Return whether the back end is ONNX Runtime without a GPU, whatever was tried before it."""
     return backend.info.kind == "onnxruntime" and _runs_on_cpu(backend)
 
@@ -101,7 +101,7 @@ def _layers(backend: Backend, path: Path, image: UInt8Array) -> list[Layer] | No
     """None where the back end tells nothing of layers."""
     if (layer_seconds := getattr(backend, "layer_seconds", None)) is not None:
         return [Layer(name, "layer", seconds) for name, seconds in layer_seconds(_LAYER_RUNS).items()]
-    if is_onnxruntime_on_cpu(backend):
+    if _is_onnxruntime_on_cpu(backend):
         return onnxruntime_layers(path, image, backend.info.threads)
     return None
 

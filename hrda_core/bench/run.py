@@ -2,7 +2,8 @@
 
 One frame is a call of the back end: camera bytes of the graph's size in, class ids and confidence out, copies to and
 from a GPU included. Each frame waits for its result. The parts are timing (`timing.py`), the op list and its bound
-(`graph_ops.py`, `roofline.py`), layers (`layers.py`) and the machine (`hrda_core/machine.py`). The op list needs onnx.
+(`graph_ops.py`, `roofline.py`), layers (`layers.py`) and the machine (`hrda_core/machine.py`). Without the package onnx
+there are times alone.
 
 A back end may offer more than the interface asks for, which is then used:
 
@@ -14,6 +15,7 @@ A back end may offer more than the interface asks for, which is then used:
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +26,6 @@ import numpy.typing as npt
 
 from hrda_core.bench.request import BenchRequest, image_for, requested_graph
 from hrda_core.bench.timing import Candidate, Samples, interleave
-from hrda_core.errors import require
 from hrda_core.inference.backends import Backend, open_backend
 from hrda_core.inference.bundle import Bundle, GraphSpec
 from hrda_core.inference.made_image import golden_image
@@ -85,7 +86,8 @@ def run_bench(
         BackendError: there is no such plan or graph, or the back end cannot run here.
         BundleError, DataError, MissingPackageError, RecipeError: see the parts.
     """
-    require("onnx", "train")  # before minutes of timing, not after
+    if not _has_onnx():
+        say("times alone, without cost, roofline and layers: the Python package 'onnx' is not installed")
     graph = requested_graph(bundle, request)
     image = image_for(bundle, graph, request.size)
     memory: dict[str, Any] = {"before_bytes": peak_memory_bytes(), "since_start": not reset_peak_memory()}
@@ -183,17 +185,21 @@ def _cost(subject: _Subject, request: BenchRequest, measured: float, say: Say) -
     if not graph.file:
         gflop = _torch_gflop(bundle, graph.plan, request.size)
         return {"gflop": gflop, "achieved_gflops": round(gflop / measured, 2)}
+    if not _has_onnx():
+        return {}
     from hrda_core.bench.bound import cost_and_bound
 
     return cost_and_bound(bundle.file(graph.file), subject.backend, subject.image, request, measured, say)
 
 
+def _has_onnx() -> bool:
+    return importlib.util.find_spec("onnx") is not None
+
+
 def _agreement(subject: _Subject) -> dict[str, Any]:
     """How far the masks are those of ONNX Runtime on the CPU, for other back ends."""
-    from hrda_core.bench.bound import is_onnxruntime_on_cpu
-
-    graph = subject.graph
-    if not graph.file or is_onnxruntime_on_cpu(subject.backend):
+    graph, info = subject.graph, subject.backend.info
+    if not graph.file or (info.kind, info.device) == ("onnxruntime", "cpu"):
         return {}
     reference = open_backend("onnx", subject.bundle, graph)
     try:

@@ -132,4 +132,4 @@ def read_names(path: Path) -> tuple[str, ...]:
 
 
 def _pillow() -> ModuleType:
-    return require("PIL.Image", "train")
+    return require("PIL.Image", "bag")

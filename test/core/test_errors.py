@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import sys
+from pathlib import Path
+
 import pytest
 
 from hrda_core import errors
@@ -15,9 +19,32 @@ def test_every_error_is_an_hrda_error_and_stands_in_the_drawing() -> None:
             assert name in (errors.__doc__ or "")
 
 
-def test_a_missing_package_names_the_extra_that_brings_it() -> None:
-    with pytest.raises(errors.MissingPackageError, match=r"pip install 'hrda_ros\[train\]'"):
-        errors.require("no_such_package_anywhere", "train")
+def test_a_missing_package_is_named_as_pip_knows_it_with_the_extra_that_brings_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("AMENT_PREFIX_PATH", raising=False)
+    with pytest.raises(errors.MissingPackageError, match=r"pip install no_such_package, .* pip install -e '\.\[bag\]'"):
+        errors.require("no_such_package.part", "bag")
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(errors.MissingPackageError, match=r"'Pillow' is needed here .* with: pip install Pillow, or"):
+        errors.require("PIL", "bag")
+    monkeypatch.setenv("AMENT_PREFIX_PATH", "/opt/ros/jazzy")
+    with pytest.raises(errors.MissingPackageError, match=r"'Pillow' is needed here .* run tools/robot_setup"):
+        errors.require("PIL", "bag")
+
+
+def test_an_import_that_fails_becomes_the_same_sentence_where_the_package_is_one_of_ours() -> None:
+    ours, other = ModuleNotFoundError("no", name="onnx.helper"), ModuleNotFoundError("no", name="somebody_elses")
+    assert "pip install onnx, or" in str(errors.missing_package(ours))
+    assert errors.missing_package(other) is None
+
+
+def test_the_packages_and_their_extras_are_those_of_setup_py(repository: Path) -> None:
+    text = (repository / "setup.py").read_text(encoding="utf-8")
+    for package, extra in errors.PACKAGES.values():
+        block = re.search(rf'^    "{extra}": \[(.*?)\],$', text, re.MULTILINE | re.DOTALL)
+        assert block is not None
+        assert re.search(rf'"{package}[>=<]', block[1]), f"{package} is not in the extra {extra}"
 
 
 def test_an_installed_package_is_returned() -> None:

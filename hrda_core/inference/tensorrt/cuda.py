@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from hrda_core.errors import GpuError, MissingPackageError
+from hrda_core.errors import GpuError, MissingPackageError, missing_text
 from hrda_core.nvidia_driver import Driver
 
 __all__ = ["check_runtime", "checked", "require_cuda"]
@@ -17,17 +17,14 @@ def require_cuda() -> Any:
     Raises:
         MissingPackageError: cuda-python is not installed.
     """
-    reasons = []
+    reasons: list[ImportError] = []
     # cuda-python 12.6 and later; 12.0 to 12.5.
     for name in ("cuda.bindings.runtime", "cuda.cudart"):
         try:
             return importlib.import_module(name)
         except ImportError as error:  # noqa: PERF203
-            reasons.append(str(error))
-    raise MissingPackageError(
-        f"the Python package 'cuda-python' is needed here and does not import ({reasons[0]}); "
-        f"install it with: pip install 'hrda_ros[tensorrt]'"
-    )
+            reasons.append(error)
+    raise MissingPackageError(missing_text("cuda-python", "tensorrt", reasons[0]))
 
 
 def check_runtime(rt: Any, driver: Driver) -> None:
