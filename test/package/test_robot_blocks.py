@@ -67,9 +67,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("ros2") is None:
         pytest.skip("the program ros2 comes with a ROS distribution only")
     home = tmp_path_factory.mktemp("home")
-    source = home / "ros_ws" / "src" / "hrda_ros"
-    source.parent.mkdir(parents=True)
-    subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(source)], check=True)
+    a_new_home(home, empty=False)
     colcon = shutil.which("colcon", path=str(Path(sys.executable).parent)) or shutil.which("colcon")
     if colcon is None:
         pytest.skip("colcon is not installed here")
@@ -78,8 +76,19 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+def a_new_home(home: Path, *, empty: bool) -> Path:
+    """A home folder with ~/ros_ws/src, which holds a clone of this repository unless it is to be empty."""
+    source = home / "ros_ws" / "src"
+    source.mkdir(parents=True)
+    if not empty:
+        subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(source / "hrda_ros")], check=True)
+    return home
+
+
 def script_of(block: Block, home: Path) -> str:
     """The block for bash, between the start of the node that its page supposes and the end of the node."""
+    if "colcon build" in block.text:  # it installs: what it supposes is a workspace, at most
+        return f"{PRELUDE}\n{block.text.replace('<this repository>', str(REPOSITORY))}\nstop_node\n"
     starts = any(command.startswith(("ros2 launch", "ros2 run hrda_ros segment_node")) for command in block.commands())
     text = block.text.replace("<this repository>", str(REPOSITORY)).replace("/path/to/bundle", str(home / "bundle"))
     before = "" if starts else "start_node run hrda_ros segment_node\n"
@@ -88,6 +97,8 @@ def script_of(block: Block, home: Path) -> str:
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.place)
 def test_a_block_for_robots_runs_as_it_is_written(block: Block, home: Path, tmp_path: Path) -> None:
+    if "colcon build" in block.text:
+        home = a_new_home(tmp_path / "home", empty="git clone" in block.text)
     if "ros2 bag" in block.text and subprocess.run(["ros2", "bag", "--help"], capture_output=True).returncode:
         pytest.skip("ros2 bag is not installed here")
     if "rosdep" in block.text and shutil.which("rosdep") is None:
