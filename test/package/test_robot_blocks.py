@@ -32,6 +32,7 @@ stop_node() {
         wait "$node" || [ $? = 130 ] || { echo "the node did not end cleanly"; cat node.log; exit 1; }
         if grep Traceback node.log; then cat node.log; exit 1; fi
         node=""
+        command ros2 daemon stop > daemon.log
     fi
 }
 start_node() {
@@ -42,6 +43,7 @@ start_node() {
         kill -0 "$node" || { cat node.log; exit 1; }
         sleep 0.2
     done
+    until command ros2 node list | grep -q segment_node; do sleep 0.2; done
 }
 ros2() {
     case "$*" in
