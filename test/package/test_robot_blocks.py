@@ -25,6 +25,7 @@ SERVES = "segmenting images of"
 # Ctrl-C reaches it), and the next command waits until the node serves.
 PRELUDE = r"""
 set -m
+trap '[ -z "${node:-}" ] || kill -KILL -- "-$node"' EXIT
 stop_node() {
     if [ -n "${node:-}" ]; then
         kill -INT -- "-$node"
@@ -49,7 +50,13 @@ ros2() {
     case "$*" in
         "launch "*--show-args*) command ros2 "$@" ;;
         "launch "* | "run hrda_ros segment_node"*) start_node "$@" ;;
-        "topic echo"*) timeout 20 ros2 "$@" > echo.log || [ $? = 124 ]; [ -s echo.log ] ;;
+        "topic echo"*)  # a topic that has not been discovered yet ends it at once
+            for _ in 1 2 3 4 5; do
+                timeout 20 ros2 "$@" > echo.log || true
+                [ -s echo.log ] && return
+            done
+            return 1
+            ;;
         *) timeout 60 ros2 "$@" ;;
     esac
 }
