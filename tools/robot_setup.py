@@ -125,8 +125,8 @@ def main(argv: list[str] | None = None) -> int:
         stream.reconfigure(errors="backslashreplace")  # names of users and folders in any alphabet
     try:
         distribution = sourced_distribution(os.environ)
-        check_python(distribution)
-        found = probe([*FROM_DISTRIBUTION, *RUNTIME, *VERBS])
+        found = probe(["rclpy", *FROM_DISTRIBUTION, *RUNTIME, *VERBS])
+        check_python(distribution, found)
         plan = make_plan(found)
         tell(distribution, found, plan)
         if arguments.dry_run:
@@ -172,19 +172,24 @@ def advice_to_source() -> str:
     return f"run 'source /opt/ros/{choice}/setup.bash'{others} and run this again"
 
 
-def check_python(distribution: str) -> None:
+def check_python(distribution: str, found: Mapping[str, Found]) -> None:
     """The distribution's own Python must run this, since the node will run by it.
 
     Raises:
-        SetupError: rclpy does not import here.
+        SetupError: rclpy does not import here, for another reason than a numpy that is mended below.
     """
-    problem = probe(["rclpy"])["rclpy"].problem
-    if problem:
+    problem = found["rclpy"].problem
+    if problem and not wants_other_numpy(found["cv2"]):
         raise SetupError(
             f"this Python {platform.python_version()} ({sys.executable}) does not import rclpy of ROS 2 {distribution} "
-            f"({problem}), so the node could not run by it; run tools/robot_setup without a virtual environment of "
-            f"another Python and without PYTHON"
+            f"({problem}), so the node could not run by it; leave the environment of another Python (unset PYTHON), or "
+            f"repair the distribution: sudo apt install ros-{distribution}-rclpy"
         )
+
+
+def wants_other_numpy(opencv: Found) -> bool:
+    """Whether OpenCV is there and does not import because it was built for another numpy."""
+    return "_ARRAY_API" in opencv.problem or "numpy" in opencv.problem
 
 
 def probe(modules: list[str]) -> dict[str, Found]:
@@ -241,7 +246,7 @@ def check_distribution(found: Mapping[str, Found]) -> None:
                 f"the Python module '{module}' is missing, and it comes with the distribution; run '{ROSDEP}' in the "
                 f"workspace, or 'sudo apt install {package}', and run this again"
             )
-        if problem and not (module == "cv2" and ("_ARRAY_API" in problem or "numpy" in problem)):
+        if problem and not (module == "cv2" and wants_other_numpy(found[module])):
             raise SetupError(f"the Python module '{module}' does not import ({problem}); repair {package} first")
 
 
@@ -270,7 +275,8 @@ def target() -> tuple[str, list[str]]:
     if sys.prefix != sys.base_prefix:
         check_writable(everybody, "choose an environment that you may change")
         return f"into the virtual environment {sys.prefix} (build with 'python3 -m colcon build' in it)", []
-    options = ["--break-system-packages"] if externally_managed() else []
+    options = ["--no-warn-script-location"]  # nothing here is run by its name
+    options += ["--break-system-packages"] if externally_managed() else []
     if os.geteuid() == 0:
         check_writable(everybody, "mount it for writing, or build the image with these packages in it")
         return f"for all users ({everybody})", options
@@ -297,7 +303,7 @@ def check_writable(folder: Path, advice: str) -> None:
     Raises:
         SetupError: neither the folder nor what it would be made in can be written.
     """
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    there = next(path for path in (folder, *folder.parents) if os.path.exists(path))  # False also where it may not look
     try:
         with tempfile.TemporaryFile(dir=there):
             pass

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -68,16 +69,18 @@ def test_its_requirements_are_those_of_setup_py(tool, repository):
 def test_humble_keeps_its_series_of_numpy(robot, tool, monkeypatch):
     monkeypatch.setattr(tool, "externally_managed", lambda: False)
     robot.found["numpy"] = tool.Found("", "1.21.5", "/usr/lib/python3/dist-packages/numpy/__init__.py")
-    assert robot.line()[:3] == ["--user", "numpy>=1.21.5,<1.22", "onnxruntime>=1.17,<2"]
+    assert robot.line()[:4] == ["--user", "--no-warn-script-location", "numpy>=1.21.5,<1.22", "onnxruntime>=1.17,<2"]
 
 
 def test_jazzy_tells_pip_to_write_beside_the_system_and_for_this_user(robot):
-    assert robot.line()[:4] == ["--user", "--break-system-packages", "numpy>=1.26.4,<1.27", "onnxruntime>=1.17,<2"]
+    assert {"--user", "--break-system-packages"} < set(robot.line())
+    assert robot.line()[3:5] == ["numpy>=1.26.4,<1.27", "onnxruntime>=1.17,<2"]
 
 
 def test_root_installs_for_all_users(robot, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert robot.line()[0] == "--break-system-packages"
+    assert "--break-system-packages" in robot.line()
+    assert "--user" not in robot.line()
     assert "all users" in robot.plan().where
 
 
@@ -115,6 +118,14 @@ def test_a_numpy_that_hides_the_one_of_opencv_is_answered_with_the_hidden_series
     assert not [word for word in robot.line() if word.startswith("onnxruntime")]
 
 
+def test_an_rclpy_that_only_that_numpy_breaks_is_no_other_python(robot, tool):
+    robot.found["rclpy"] = tool.Found("numpy.core.multiarray failed to import", "", "")
+    with pytest.raises(tool.SetupError, match=r"does not import rclpy of ROS 2 humble"):
+        tool.check_python("humble", robot.found)
+    robot.found["cv2"] = tool.Found("numpy.core.multiarray failed to import _ARRAY_API", "", "")
+    tool.check_python("humble", robot.found)
+
+
 def test_without_a_hidden_numpy_the_one_for_old_opencv_is_any_before_2(robot, tool, monkeypatch):
     numpys(monkeypatch, tool, "2.2.6")
     robot.found["cv2"] = tool.Found("numpy.core.multiarray failed to import _ARRAY_API", "", "")
@@ -145,6 +156,29 @@ def test_a_home_that_cannot_be_written_is_refused_before_pip(robot, tool, monkey
     monkeypatch.setattr(tool.site, "getusersitepackages", lambda: "/dev/null/žofie/site-packages")
     with pytest.raises(tool.SetupError, match=r"/dev/null cannot be written .*PYTHONUSERBASE"):
         robot.plan()
+
+
+@pytest.mark.skipif(not Path("/usr/bin/python3").exists(), reason="there is no /usr/bin/python3 here")
+def test_the_home_of_somebody_else_is_refused_before_pip(repository):
+    # As an ordinary user, who may not even look into it.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "private").mkdir(mode=0o700)
+        shutil.copy(repository / "tools" / "robot_setup.py", folder)
+        folder.chmod(0o755)
+        if os.geteuid() != 0:
+            (folder / "private").chmod(0)
+        code = "import sys, pathlib; sys.path.insert(0, sys.argv[1]); import robot_setup as tool\n"
+        code += "tool.check_writable(pathlib.Path(sys.argv[2]), 'move out')"
+        done = subprocess.run(
+            ["/usr/bin/python3", "-B", "-c", code, name, str(folder / "private" / ".local" / "lib")],
+            user=65534 if os.geteuid() == 0 else None,
+            env={"PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+        )
+        (folder / "private").chmod(0o700)
+    assert done.stderr.strip().endswith(f"and {folder}/private cannot be written (Permission denied); move out")
 
 
 def test_a_switched_off_user_site_is_named(robot, tool, monkeypatch):
