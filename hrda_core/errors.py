@@ -189,5 +189,6 @@ def how_to_install(extra: str, package: str = "") -> str:
     if extra in _EXTRAS_OF_A_ROBOT and os.environ.get("AMENT_PREFIX_PATH"):
         # Beside a ROS distribution a plain `pip install` may bring a numpy that breaks the distribution's OpenCV.
         return "run tools/robot_setup, which lies in the source folder of hrda_ros"
-    alone = f"pip install {package}, or with all that comes with it: " if package else ""
+    # Who needs torch needs its companions too.
+    alone = f"pip install {package}, or with all that comes with it: " if package not in ("", "torch") else ""
     return f"install it with: {alone}pip install -e '.[{extra}]' in the source folder of hrda_ros"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hrda_core.errors import RecipeError
+from hrda_core.errors import RecipeError, require
 from hrda_core.memory import keep_big_buffers
 from hrda_core.whole_files import write_json
 
@@ -70,6 +70,9 @@ def _info(request: InfoRequest) -> dict[str, Any]:
     from hrda_core.report.bag_page import SHEET_PICTURES, write_bag_page
     from hrda_core.report.bag_text import bag_text
 
+    if request.out:  # what the page needs shall not be missed after minutes of reading
+        require("jinja2", "train")
+        require("matplotlib", "train")
     recordings = Recordings.open(request.paths, request.topic, several=True)
     pictures = SHEET_PICTURES if request.out else 0
     with ProgressPrinter() as printer:

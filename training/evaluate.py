@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hrda_core.errors import DataError, RecipeError
+from hrda_core.errors import DataError, RecipeError, require
 from hrda_core.labels import CITYSCAPES19, EVALUATION_GROUPS, ClassGroups, LabelSpace
 from hrda_core.whole_files import write_json, write_whole
 
@@ -98,6 +98,8 @@ def main(argv: list[str]) -> int:
     request, json = parse_request(EvaluateRequest, argv, verb="evaluate", about=__doc__, read=read)
     from hrda_core.metrics import score
 
+    if request.confusion:  # what draws it shall not be missed after the scoring
+        require("matplotlib", "train")
     pairs = _pairs(request)
     model = _model(request)
     groups = _groups(request.groups, model.space)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hrda_core.data.image_files import read_image
-from hrda_core.errors import BackendError, BundleError, DataError, RecipeError
+from hrda_core.errors import BackendError, BundleError, DataError, RecipeError, require
 from hrda_core.inference import Bundle
 from hrda_core.inference.bundle import SAMPLES_FOLDER, GraphSpec
 from hrda_core.inference.model_folders import changeable, copy_bundle, launch_line
@@ -75,6 +75,7 @@ def _to_change(bundle: Bundle, request: ExportRequest) -> Bundle:
 
 
 def _write(bundle: Bundle, request: ExportRequest, size: Size, json: Path | None) -> tuple[Bundle, GraphSpec]:
+    require("torch", "train")
     from hrda_core.deploy.static_export import StaticRequest, export_static
 
     choice = PlanChoice(request.plan or bundle.default_plan, request.grid, request.overlap, request.keep)

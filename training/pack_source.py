@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hrda_core.errors import RecipeError
+from hrda_core.errors import RecipeError, require
 from hrda_core.whole_files import write_json
 
 from .arguments import parse_request
@@ -91,6 +91,7 @@ def main(argv: list[str]) -> int:
 
 
 def _pack(request: PackRequest) -> SourcePack:
+    require("torch", "train")
     from hrda_core.adaptation.stages.source import count_labels, pack_of
     from hrda_core.data.packs.writer import check_replaceable
 

@@ -128,6 +128,16 @@ def test_a_verb_that_misses_a_package_says_which_and_how_to_get_it(
     assert not (tmp_path / "masks").exists()
 
 
+@pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
+def test_what_a_page_or_a_picture_needs_is_asked_for_before_the_work(package: str, data: Path, tmp_path: Path) -> None:
+    done = call("bag info BAG --out OUT/page.html", data, tmp_path, {package})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"pip install {package}" in done.stderr
+    if package == "matplotlib":
+        done = call(f"{COMMANDS['`evaluate` of a bundle']} --confusion OUT/a.png", data, tmp_path, {package})
+        assert (done.returncode, done.stdout) == (2, "")
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -143,5 +153,8 @@ def test_the_verbs_of_the_last_row_ask_for_the_extra_train(command: str, data: P
     (tmp_path / "recipe.yaml").write_text("{}")
     done = call(command, data, tmp_path, HEAVY | {"onnx"})
     assert done.returncode == 2, done.stdout + done.stderr
-    assert re.search(r"the Python package '\w+' is needed here .*'\.\[train\]'", done.stderr.strip().splitlines()[-1])
+    sentence = done.stderr.strip().splitlines()[-1]
+    assert re.search(
+        r"the Python package 'torch' is needed here .*; install it with: pip install -e '\.\[train\]'", sentence
+    )
     assert not (tmp_path / "out").exists()

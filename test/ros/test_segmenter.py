@@ -10,7 +10,7 @@ import pytest
 from fake_segmenter import FakeSegmenter
 from tiny_bundle import write_tiny_bundle
 
-from hrda_core.errors import BackendError, GpuError
+from hrda_core.errors import BackendError, BundleError, GpuError
 from hrda_core.inference import Bundle, backends
 from hrda_core.inference.backends.fallback import FallBackBackend
 from hrda_core.inference.backends.onnx_backend import OnnxBackend
@@ -124,3 +124,15 @@ def test_what_runs_is_told_with_plan_size_precision_and_reason(tmp_path: Path) -
 def test_a_bundle_shows_the_node_all_that_it_asks_for(tiny_bundle: Path) -> None:
     model: segmenter.ModelInfo = Bundle.open(tiny_bundle)
     assert (model.name, model.preset, model.static_graphs) == ("tiny", "tiny", ())
+
+
+def test_a_bare_name_is_looked_up_in_the_home_of_the_users_models_and_the_log_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HRDA_MODELS", str(tmp_path))
+    mine, lines = write_tiny_bundle(tmp_path / "mine"), []
+    opened = open_segmenter(Settings(model="mine", backend="onnx"), lambda line, *level: lines.append(line))
+    assert opened.bundle.path == mine
+    assert lines == [f"model 'mine' is '{mine}' (yours)"]
+    with pytest.raises(BundleError, match=r"'nowhere' is not a folder; give .* a name that 'hrda models' lists"):
+        open_segmenter(Settings(model="nowhere"))
