@@ -10,27 +10,29 @@ from pathlib import Path
 
 __all__ = ["is_package", "share_folders"]
 
-_PACKAGE = "hrda_ros"
+_PACKAGE, _MANIFEST = "hrda_ros", "package.xml"
 
 
 def share_folders() -> Iterator[Path]:
     """Give the folders that may hold the shipped files, the likeliest first.
 
-    They are those of the sourced workspaces, as ROS finds them, that of this Python environment, and the source tree.
+    They are those of the sourced workspaces, as ROS finds them, that of this Python environment, and the source tree,
+    unless an install with links leads to it.
     """
-    for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep):
-        if prefix:
-            yield Path(prefix) / "share" / _PACKAGE
-    yield Path(sys.prefix) / "share" / _PACKAGE
+    prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]
+    installed = [Path(prefix) / "share" / _PACKAGE for prefix in prefixes if prefix]
+    yield from installed
     source = Path(__file__).resolve().parents[1]
-    if is_package(source):  # installed by pip it is the folder of all packages
+    linked = {os.path.realpath(folder / _MANIFEST) for folder in installed}
+    # Installed by pip, without links, it is the folder of all packages.
+    if is_package(source) and os.path.realpath(source / _MANIFEST) not in linked:
         yield source
 
 
 def is_package(folder: Path) -> bool:
     """Return whether a folder is the source tree of this package, or its share folder, by its package.xml."""
     try:
-        text = (folder / "package.xml").read_text(encoding="utf-8")
+        text = (folder / _MANIFEST).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return False
     return re.search(rf"<name>\s*{_PACKAGE}\s*</name>", text) is not None

@@ -95,6 +95,9 @@ def test_the_default_is_the_sourced_workspace_s_else_that_of_the_source_tree(sha
     write_tiny_bundle(share / "hrda_lite")
     assert default_model() == share / "hrda_lite"
     assert installed_folders() == (share, repository / "models")
+    (share.parent / "package.xml").unlink()
+    (share.parent / "package.xml").symlink_to(repository / "package.xml")  # colcon build --symlink-install
+    assert installed_folders() == (share,)
 
 
 def test_without_a_model_anywhere_the_sentence_says_what_to_do(
