@@ -25,6 +25,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "test" / "support"))
 
 OPTIONAL = (
+    "PIL",
     "catkin_pkg",
     "hypothesis",
     "jsonargparse",
@@ -33,12 +34,13 @@ OPTIONAL = (
     "onnxruntime",
     "rclpy",
     "rosbags",
+    "safetensors",
     "timm",
     "torch",
 )
 """Packages that `make test` installs and a ROS distribution may lack: test files that import them are skipped there."""
 
-WITH_DDS = ("test_build.py", "test_launch_file.py", "test_robot_blocks.py")
+WITH_DDS = ("test_build.py", "test_launch_file.py", "test_pythons.py", "test_robot_blocks.py")
 """Test files outside of test/ros and test/demo whose tests join a ROS graph."""
 
 
@@ -69,7 +71,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("xdist_group") or item.get_closest_marker("alone"):
             continue
-        path = item.path.relative_to(REPOSITORY)
+        path = Path(str(item.fspath)).relative_to(REPOSITORY)  # pytest of Humble has no `item.path`
         if path.is_relative_to("test/ros") or path.is_relative_to("test/demo") or path.name in WITH_DDS:
             item.add_marker(pytest.mark.xdist_group("dds"))
         else:

@@ -14,6 +14,9 @@ __all__ = ["OUTPUTS", "blend", "colorize", "draw_outputs"]
 
 UInt8Array = npt.NDArray[np.uint8]
 
+_COLOR_MAP_COPIES = tuple(int(part) for part in cv2.__version__.split(".")[:2]) < (4, 6)
+"""`applyColorMap` of OpenCV 4.5 (Ubuntu 22.04) makes its own copy of the picture and does there what is done here."""
+
 OUTPUTS = ("labels", "color", "overlay", "confidence")
 """What can be made of a prediction: masks of one channel, and pictures in RGB."""
 
@@ -31,6 +34,10 @@ def colorize(labels: UInt8Array, table: UInt8Array, out: UInt8Array | None = Non
     """
     if out is None:
         out = np.empty((*labels.shape, 3), np.uint8)
+    if _COLOR_MAP_COPIES:
+        cv2.cvtColor(labels, cv2.COLOR_GRAY2RGB, out)
+        cv2.LUT(out, table.reshape(1, 256, 3), out)
+        return out
     # Of the ways to look up three channels this is the fastest by a factor of three to four (1.8 ms at 1080p,
     # against 5.5 ms for merge + LUT and 7.7 ms for numpy.take), and it needs no index array.
     cv2.applyColorMap(labels, table.reshape(256, 1, 3), out)

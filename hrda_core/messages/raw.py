@@ -49,7 +49,11 @@ class _PackedFormat:
 
 
 def _by_opencv(code: int) -> Callable[[AnyArray], AnyArray]:
-    return lambda pixels: cv2.cvtColor(pixels, code)
+    def convert(pixels: AnyArray) -> AnyArray:
+        # OpenCV 4.5 (Ubuntu 22.04) refuses a single pixel of three channels. Two pixels are cut to the width later.
+        return cv2.cvtColor(pixels if pixels.shape[:2] != (1, 1) else np.repeat(pixels, 2, axis=1), code)
+
+    return convert
 
 
 def _grey(pixels: AnyArray) -> AnyArray:

@@ -63,5 +63,5 @@ def test_an_opencv_that_is_broken_otherwise_says_why(opencv: Path) -> None:
 def test_without_ros_pip_is_named(opencv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opencv.write_text("raise ImportError('gone')\n")
     monkeypatch.delenv("AMENT_PREFIX_PATH", raising=False)
-    with pytest.raises(MissingPackageError, match=r"pip install 'hrda_ros\[runtime\]'"):
+    with pytest.raises(MissingPackageError, match=r"pip install -e '\.\[runtime\]'"):
         check_libraries()

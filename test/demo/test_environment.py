@@ -11,6 +11,8 @@ from street_demo.environment import child_environment
 from street_demo.pacing import MAX_PLAYING_S, MAX_RATE_HZ, choose_rate
 from street_demo.paths import DEMO
 
+from hrda_ros.fastdds_profile import profile_variable
+
 SOURCED = {
     "PATH": "/usr/bin",
     "HOME": "/home/someone",
@@ -32,7 +34,7 @@ def test_a_sourced_distribution_does_not_reach_the_processes() -> None:
     assert "_ROS_WHEELS_BOOTSTRAP_COMPLETE" not in environment
     assert "ROS_LOCALHOST_ONLY" not in environment
     assert environment["PATH"] == "/usr/bin"
-    assert environment["FASTDDS_DEFAULT_PROFILES_FILE"] == "/profile.xml"
+    assert environment[profile_variable({})] == "/profile.xml"
     assert environment["ROS_LOG_DIR"] == "/logs"
 
 

@@ -116,10 +116,11 @@ def test_a_node_without_a_launch_file_has_the_segment_for_images(
         monkeypatch.delenv(name, raising=False)
     if os.statvfs("/dev/shm").f_bavail * os.statvfs("/dev/shm").f_frsize < SEGMENT_BYTES:
         pytest.skip("/dev/shm has too little room for the profile's segment")
-    before = set(Path("/dev/shm").glob("fastdds_*"))
+    names = "fast*_*"  # fastrtps_ up to Jazzy, fastdds_ since Kilted
+    before = set(Path("/dev/shm").glob(names))
     process = start_node("-r", "__node:=unlaunched", "-p", f"model:={tiny_bundle}")
     process.wait_for_log("segmenting images")
-    sizes = [path.stat().st_size for path in set(Path("/dev/shm").glob("fastdds_*")) - before]
+    sizes = [path.stat().st_size for path in set(Path("/dev/shm").glob(names)) - before]
     assert max(sizes) >= 64 << 20
     assert "DEPRECATED" not in process.log().upper(), "the variable of this distribution and no other"
     assert process.stop() == 0

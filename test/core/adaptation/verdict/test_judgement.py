@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from two_domains import draw_street
@@ -18,11 +16,11 @@ GROUPS = EVALUATION_GROUPS["camvid11"]
 STREETS = [draw_street(np.random.default_rng(index), (32, 48), target=False) for index in range(3)]
 
 
-@dataclass
 class Streets:
     """Labelled images, the first with a corner that has no label; counts how often each is read."""
 
-    read: list[int]
+    def __init__(self, read: list[int]) -> None:
+        self.read = read
 
     def __len__(self) -> int:
         return len(STREETS)
