@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pythons import make_stack, python_of, run_tests, setup_venv
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1200)]
 
 OTHERS = [version for version in setup_venv().PYTHONS if version != "{}.{}".format(*sys.version_info)]
 OF_THE_DEMO = (

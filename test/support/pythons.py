@@ -79,7 +79,7 @@ class Outcome:
     output: str
 
 
-def run_tests(venv: Path, report: Path, *arguments: str, timeout_s: float = 300.0) -> Outcome:
+def run_tests(venv: Path, report: Path, *arguments: str, timeout_s: float = 900.0) -> Outcome:
     """Run pytest of an environment on this source tree.
 
     Args:
