@@ -156,6 +156,7 @@ def launch_module(path):
     return module
 
 
+@pytest.mark.filterwarnings("ignore:There is no current event loop:DeprecationWarning")  # launch on Python 3.12
 def test_real_launch_starts_the_node_and_ends_it_cleanly(launch_module, tmp_path):
     from launch import LaunchDescription, LaunchDescriptionSource, LaunchService
     from launch.actions import EmitEvent, IncludeLaunchDescription, RegisterEventHandler, TimerAction
