@@ -121,6 +121,7 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=["hrda_ros*", "hrda_core*"]), "hrda_training"],
     package_dir={"hrda_training": "training"},
+    package_data={"hrda_training": ["compare_page.html"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml", "LICENSE", "NOTICE"]),

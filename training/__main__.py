@@ -23,6 +23,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "models": ("hrda_training.models", "list the networks with their size and cost, and the bundles on this machine"),
     "train": ("hrda_training.train", "train a network from a recipe"),
     "adapt": ("hrda_training.adapt", "adapt a model to recordings without labels, judge it, adopt or keep"),
+    "compare": ("hrda_training.compare", "ask a person which of two models is more accurate on a drive"),
     "pack-source": ("hrda_training.pack_source", "make a compact, class-balanced excerpt of a labelled data set"),
     "bag": ("hrda_training.bag", "look into recordings: topics, rates, gaps, light, a contact sheet"),
     "predict": ("hrda_training.predict", "segment recordings, images or a video"),
