@@ -3,6 +3,7 @@
     hrda adapt --bag drives/night --model models/hrda_lite --source packs/gta5 --out models/night
     hrda adapt --bag a.mcap b.mcap --topic /camera/front/image_raw --effort normal --mic true ...
     hrda adapt --bag drives/night --model models/hrda_lite --out models/night --effort instant    # no source, seconds
+    hrda adapt ... --ask                                           # then a person decides, in about two minutes
 
 It selects frames, adapts, judges without labels and puts the best model into --out, with a report: the adapted one, the
 instantly adapted one, or the given one if neither is better. The same command continues an interrupted run.
@@ -11,6 +12,7 @@ instantly adapted one, or the given one if neither is better. The same command c
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hrda_core.adaptation.efforts import effort_named
@@ -25,6 +27,7 @@ from .stop_request import StopRequest
 
 if TYPE_CHECKING:
     from hrda_core.adaptation.adapt import Outcome
+    from hrda_core.comparison.session import Session
 
 __all__ = ["main"]
 
@@ -43,7 +46,7 @@ def main(argv: list[str]) -> int:
     try:
         with ProgressPrinter() as printer:
             watch = Watch(progress=stop.seen(printer.step), say=printer.say, should_stop=stop)
-            outcome = adapt(request, watch, printer.count)
+            outcome = adapt(request, watch, printer.count, partial(_ask, request, printer))
     except StoppedError as stopped:
         print(f"\n{stopped}", file=sys.stderr)
         return 130
@@ -53,21 +56,43 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _ask(request: Request, printer: ProgressPrinter, session: Session) -> None:
+    from .compare_server import ask
+
+    printer.close()
+    try:
+        ask(session, printer.say, open_browser=not request.no_open)
+    except KeyboardInterrupt:
+        printer.say(f"\n{len(session.answers)} answers are kept; the same command goes on: {request.command}")
+        raise
+
+
 _SENTENCES = {
     "given": "the given model stays: no candidate is better beyond doubt. A copy of it is in",
     "instant": "the model with BatchNorm statistics of the recording is adopted. It is in",
     "adapted": "the adapted model is adopted. It is in",
 }
 
+_OF_A_PERSON = {
+    "given": "the given model stays: a person found it more accurate. A copy of it is in",
+    "instant": "the model with BatchNorm statistics of the recording is adopted: a person found it better. It is in",
+    "adapted": "the adapted model is adopted: a person found it more accurate. It is in",
+}
+
 
 def _print(outcome: Outcome) -> None:
-    print(f"\n{_SENTENCES[outcome.choice]} {outcome.bundle}")
+    sentences = _OF_A_PERSON if outcome.chosen_by == "person" else _SENTENCES
+    print(f"\n{sentences[outcome.choice]} {outcome.bundle}")
+    if outcome.asked is not None:
+        print(f"  - {outcome.asked.sentence}")
     for reason in outcome.verdict.reasons:
         print(f"  - {reason}")
     for candidate, refusals in outcome.verdict.refusals.items():
         for refusal in refusals:
             print(f"  - not {candidate}: {refusal}")
     print(f"report: {outcome.report}")
+    if outcome.asked is None and outcome.choice == "given" and outcome.chosen_by == "verdict":
+        print("to decide it yourself in about two minutes: the same command with --ask")
     print("on the running node:")
     print(f"  ros2 param set /segment_node model {outcome.bundle.resolve()}")
     print("  ros2 service call /segment_node/reload std_srvs/srv/Trigger")

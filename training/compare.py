@@ -69,10 +69,11 @@ def main(argv: list[str]) -> int:
     from hrda_core.comparison.session import RESULT_NAME, Settings, check_models, open_session
     from hrda_core.inference import Bundle
 
-    from .compare_server import ask
+    from .compare_server import ask, check_port
 
     a, b = (Bundle.open(model_folder(word)) for word in request.models)
     check_models(a, b)
+    check_port(request.port)
     keep_big_buffers()
     out = request.out or b.path.with_name(f"{b.path.resolve().name}.compare")
     drive = open_drive(request.bag, request.topic)
@@ -95,7 +96,7 @@ def main(argv: list[str]) -> int:
             return 130
         result = session.result()
         write_json(out / RESULT_NAME, result)
-    print(f"{result['sentence']}")
+    print(result["sentence"])
     print(f"result: {out / RESULT_NAME}")
     if json_file:
         write_json(json_file, result)

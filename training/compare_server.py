@@ -13,10 +13,12 @@ import json
 import os
 import re
 import secrets
+import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,7 +28,7 @@ from hrda_core.comparison.result import ESTIMATOR, points
 from hrda_core.comparison.session import Session
 from hrda_core.errors import HrdaError, RecipeError
 
-__all__ = ["PAGE", "ask", "browser_here"]
+__all__ = ["PAGE", "ask", "browser_here", "check_port"]
 
 PAGE = Path(__file__).with_name("compare_page.html")
 
@@ -52,7 +54,8 @@ def ask(session: Session, say: Callable[[str], None], *, port: int = 0, open_bro
         DataError: an answer could not be kept.
         KeyboardInterrupt: the user ended it; the answers so far are kept.
     """
-    server = _server(session, port)
+    with _told(port):
+        server = _Server(session, port)
     address = f"http://{_ADDRESS}:{server.server_port}/{server.token}/"
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
     try:
@@ -73,6 +76,28 @@ def ask(session: Session, say: Callable[[str], None], *, port: int = 0, open_bro
         raise server.error
 
 
+def check_port(port: int) -> None:
+    """Refuse a port that is in use, before the models run for minutes; 0 = any that is free.
+
+    Raises:
+        RecipeError: it cannot be used.
+    """
+    with socket.socket() as trial, _told(port):
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+        trial.bind((_ADDRESS, port))
+        trial.listen()
+
+
+@contextmanager
+def _told(port: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RecipeError(
+            f"port {port} of {_ADDRESS} cannot be used ({error.strerror}); give another --port, or 0 for any free one"
+        ) from error
+
+
 def browser_here() -> bool:
     """Return whether a browser can show a window; without a display Python would start one in the terminal."""
     return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
@@ -90,16 +115,6 @@ class _Server(ThreadingHTTPServer):
         self.one_at_a_time = threading.Lock()
         self.ended = threading.Event()
         self.error: HrdaError | None = None
-
-
-def _server(session: Session, port: int) -> _Server:
-    try:
-        return _Server(session, port)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RecipeError(
-            f"port {port} of {_ADDRESS} cannot be used ({reason}); give another --port, or 0 for any that is free"
-        ) from error
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -252,11 +267,10 @@ def _end(session: Session) -> dict[str, Any]:
     for one in found.classes:
         values = [points(value) for value in (one.difference, one.low, one.high)]
         rows.append([one.name, *values, str(one.asked)])
-    sentence = found.sentence(*session.names)
     return {
         "kind": "end",
         "title": "Thank you, that is all",
-        "text": f"{sentence[:1].upper()}{sentence[1:]}.",
+        "text": f"Result: {found.sentence(*session.names)}.",
         "rows": rows if len(rows) > 1 else [],
         "note": f"A = {session.names[0]}, B = {session.names[1]}. {ESTIMATOR} A class counts the pixels that "
         "one of the models gives it, so that a pixel counts for two classes. You can close this page.",

@@ -7,6 +7,7 @@ These are its stages; each leaves its result in the working folder:
     instant     BatchNorm statistics of the frames give a candidate, which is also the control of every other one
     train       self-training starts from the given model
     judge       all candidates run on held-out frames and on held-out source images, without labels of the target
+    ask         where it is wished, a person decides between the given model and the candidate
     adopt       the chosen bundle goes to its place, with the report; the given model stays if none is better
 """
 
@@ -20,6 +21,7 @@ from typing import Any
 from hrda_core.adaptation.recipe import adaptation_recipe, check_bundle
 from hrda_core.adaptation.request import Request
 from hrda_core.adaptation.stages.adopt import adopt_bundle
+from hrda_core.adaptation.stages.ask import Ask, Asked, ask_person
 from hrda_core.adaptation.stages.frames import Frames, choose_frames
 from hrda_core.adaptation.stages.instant import instant_bundle
 from hrda_core.adaptation.stages.judge import Judged, judge_bundles
@@ -31,7 +33,7 @@ from hrda_core.adaptation.workspace import Workspace
 from hrda_core.data.datasets.labelled import ImageLabelPairs, pair_folders
 from hrda_core.data.packs.source_pack import SourcePack
 from hrda_core.deploy.network import load_network
-from hrda_core.errors import BundleError, HrdaError
+from hrda_core.errors import BundleError, HrdaError, RecipeError
 from hrda_core.inference.bundle import MANIFEST_NAME, Bundle
 from hrda_core.trainer.loop import Watch
 from hrda_core.whole_files import check_place
@@ -50,7 +52,9 @@ class Outcome:
         bundle: the chosen model, in its place.
         report: the HTML file inside it.
         choice: `given`, `instant` or `adapted`.
+        chosen_by: `verdict`, `person`, or `option` for a choice of the user.
         judged: measures of all candidates and the verdict, whoever chose.
+        asked: what a person said; None = nobody was asked.
         selection: number of frames by what became of them.
         stages: seconds by stage.
     """
@@ -58,7 +62,9 @@ class Outcome:
     bundle: Path
     report: Path
     choice: str
+    chosen_by: str
     judged: Judged
+    asked: Asked | None
     selection: Mapping[str, int]
     stages: Mapping[str, float]
 
@@ -73,6 +79,8 @@ class Outcome:
             "bundle": str(self.bundle),
             "report": str(self.report),
             "choice": self.choice,
+            "chosen_by": self.chosen_by,
+            "person": None if self.asked is None else self.asked.to_dict(),
             "verdict": self.verdict.choice,
             "reasons": list(self.verdict.reasons),
             "refusals": {name: list(sentences) for name, sentences in self.verdict.refusals.items()},
@@ -83,12 +91,13 @@ class Outcome:
         }
 
 
-def adapt(request: Request, watch: Watch | None = None, count: Count | None = None) -> Outcome:
+def adapt(request: Request, watch: Watch | None = None, count: Count | None = None, ask: Ask | None = None) -> Outcome:
     """Carry out the adaptation, or continue where an earlier call with the same request stopped.
 
     Args:
         watch: progress and stop requests of the training.
         count: progress of the other stages.
+        ask: puts questions to a person; needed where the request says so.
 
     Raises:
         HrdaError: an input cannot be used; see the stages.
@@ -115,11 +124,14 @@ def adapt(request: Request, watch: Watch | None = None, count: Count | None = No
         judged = judge_bundles(
             bundles, run, frames, source or None, labelled, work.folder, request.runtime.threads, count
         )
-    choice = judged.verdict.choice if request.choose == "verdict" else request.choose
+    asked = _ask(request, bundles, judged, frames, work, ask, count) if request.ask else None
+    choice, chosen_by = _choose(request, judged, asked)
     with work.stage("adopt", f"{_WORDS[choice]} '{request.out}'"):
-        report = write_adaptation(request, bundles, choice, judged, pack, frames, run, work)
-        bundle = adopt_bundle(bundles[choice], request.out, _facts(request, choice, judged, pack, given), report)
-    return Outcome(bundle.path, bundle.file(report.name), choice, judged, frames.counts, dict(work.stages))
+        report = write_adaptation(request, bundles, choice, chosen_by, judged, asked, pack, frames, run, work)
+        facts = _facts(request, choice, chosen_by, judged, asked, pack, given)
+        bundle = adopt_bundle(bundles[choice], request.out, facts, report)
+    counts, stages = frames.counts, dict(work.stages)
+    return Outcome(bundle.path, bundle.file(report.name), choice, chosen_by, judged, asked, counts, stages)
 
 
 _WORDS = {
@@ -185,11 +197,46 @@ def _train(request: Request, given: Bundle, pack: SourcePack, frames: Frames, wo
     return run
 
 
-def _facts(request: Request, choice: str, judged: Judged, pack: SourcePack | None, given: Bundle) -> dict[str, Any]:
+def _ask(
+    request: Request,
+    bundles: Mapping[str, Bundle],
+    judged: Judged,
+    frames: Frames,
+    work: Workspace,
+    ask: Ask | None,
+    count: Count,
+) -> Asked | None:
+    if ask is None:
+        raise RecipeError("a person is to be asked (--ask), and there is nobody who asks: give `ask`")
+    with work.stage("ask", "a person decides between the given model and the candidate"):
+        asked = ask_person(request, bundles, judged.verdict.choice, frames, work.path("ask"), ask, count)
+        work.say("the candidate is the given network, so there is nothing to ask" if asked is None else asked.sentence)
+        return asked
+
+
+def _choose(request: Request, judged: Judged, asked: Asked | None) -> tuple[str, str]:
+    """The chosen model, and who chose it. A person who does not decide leaves it to the verdict."""
+    if request.choose != "verdict":
+        return request.choose, "option"
+    if asked is not None and asked.choice:
+        return asked.choice, "person"
+    return judged.verdict.choice, "verdict"
+
+
+def _facts(
+    request: Request,
+    choice: str,
+    chosen_by: str,
+    judged: Judged,
+    asked: Asked | None,
+    pack: SourcePack | None,
+    given: Bundle,
+) -> dict[str, Any]:
     """For the manifest of the chosen bundle."""
     return {
         "choice": choice,
-        "chosen_by": "verdict" if request.choose == "verdict" else "option",
+        "chosen_by": chosen_by,
+        "person": "not asked" if asked is None else asked.to_dict(),
         "verdict": judged.verdict.choice,
         "reasons": list(judged.verdict.reasons),
         "given": given.name,

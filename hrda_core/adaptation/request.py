@@ -37,6 +37,9 @@ class Request:
         frames: largest number of frames to adapt on; 0 = as the effort says
         held_out: share of the recording, at its end, that is held out for judging
         choose: verdict, or by hand: given, instant, adapted
+        ask: let a person decide between the given model and the candidate after the verdict, on a page of this machine
+            ('hrda compare')
+        no_open: only print the address of that page
         eval_images: labelled images of the target, for the report alone
         eval_labels: label PNGs of those images
         imagenet: ImageNet weights of the encoder, for the feature distance
@@ -58,6 +61,8 @@ class Request:
     frames: int = 0
     held_out: float = 0.25
     choose: str = "verdict"
+    ask: bool = False
+    no_open: bool = False
     eval_images: Path | None = None
     eval_labels: Path | None = None
     imagenet: Path | None = None
@@ -70,6 +75,8 @@ class Request:
     def __post_init__(self) -> None:
         if self.choose not in CHOICES:
             raise RecipeError(f"--choose is one of {', '.join(CHOICES)}, not '{self.choose}'")
+        if self.ask and self.choose != "verdict":
+            raise RecipeError(f"--ask lets a person choose, --choose {self.choose} has chosen already; leave one out")
         if not 0 < self.held_out <= 0.5:
             raise RecipeError(f"--held_out is a share above 0 and up to 0.5, not {self.held_out}")
         if self.frames < 0:

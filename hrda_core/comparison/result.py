@@ -95,7 +95,7 @@ class Comparison:
             a, b: names of the models.
         """
         if not self.disagreement.pairs:
-            return f"{a} and {b} give every pixel of {self.disagreement.frames} frames the same class"
+            return f"{a} and {b} give every pixel of {_counted(self.disagreement.frames, 'frame')} the same class"
         value, low, high = self.difference
         if self.better == "a":
             value, low, high = -value, -high, -low

@@ -27,7 +27,7 @@ __all__ = ["LEVEL", "Bounds", "mean_with_bounds"]
 
 FloatArray = npt.NDArray[np.float64]
 
-LEVEL = 0.05
+LEVEL = 0.03
 """Probability with which bounds, or a decision, may be wrong: half of it to either side."""
 
 _MEANS = 401
@@ -83,7 +83,7 @@ def mean_with_bounds(
     for number, (answer, stratum) in enumerate(zip(answers, strata, strict=True)):
         expected = np.clip(sums / (counts + _SHRINKAGE), -_FURTHEST, _FURTHEST)
         overall = float(expected @ shares)
-        value = answer - expected[stratum] + overall
+        value = float(answer - expected[stratum] + overall)
         furthest = overall - 1 - expected.max(), overall + 1 - expected.min()
         variance = squares / (_PRIOR_ANSWERS + number)
         so_far, doubt = total / (number + 4), np.sqrt(variance / (number + 4))
@@ -95,7 +95,7 @@ def mean_with_bounds(
         total += value
         sums[stratum] += answer
         counts[stratum] += 1
-        squares += (answer - expected[stratum]) ** 2
+        squares += float(answer - expected[stratum]) ** 2
         if decided_after is None and _sign(*_bounds(means, refuted)):
             decided_after = number + 1
     low, high = _bounds(means, refuted)

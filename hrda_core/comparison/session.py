@@ -25,7 +25,16 @@ from hrda_core.inference import Bundle, Predictor
 from hrda_core.labels import LabelSpace
 from hrda_core.whole_files import locked, read_json, replaced_folder, write_json
 
-__all__ = ["QUESTIONS_NAME", "RESULT_NAME", "Session", "Settings", "View", "check_models", "open_session"]
+__all__ = [
+    "QUESTIONS_NAME",
+    "RESULT_NAME",
+    "Session",
+    "Settings",
+    "View",
+    "check_models",
+    "open_session",
+    "same_network",
+]
 
 QUESTIONS_NAME, ANSWERS_NAME, RESULT_NAME = "questions.json", "answers.json", "result.json"
 
@@ -176,8 +185,13 @@ def check_models(a: Bundle, b: Bundle) -> None:
             f"model '{a.path}' has the {len(first)} classes of '{first.name}' and model '{b.path}' the {len(second)} "
             f"of '{second.name}'; only models with the same classes can be compared"
         )
-    if _identity(a) == _identity(b):
+    if same_network(a, b):
         raise RecipeError(f"'{a.path}' and '{b.path}' are the same network; give two that differ")
+
+
+def same_network(a: Bundle, b: Bundle) -> bool:
+    """Return whether two bundles give the same masks, since graph, window plan and input size are the same."""
+    return _identity(a) == _identity(b)
 
 
 def _identity(bundle: Bundle) -> str:

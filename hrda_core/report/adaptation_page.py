@@ -51,8 +51,9 @@ class AdaptationReport:
         out: bundle folder of the chosen model.
         judgement: `frames`, and `candidates` -> measures by the keys of `MEASURES`, with `histogram`, `source_iou` and
             `eval_iou` (class -> IoU); whatever was not measured is None or absent.
-        verdict: `choice`; `chosen_by` (`verdict`, or `option` for a choice of the user); `reasons`; `refusals`
-            (candidate -> sentences); `labels_agree` (None without labels).
+        verdict: `choice`; `chosen_by` (`verdict`, `person`, or `option` for a choice of the user); `reasons`;
+            `refusals` (candidate -> sentences); `labels_agree` (None without labels); `person` (what a person said, as
+            `hrda_core.comparison.session.Session.result` gives it; None = nobody was asked).
         selection: `counts` (reason -> frames), `frames` (analysed), `cameras`, `span_s` (seconds).
         selection_picture: PNG or JPEG.
         changed: frames that changed most, the most changed first.
@@ -99,6 +100,7 @@ def write_adaptation_report(path: Path, report: AdaptationReport) -> Path:
         "warnings": _warnings(report),
         "swap": "" if choice == "given" else _swap(report.out),
         "tiles": list(_tiles(candidates, compared)),
+        "person": _person(report.verdict.get("person")),
         "reasons": _sentences(report.verdict.get("reasons")),
         "refusals": [
             {"name": candidate_name(name), "reasons": _sentences(texts)}
@@ -143,8 +145,12 @@ def _banner(report: AdaptationReport) -> dict[str, str]:
     if report.verdict.get("chosen_by") == "option":
         headline = f"The {candidate_name(choice)} was chosen by option"
         return {"kind": "chosen", "headline": headline, "text": f"Not by the verdict. It is in {report.out}."}
-    kind, headline, text = _BANNERS.get(choice, ("chosen", f"The {candidate_name(choice)} was chosen", ""))
     place = f"A copy of it is in {report.out}." if choice == "given" else f"It is in {report.out}."
+    if report.verdict.get("chosen_by") == "person":
+        kind, headline = "keep" if choice == "given" else "adopt", f"the {candidate_name(choice)} is more accurate"
+        text = "Asked about pixels of held-out frames on which the models disagree."
+        return {"kind": kind, "headline": f"A person judged: {headline}", "text": f"{text} {place}"}
+    kind, headline, text = _BANNERS.get(choice, ("chosen", f"The {candidate_name(choice)} was chosen", ""))
     return {"kind": kind, "headline": headline, "text": f"{text} {place}".strip()}
 
 
@@ -155,6 +161,24 @@ def _warnings(report: AdaptationReport) -> list[str]:
     if report.verdict.get("labels_agree") is False:
         warnings.append("The labels that were given contradict the verdict: trust them, and see the scores below.")
     return warnings
+
+
+def _person(said: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What a person said, as sentences and rows; None = nobody was asked."""
+    if not said:
+        return None
+    counts = said["answers"]
+    rows = []
+    for one in said["classes"]:
+        # What rounds to nothing is +0.0, not -0.0.
+        points = [f"{round(100 * one[key], 1) + 0.0:+.1f}" for key in ("difference", "low", "high")]
+        rows.append({"name": one["name"], "cells": [*points, str(one["asked"])]})
+    answers = (
+        f"A ({said['a']}) was right in {counts['a']}, B ({said['b']}) in {counts['b']}, neither in "
+        f"{counts['neither']}; {counts['unsure']} could not be told. The models disagree on "
+        f"{percent(said['disagreement'])} % of the pixels of {said['frames']} frames."
+    )
+    return {"text": f"Result: {said['sentence']}. {answers}", "note": said["estimator"], "rows": rows}
 
 
 def _swap(out: str) -> str:

@@ -31,7 +31,16 @@ ADAPTATION_PAGE = """
 <div class="tiles">{% for tile in tiles %}<div class="tile"><div>{{ tile.name }}</div>
 <div>{{ tile.before }} → <b>{{ tile.after }}</b></div><div class="note">{{ tile.text }}</div></div>{% endfor %}</div>
 
-<h2>Why</h2>
+{% if person %}<h2>What a person said</h2>
+<p>{{ person.text }}</p>
+{% if person.rows %}<table><tr><th>class</th><th class="number">B minus A, points</th><th class="number">between</th>
+<th class="number">and</th><th class="number">questions</th></tr>
+{% for row in person.rows %}<tr><td>{{ row.name }}</td>
+{%- for cell in row.cells %}<td class="number">{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</table>{% endif %}
+<p class="note">{{ person.note }} A class counts the pixels that one of the models gives it.</p>{% endif %}
+
+<h2>{{ "What the verdict says, without labels" if person else "Why" }}</h2>
 {% if reasons %}<ul>{% for text in reasons %}<li>{{ text }}</li>{% endfor %}</ul>
 {% else %}<p>No reason is recorded.</p>{% endif %}
 {% for entry in refusals %}<h3>What speaks against the {{ entry.name }}</h3>

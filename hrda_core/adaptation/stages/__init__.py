@@ -1,1 +1,1 @@
-"""The stages of an adaptation, in the order in which they run: frames, source, instant, train, judge, adopt, report."""
+"""The stages of an adaptation in their order: frames, source, instant, train, judge, ask, adopt, report."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hrda_core.adaptation.request import Request
+from hrda_core.adaptation.stages.ask import Asked
 from hrda_core.adaptation.stages.frames import Frames
 from hrda_core.adaptation.stages.judge import Judged
 from hrda_core.adaptation.verdict.judgement import GIVEN
@@ -32,7 +33,9 @@ def write_adaptation(
     request: Request,
     bundles: Mapping[str, Bundle],
     choice: str,
+    chosen_by: str,
     judged: Judged,
+    asked: Asked | None,
     pack: SourcePack | None,
     frames: Frames,
     run: Path | None,
@@ -55,7 +58,8 @@ def write_adaptation(
         verdict={
             "choice": choice,
             "verdict": verdict.choice,
-            "chosen_by": "verdict" if request.choose == "verdict" else "option",
+            "chosen_by": chosen_by,
+            "person": None if asked is None else asked.result,
             "reasons": list(verdict.reasons),
             "refusals": {name: list(sentences) for name, sentences in verdict.refusals.items()},
             "labels_agree": judged.labels_agree,
