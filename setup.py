@@ -78,6 +78,8 @@ EXTRAS = {
         "pytest-timeout>=2.2",
         "pytest-xdist>=3.5",
         "hypothesis>=6.90",
+        # Drives a browser that is installed beside; it brings none.
+        "playwright>=1.40,<2",
         "onnx>=1.16,<2",
         "ruff>=0.12",
         "mypy>=1.11",

@@ -56,6 +56,13 @@ def test_extras_are_the_documented_ones(described):
     assert set(described["extras_require"]) == {"runtime", "ros", "bag", "train", "tensorrt", "test"}
 
 
+def test_the_page_of_hrda_compare_is_installed_beside_its_module(described, repository):
+    from hrda_training.compare_server import PAGE
+
+    assert described["package_data"] == {"hrda_training": [PAGE.name]}
+    assert PAGE.parent.samefile(repository / described["package_dir"]["hrda_training"])
+
+
 def test_colcon_finds_pytest_in_the_test_extra(described):
     assert any(requirement.startswith("pytest") for requirement in described["extras_require"]["test"])
 

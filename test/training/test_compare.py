@@ -34,6 +34,7 @@ from hrda_training import compare_server
 from hrda_training.__main__ import main
 
 SETTINGS = Settings(frames=3, questions=30, backend="onnx", threads=1)
+WATCHED = Path(__file__).resolve().parents[1] / "support" / "watched_command.py"
 BROWSERS = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
 
 
@@ -338,6 +339,30 @@ def test_ctrl_c_keeps_the_answers_and_says_how_to_go_on(made: Path, tmp_path: Pa
         assert f"{answered + 1} answers are kept in" in rest
         assert "the same command goes on: hrda compare " in rest
     assert json.loads((out / "answers.json").read_text())["answers"] == ["unsure", "unsure"]
+
+
+def test_it_needs_no_torch_and_no_page_maker(made: Path, tmp_path: Path) -> None:
+    """As docs/robot/commands.md says."""
+    blocked = "torch,torchvision,timm,matplotlib,jinja2,safetensors,onnx,rosbags,mcap,PIL,tqdm,docstring_parser"
+    program = [sys.executable, str(WATCHED), str(tmp_path / "imported.json"), blocked, "compare"]
+    with subprocess.Popen(
+        [*program, *options(made, tmp_path / "out", "--no-open", "--frames", "2", "--questions", "1")],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stderr is not None
+            assert process.stdout is not None
+            found = re.match(r"questions: http://127\.0\.0\.1:(\d+)(/.*/)", process.stderr.readline())
+            assert found
+            assert answer(int(found[1]), found[2], 0, "first")["kind"] == "end"
+            assert "undecided after 1 question" in process.stdout.read()
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+    imported = set(json.loads((tmp_path / "imported.json").read_text()))
+    assert imported - {"cv2", "numpy", "yaml"} == {"jsonargparse", "onnxruntime"}
 
 
 @pytest.mark.timeout(120)

@@ -23,6 +23,7 @@ from hrda_core.adaptation.stages.adopt import export_candidate
 from hrda_core.adaptation.stages.frames import choose_frames
 from hrda_core.adaptation.stages.judge import judge_bundles
 from hrda_core.adaptation.stages.train import StoppedError
+from hrda_core.comparison.session import Session
 from hrda_core.data.augmentation.transforms import AppearanceConfig, CropConfig
 from hrda_core.data.frame_selection.frame_selection import SelectionConfig
 from hrda_core.data.image_files import read_image
@@ -141,6 +142,53 @@ def test_another_choice_needs_no_second_training(made: Path, outcome: Outcome, t
     assert second.choice == "given"
     given = Bundle.open(made / "given")
     assert Bundle.open(second.bundle).manifest["files"]["model.onnx"] == given.manifest["files"]["model.onnx"]
+
+
+def always(answer: str) -> Any:
+    """A person who says the same of every question."""
+
+    def ask(session: Session) -> None:
+        while not session.finished:
+            session.answer(len(session.answers), answer)
+
+    return ask
+
+
+@pytest.mark.parametrize(("answer", "chosen_by"), [("a", "person"), ("b", "person"), ("unsure", "verdict")])
+def test_a_person_decides_after_the_verdict_and_bundle_and_report_say_so(
+    made: Path, outcome: Outcome, tmp_path: Path, answer: str, chosen_by: str
+) -> None:
+    shutil.copytree(outcome.bundle.parent / "work", tmp_path / "work")
+    request = _request(made, tmp_path, ask=True)
+    found = adapt(request, ask=always(answer))
+    assert found.asked is not None
+    candidate = found.verdict.choice if found.verdict.choice != "given" else "adapted"
+    assert found.asked.candidate == candidate
+    assert found.chosen_by == chosen_by
+    assert found.choice == {"a": "given", "b": candidate, "unsure": found.verdict.choice}[answer]
+    facts = Bundle.open(found.bundle).manifest["provenance"]["adaptation"]
+    assert (facts["choice"], facts["chosen_by"]) == (found.choice, chosen_by)
+    person = facts["person"]
+    assert person["questions"] == person["answers"][answer] > 0
+    assert person["low"] <= person["difference"] <= person["high"]
+    assert person["choice"] == (found.choice if chosen_by == "person" else "undecided")
+    page = found.report.read_text(encoding="utf-8")
+    assert "What a person said" in page
+    assert ("A person judged" in page) == (chosen_by == "person")
+    json.dumps(found.to_dict())
+
+    def nobody(session: Session) -> None:
+        raise AssertionError("the answers are there already")
+
+    assert adapt(request, ask=nobody).choice == found.choice
+
+
+def test_somebody_must_ask(made: Path, outcome: Outcome, tmp_path: Path) -> None:
+    shutil.copytree(outcome.bundle.parent / "work", tmp_path / "work")
+    with pytest.raises(RecipeError, match="nobody who asks"):
+        adapt(_request(made, tmp_path, ask=True))
+    with pytest.raises(RecipeError, match="--choose given has chosen already"):
+        _request(made, tmp_path, ask=True, choose="given")
 
 
 def test_an_interrupted_adaptation_goes_on_and_ends_as_if_it_had_not_been(

@@ -261,3 +261,19 @@ def test_a_difference_that_rounds_to_nothing_is_none(tmp_path: Path) -> None:
     near = {**given, "flip_agreement": given["flip_agreement"] + 0.0004, "effective_classes": 0.62}
     page = _page(tmp_path, _report(judgement={"candidates": {"given": given, "adapted": near}}))
     assert 'class="change"' not in page
+
+
+def test_what_a_person_said_stands_before_the_verdict(tmp_path: Path) -> None:
+    said = {
+        "a": "hrda_lite", "b": HOSTILE, "sentence": "hrda_lite is more accurate", "disagreement": 0.07, "frames": 8,
+        "answers": {"a": 27, "b": 8, "neither": 1, "unsure": 2}, "estimator": "The difference is a share.",
+        "classes": [{"name": "road", "difference": -0.0302, "low": -0.05, "high": -0.0001, "asked": 20}],
+    }  # fmt: skip
+    report = _report("given")
+    report = replace(report, verdict={**report.verdict, "chosen_by": "person", "person": said})
+    page = write_adaptation_report(tmp_path / "report.html", report).read_text(encoding="utf-8")
+    assert "A person judged: the given model is more accurate" in page
+    assert page.index("What a person said") < page.index("What the verdict says, without labels")
+    assert "was right in 27" in page
+    assert re.search(r"road</td><td class=\"number\">-3.0</td><td class=\"number\">-5.0</td>.*\+0.0</td>.*20", page)
+    assert HOSTILE not in page
