@@ -32,7 +32,8 @@ class CompareRequest:
         models: two model bundles, A and B, or their names ('hrda models')
         bag: recordings, videos, folders of images, images
         topic: image topic of recordings; default: the only one
-        out: folder of questions, answers and result; default: B.compare, beside the second model
+        out: folder of questions, answers and result; default: B.compare, beside B (beside A, or
+            in your models' home, where B came with the package)
         frames: largest number of frames on which the models are run, evenly spaced
         questions: number of questions at which it ends at the latest
         port: port of the page on this machine; 0 = any that is free
@@ -75,7 +76,7 @@ def main(argv: list[str]) -> int:
     check_models(a, b)
     check_port(request.port)
     keep_big_buffers()
-    out = request.out or b.path.with_name(f"{b.path.resolve().name}.compare")
+    out = request.out or _usual_place(a.path, b.path)
     drive = open_drive(request.bag, request.topic)
     settings = Settings(request.frames, request.questions, request.backend, request.threads)
     with ProgressPrinter() as printer, open_session(out, a, b, drive, settings, printer.counter("frames")) as session:
@@ -101,3 +102,11 @@ def main(argv: list[str]) -> int:
     if json_file:
         write_json(json_file, result)
     return 0
+
+
+def _usual_place(a: Path, b: Path) -> Path:
+    """Beside B, unless it came with the package: nothing is written into an install."""
+    from hrda_core.inference.model_folders import is_shipped, models_home
+
+    home = next((model.absolute().parent for model in (b, a) if not is_shipped(model)), models_home()) or Path()
+    return home / f"{b.absolute().name}.compare"

@@ -309,6 +309,16 @@ def test_answers_lie_beside_the_second_model_unless_told_otherwise(
     monkeypatch.setattr(compare_server, "ask", lambda session, say, **options: None)
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--bag", str(made / "drive")]) == 0
     assert (tmp_path / "b.compare" / "questions.json").is_file()
+    # Nothing is written beside a model that came with the package.
+    monkeypatch.setattr("hrda_core.inference.model_folders.is_shipped", lambda folder: folder.name == "b")
+    monkeypatch.setenv("HRDA_MODELS", str(tmp_path / "home"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "c").symlink_to(made / "a")
+    assert main(["compare", str(tmp_path / "mine" / "c"), str(tmp_path / "b"), "--bag", str(made / "drive")]) == 0
+    assert (tmp_path / "mine" / "b.compare" / "questions.json").is_file()
+    monkeypatch.setattr("hrda_core.inference.model_folders.is_shipped", lambda folder: True)
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--bag", str(made / "drive")]) == 0
+    assert (tmp_path / "home" / "b.compare" / "questions.json").is_file()
 
 
 def started(made: Path, out: Path) -> subprocess.Popen[str]:
