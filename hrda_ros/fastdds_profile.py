@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hrda_core.share_folders import share_folders
 
-__all__ = ["PROFILE", "choose_profile", "profile_variable"]
+__all__ = ["PROFILE", "SEGMENT_BYTES", "choose_profile", "profile_variable"]
 
 PROFILE = Path("config") / "fastdds_large_images.xml"
 """The shipped profile, relative to the package's share folder."""
@@ -29,7 +29,7 @@ _FIRST_RCLPY_WITH_NEW_NAME = 9
 
 
 def choose_profile(environment: MutableMapping[str, str] = os.environ, memory: Path = Path("/dev/shm")) -> str | None:
-    """Name the shipped profile in the environment of this process, where the user has named none.
+    """Name the shipped profile in the environment of this process, where the user has named none and uses Fast DDS.
 
     It has to be called before `rclpy.init`, since Fast DDS reads the variable when the first node is made. A variable
     that is set, even to the empty text, is the user's choice and stays.
@@ -41,7 +41,8 @@ def choose_profile(environment: MutableMapping[str, str] = os.environ, memory: P
     Returns:
         a sentence for the log where the profile cannot be used; None = all is well.
     """
-    if any(name in environment for name in _CHOICES):
+    other_middleware = "fastrtps" not in environment.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp")
+    if other_middleware or any(name in environment for name in _CHOICES):
         return None
     profile = next((path for path in (folder / PROFILE for folder in share_folders()) if path.is_file()), None)
     if profile is None:

@@ -1,6 +1,6 @@
 """What the launch files look at before they start anything.
 
-This loads the standard library alone, so that `ros2 launch --show-args` stays quick.
+This loads little beside the standard library, so that `ros2 launch --show-args` stays quick.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from hrda_ros.fastdds_profile import profile_variable
+
 __all__ = [
     "camera_names",
+    "camera_topic",
     "check_arguments",
     "check_parameters_file",
     "ended_badly",
@@ -21,7 +24,6 @@ __all__ = [
 ]
 
 _OF_ROS2_LAUNCH = {"launch-prefix", "launch-prefix-filter"}  # `ros2 launch --launch-prefix` adds them itself
-_PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 
 
 def started_by_name(file: str, command: Sequence[str]) -> bool:
@@ -82,8 +84,7 @@ def profile_variables(choice: str) -> dict[str, str]:
         return {"HRDA_FASTDDS_PROFILE": "none"}
     if not Path(choice).is_file():
         raise ValueError(f"fastdds_profile '{choice}' is not a file; give the path of a profile, or 'none'")
-    # Kilted and later read the first name, Humble and Jazzy the second.
-    return dict.fromkeys(_PROFILE_VARIABLES, str(Path(choice).resolve()))
+    return {profile_variable(): str(Path(choice).resolve())}
 
 
 def ended_badly(returncode: int, shutting_down: bool) -> str | None:
@@ -108,6 +109,20 @@ def camera_names(text: str) -> list[str]:
         if names.count(name) > 1:
             raise ValueError(f"camera '{name}' stands in cameras twice")
     return names
+
+
+def camera_topic(name: str, image: str) -> str:
+    """Full name of a camera's topic, from its name within the camera's namespace.
+
+    Raises:
+        ValueError: a full name is given, which would be one topic for all cameras.
+    """
+    if image.startswith("/"):
+        raise ValueError(
+            f"image '{image}' begins with a slash, so all cameras would share it; give the name within the "
+            f"namespace of each camera, as in image:=image_raw"
+        )
+    return f"/{name}/{image}"
 
 
 def view_of_compressed(view: str, image: str, namespace: str) -> str:

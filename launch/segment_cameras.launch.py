@@ -13,7 +13,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
-from hrda_ros.launch_checks import camera_names, check_arguments, started_by_name
+from hrda_ros.launch_checks import camera_names, camera_topic, check_arguments, started_by_name
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -40,11 +40,10 @@ def start(context: LaunchContext) -> list[GroupAction]:
         arguments = one.get_launch_description(context).get_launch_arguments()
         # The namespace is the camera's name.
         check_arguments(context.argv, {"cameras", *(argument.name for argument in arguments)} - {"namespace"})
-    image = LaunchConfiguration("image").perform(context)
+    cameras, image = (LaunchConfiguration(name).perform(context) for name in ("cameras", "image"))
     return [
         GroupAction(
-            [IncludeLaunchDescription(one, launch_arguments=[("namespace", name), ("image", f"/{name}/{image}")])],
-            scoped=True,
+            [IncludeLaunchDescription(one, launch_arguments=[("namespace", name), ("image", topic)])], scoped=True
         )
-        for name in camera_names(LaunchConfiguration("cameras").perform(context))
+        for name, topic in ((name, camera_topic(name, image)) for name in camera_names(cameras))
     ]

@@ -48,6 +48,14 @@ def test_what_the_user_chose_stays(chosen: str, value: str) -> None:
     assert environment == {chosen: value}
 
 
+def test_another_middleware_gets_no_profile_and_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fastdds_profile, "_free_bytes", lambda memory: 0)
+    environment = {"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}
+    assert choose_profile(environment) is None
+    assert environment == {"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}
+    assert choose_profile({"RMW_IMPLEMENTATION": "rmw_fastrtps_dynamic_cpp"}) is not None
+
+
 def test_a_container_with_little_shared_memory_is_told_and_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fastdds_profile, "_free_bytes", lambda memory: 64 << 20)
     environment: dict[str, str] = {}

@@ -9,6 +9,7 @@ import yaml
 
 from hrda_ros.launch_checks import (
     camera_names,
+    camera_topic,
     check_arguments,
     check_parameters_file,
     ended_badly,
@@ -59,13 +60,19 @@ def test_a_parameters_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
         check_parameters_file(str(tmp_path / "absent.yaml"))
 
 
-def test_the_profile_is_the_users_or_none_or_left_to_the_node(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("distribution", "name"),
+    [("jazzy", "FASTRTPS_DEFAULT_PROFILES_FILE"), ("kilted", "FASTDDS_DEFAULT_PROFILES_FILE")],
+)
+def test_the_profile_is_the_users_or_none_or_left_to_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, distribution: str, name: str
+) -> None:
+    monkeypatch.setenv("ROS_DISTRO", distribution)
     profile = tmp_path / "profile.xml"
     profile.write_text("<dds/>")
-    names = {"FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"}
     assert profile_variables("") == {}
     assert profile_variables("none") == {"HRDA_FASTDDS_PROFILE": "none"}
-    assert profile_variables(str(profile)) == dict.fromkeys(names, str(profile))
+    assert profile_variables(str(profile)) == {name: str(profile)}
     with pytest.raises(ValueError, match=r"fastdds_profile 'nowhere\.xml' is not a file"):
         profile_variables("nowhere.xml")
 
@@ -80,6 +87,12 @@ def test_only_an_error_that_nobody_asked_for_ends_the_launch() -> None:
 
 def test_names_of_cameras_are_namespaces() -> None:
     assert camera_names("front, rear_left,/roof/wide") == ["front", "rear_left", "roof/wide"]
+
+
+def test_each_camera_has_a_topic_of_its_own() -> None:
+    assert camera_topic("front", "image_raw") == "/front/image_raw"
+    with pytest.raises(ValueError, match="image '/camera' begins with a slash"):
+        camera_topic("front", "/camera")
 
 
 @pytest.mark.parametrize(
