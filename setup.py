@@ -34,6 +34,7 @@ EXTRAS = {
             "ros-ament-index-python>=1.11,<2",
             "ros-diagnostic-msgs>=5.5,<6",
             "ros-lifecycle-msgs>=2.3,<3",
+            "ros-nav-msgs>=5.5,<6",
             "ros-rcl-interfaces>=2.3,<3",
             "ros-sensor-msgs>=5.5,<6",
             "ros-std-msgs>=5.5,<6",
@@ -49,6 +50,8 @@ EXTRAS = {
         "tqdm>=4.60,<5",
         "Pillow>=9,<14",
     ],
+    # Recordings whose images are packets of a video. The wheels bring FFmpeg.
+    "video": ["av>=12,<20"],
     # Training, evaluation and export. torch and torchvision must be a matching pair.
     "train": [
         "torch>=2.5,<3",
@@ -70,6 +73,8 @@ EXTRAS = {
         "opencv-python-headless>=4.8,<5",
         "Pillow>=9",
     ],
+    # Inference on processors, and on Intel's GPUs and NPUs: docs/robot/openvino.md.
+    "openvino": ["openvino>=2025,<2027"],
     # Inference on NVIDIA GPUs, x86-64. A Jetson has TensorRT from JetPack (docs/robot/jetson.md).
     "tensorrt": ["tensorrt>=8.6,<12", "cuda-python>=12,<14"],
     # Tests, lint and the colcon build. colcon-core needs setuptools below 80.
@@ -123,7 +128,10 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=["hrda_ros*", "hrda_core*"]), "hrda_training"],
     package_dir={"hrda_training": "training"},
-    package_data={"hrda_training": ["compare_page.html"]},
+    package_data={
+        "hrda_core": ["adaptation/verdict/track_record.json"],
+        "hrda_training": ["compare_page.html"],
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml", "LICENSE", "NOTICE"]),
@@ -133,6 +141,10 @@ setup(
             "config/**/*.xml",
             "config/**/*.txt",
             "config/**/*.rviz",
+            "config/foxglove/*.json",
+            "config/systemd/*.service",
+            "config/systemd/*.env",
+            "config/systemd/*.timer",
             # A bundle's engines/ is left out: TensorRT plans belong to the machine that built them.
             "models/*/*.yaml",
             "models/*/*.onnx",
@@ -140,6 +152,11 @@ setup(
             "models/*/samples/*",
             "models/*/*.safetensors",
             "models/*/MODEL_CARD.md",
+            # The labelled images of `hrda adapt`, 24 MB. A tree without packs/, as for a robot without torch, is
+            # built all the same.
+            "packs/streets/*",
+            "packs/streets/images/*",
+            "packs/streets/labels/*",
         ),
     ],
     install_requires=["setuptools"],
@@ -148,6 +165,8 @@ setup(
     entry_points={
         "console_scripts": [
             "segment_node = hrda_ros.__main__:main",
+            "cloud_node = hrda_ros.space.programs:cloud_node",
+            "ground_node = hrda_ros.space.programs:ground_node",
             "hrda = hrda_training.__main__:main",
         ],
     },

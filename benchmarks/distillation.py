@@ -45,7 +45,8 @@ from hrda_core.trainer.distill import open_larger
 from hrda_core.trainer.guide import inherit, load_guide
 from hrda_core.trainer.loading import load_network
 from hrda_core.trainer.loop import Watch, fit
-from hrda_core.trainer.recipe import NO_SOURCE, ModelConfig, Recipe, SourceConfig, TargetConfig
+from hrda_core.trainer.recipe import ModelConfig, Recipe
+from hrda_core.trainer.recipe_data import NO_SOURCE, SourceConfig, TargetConfig
 from hrda_core.trainer.state import WEIGHTS_NAME
 from hrda_core.uda.self_training import SelfTrainingConfig
 from hrda_core.whole_files import write_json
@@ -184,7 +185,7 @@ def _save_start(
     """What a distillation from a bundle with this seed starts from."""
     torch.manual_seed(seed)
     network = create_model("hrda_lite", len(CITYSCAPES19), **overrides)
-    assert inherit(network, load_guide(open_larger(larger).guide).network, start)
+    assert inherit(network, load_guide(open_larger(larger).guide, len(CITYSCAPES19)).network, start)
     save_file({name: value.contiguous() for name, value in network.state_dict().items()}, path)
 
 
@@ -237,9 +238,8 @@ def _recipe(stem: str) -> Recipe:
     finally:
         train.estimate = kept
     recipe = found[0]
-    data = replace(
-        recipe.source, images=DATA / "synth_streets/images/train", labels=DATA / "synth_streets/labels/train"
-    )
+    (source,) = recipe.sources
+    data = replace(source, images=DATA / "synth_streets/images/train", labels=DATA / "synth_streets/labels/train")
     target = TargetConfig(
         **vars(recipe.target) | {"path": DATA / "camvid/images", "names": SPLITS / "camvid_adapt.txt"}
     )
@@ -252,7 +252,7 @@ def _widths(width: int, detail_crop: tuple[int, int] = (96, 128)) -> dict[str, A
 
 
 def _export(name: str, network: Any, overrides: Mapping[str, Any], runs: Path) -> None:
-    spec = ExportSpec(name, "hrda_lite", overrides, 640, {"licence": "for measurements alone"})
+    spec = ExportSpec(name, "hrda_lite", overrides, 640, {"licence": "for measurements alone"}, CITYSCAPES19)
     sample = read_image(next(iter(_sets()["day"].images)))
     export_bundle(network, spec, runs / "bundles" / name, sample)
 

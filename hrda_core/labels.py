@@ -1,26 +1,26 @@
 """Label spaces: class names, colours, thing classes, tables of native ids, and the groups that scores are reported in.
 
 The default space is the 19 training classes of Cityscapes. The id 255 always marks pixels without a label. The module
-needs numpy alone, and PyYAML to read a label space file.
+needs numpy alone; `hrda_core.label_files` reads spaces and groups from files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hrda_core.errors import LabelSpaceError, one_line, proposal, require
+from hrda_core.errors import LabelSpaceError
 
 __all__ = [
     "CAMVID11",
     "CITYSCAPES19",
     "CITYSCAPES_IDS",
     "EVALUATION_GROUPS",
+    "IDD7",
     "IGNORE_LABEL",
     "MAPILLARY_IDS",
     "SYNTHIA13",
@@ -29,7 +29,9 @@ __all__ = [
     "ClassGroups",
     "IdTable",
     "LabelSpace",
-    "read_label_space",
+    "coarse_groups",
+    "default_palette",
+    "guessed_space",
 ]
 
 IGNORE_LABEL = 255
@@ -40,32 +42,38 @@ UInt8Array = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """Names, colours and thing classes of the class ids 0 to N-1.
+    """Names, colours and thing classes of the class ids 0 to N-1; N is 2 to 255.
 
     Attributes:
         name: short key that is stored in bundles.
         classes: N class names; a class id is the index of its name.
-        palette: N colours, RGB, 0 to 255.
+        palette: N colours, RGB, 0 to 255; empty = `default_palette(N)`.
         things: ids of countable objects, which the Thing-Class Feature Distance compares (paper section 3.3).
 
     Raises:
-        LabelSpaceError: lengths differ, names repeat, or an id or colour is out of range.
+        LabelSpaceError: there are too few or too many classes, lengths differ, names repeat or are empty, or an id or
+            colour is out of range.
     """
 
     name: str
     classes: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
+    palette: tuple[tuple[int, int, int], ...] = ()
     things: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         count = len(self.classes)
         where = f"label space '{self.name}'"
-        if not 1 <= count <= IGNORE_LABEL:
-            raise LabelSpaceError(f"{where} has {count} classes; expected 1 to {IGNORE_LABEL}")
+        if not 2 <= count <= IGNORE_LABEL:
+            raise LabelSpaceError(f"{where} has {count} classes; expected 2 to {IGNORE_LABEL}")
+        if not self.palette:
+            object.__setattr__(self, "palette", default_palette(count))
         if len(self.palette) != count:
             raise LabelSpaceError(f"{where} has {count} classes but {len(self.palette)} colours; give one for each")
         if len(set(self.classes)) != count:
-            raise LabelSpaceError(f"{where} names a class twice; make the names unique")
+            twice = [name for name in self.classes if self.classes.count(name) > 1]
+            raise LabelSpaceError(f"{where} names the class '{twice[0]}' twice; make the names unique")
+        if not all(name.strip() for name in self.classes):
+            raise LabelSpaceError(f"{where} has a class without a name; name each")
         if any(len(colour) != 3 or not all(0 <= value <= 255 for value in colour) for colour in self.palette):
             raise LabelSpaceError(f"{where} has a colour that is not three values from 0 to 255")
         if any(not 0 <= thing < count for thing in self.things):
@@ -100,13 +108,42 @@ class LabelSpace:
             return cls(
                 name=str(values["name"]),
                 classes=tuple(str(name) for name in values["classes"]),
-                palette=tuple((int(r), int(g), int(b)) for r, g, b in values["palette"]),
+                palette=tuple((int(r), int(g), int(b)) for r, g, b in values.get("palette") or ()),
                 things=tuple(int(thing) for thing in values.get("things", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise LabelSpaceError(
-                f"a label space needs 'name', 'classes' (names) and 'palette' (RGB triples); {error!r} went wrong"
+                f"a label space needs 'name' and 'classes' (names), and its 'palette' holds RGB triples; {error!r} "
+                f"went wrong"
             ) from error
+
+
+def guessed_space(count: int, names: Collection[str] = ()) -> LabelSpace:
+    """Return the classes of a network of `count` outputs of which nobody says what they are.
+
+    They are the 19 of Cityscapes for 19 outputs, else the names that were found with it; made-up names where these are
+    of another number or repeat.
+
+    Raises:
+        LabelSpaceError: there are too few or too many outputs.
+    """
+    found = tuple(names) if len(set(names)) == len(names) == count else ()
+    if count == len(CITYSCAPES19) and found in ((), CITYSCAPES19.classes):
+        return CITYSCAPES19
+    return LabelSpace("imported", found or tuple(f"class {index}" for index in range(count)))
+
+
+def default_palette(count: int) -> tuple[tuple[int, int, int], ...]:
+    """Return `count` colours (RGB, up to 255 of them) for classes without colours: those of PASCAL VOC without black.
+
+    The bits of a number go to red, green and blue in turn, highest bit of the colour first, so that no two colours are
+    nearer than 32 in one channel.
+    """
+    return tuple((_channel(n, 0), _channel(n, 1), _channel(n, 2)) for n in range(1, count + 1))
+
+
+def _channel(number: int, channel: int) -> int:
+    return sum((number >> 3 * place + channel & 1) << 7 - place for place in range(3))
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,14 +242,37 @@ CAMVID11 = ClassGroups(
     ),
 )
 
+# The coarse groups of "IDD Lite" (Indian roads); parking and other flat ground is one with the sidewalk there.
+IDD7 = ClassGroups(
+    name="idd7",
+    groups=(
+        ("drivable", (0,)),
+        ("other ground", (1, 9)),
+        ("living", (11, 12)),
+        ("vehicles", (13, 14, 15, 16, 17, 18)),
+        ("roadside", (3, 4, 5, 6, 7)),
+        ("far", (2, 8)),
+        ("sky", (10,)),
+    ),
+)
+
 # SYNTHIA has no labels of the first three; the 13-class score of the literature also leaves out the next three.
 SYNTHIA16 = ClassGroups.of(CITYSCAPES19, "synthia16", ("terrain", "truck", "train"))
 SYNTHIA13 = ClassGroups.of(CITYSCAPES19, "synthia13", (*SYNTHIA16.unscored, "wall", "fence", "pole"))
 
 EVALUATION_GROUPS: dict[str, ClassGroups] = {
-    groups.name: groups for groups in (ClassGroups.of(CITYSCAPES19), SYNTHIA16, SYNTHIA13, CAMVID11)
+    groups.name: groups for groups in (ClassGroups.of(CITYSCAPES19), SYNTHIA16, SYNTHIA13, CAMVID11, IDD7)
 }
 """Name -> groups of the 19 Cityscapes classes."""
+
+
+def coarse_groups(space: LabelSpace) -> ClassGroups:
+    """Return the groups in which scores of several data sets can be compared; every class where none are known.
+
+    Street data sets differ in how finely they label trucks, buses and riders: the 11 groups hide that.
+    """
+    return CAMVID11 if space.classes == CITYSCAPES19.classes else ClassGroups.of(space)
+
 
 # Native ids in the order of the 19 classes.
 CITYSCAPES_IDS = IdTable.from_ids(
@@ -238,59 +298,3 @@ MAPILLARY_IDS = IdTable.from_ids(
     {native: label for label, natives in enumerate(_MAPILLARY) for native in natives},
     known=range(66),
 )
-
-
-def read_label_space(path: Path) -> tuple[LabelSpace, IdTable | None]:
-    """Read a label space file: `classes`, `palette`, optional `things` (names) and `ids` (native id -> class name).
-
-    An id with the class name `ignore` is known to carry no class. Ids that are not listed are ignored too, and the
-    label audit names them.
-
-    Returns:
-        the space, and its table of native ids, which is None if the file has no `ids`: label files then hold class ids.
-
-    Raises:
-        LabelSpaceError: the file cannot be read, or a key or value makes no sense.
-    """
-    yaml = require("yaml", "train")
-    where = f"label space file '{path}'"
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise LabelSpaceError(f"{where} cannot be read ({one_line(error)})") from error
-    if not isinstance(values, Mapping):
-        raise LabelSpaceError(f"{where} is not a mapping; expected the keys {', '.join(_SPACE_KEYS)}")
-    unknown = sorted(str(key) for key in values if key not in _SPACE_KEYS)
-    if unknown:
-        raise LabelSpaceError(f"{where} has the unknown key '{unknown[0]}'; known: {', '.join(_SPACE_KEYS)}")
-    classes = values.get("classes")
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise LabelSpaceError(f"{where}: 'classes' must be a list of names")
-    numbers = {name: number for number, name in enumerate(classes)}
-    things = [_class_number(name, numbers, f"{where}, things") for name in values.get("things") or ()]
-    space = LabelSpace.from_dict({"name": path.stem, **values, "things": things})
-    ids = values.get("ids")
-    return space, None if ids is None else _read_ids(ids, numbers, space.name, where)
-
-
-_SPACE_KEYS = ("name", "classes", "palette", "things", "ids")
-_IGNORE_NAME = "ignore"
-
-
-def _read_ids(ids: Any, numbers: Mapping[str, int], name: str, where: str) -> IdTable:
-    if not isinstance(ids, Mapping) or not ids:
-        raise LabelSpaceError(f"{where}: 'ids' must map native ids to class names, such as '7: road'")
-    table: dict[int, int] = {}
-    for native, label in ids.items():
-        if isinstance(native, bool) or not isinstance(native, int) or not 0 <= native <= 255:
-            raise LabelSpaceError(f"{where}: the native id '{native}' is not a whole number from 0 to 255")
-        table[native] = (
-            IGNORE_LABEL if label == _IGNORE_NAME else _class_number(label, numbers, f"{where}, id {native}")
-        )
-    return IdTable.from_ids(name, table)
-
-
-def _class_number(name: Any, numbers: Mapping[str, int], where: str) -> int:
-    if name in numbers:
-        return numbers[name]
-    raise LabelSpaceError(f"{where}: '{name}' is not one of the classes; {proposal(str(name), numbers)}")

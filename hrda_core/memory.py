@@ -1,32 +1,31 @@
-"""A process-wide memory setting for frames of several megabytes, for the node and for commands that read recordings."""
+"""Process-wide memory: buffers of frames stay, for the node and for commands that read recordings; models go."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
 
-__all__ = ["keep_big_buffers"]
+__all__ = ["give_back_memory", "keep_big_buffers", "share_one_pool"]
 
 # glibc's mallopt parameter numbers, from malloc.h.
 _M_TRIM_THRESHOLD = -1
 _M_TOP_PAD = -2
 _M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
 
 
 def keep_big_buffers() -> bool:
     """Stop glibc from giving frame-sized buffers back to the kernel after every message.
 
     A returned buffer has to be paged in again for the next frame, which on virtual machines costs more than all
-    copies of the frame together. The price is that the resident memory does not shrink. Call it before the first big
-    allocation.
+    copies of the frame together. The price is that the resident memory does not shrink before `give_back_memory`.
+    Call it before the first big allocation.
 
     Returns:
         True if the setting took effect, False if the C library has no such setting (is not glibc).
     """
-    if sys.platform != "linux":
-        return False
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "mallopt"):
+    libc = _libc_with("mallopt")
+    if libc is None:
         return False
     accepted = [
         libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30),
@@ -34,3 +33,35 @@ def keep_big_buffers() -> bool:
         libc.mallopt(_M_TOP_PAD, 64 << 20),
     ]
     return all(accepted)
+
+
+def share_one_pool() -> bool:
+    """Let all threads take memory from one pool, so that a model is loaded where an earlier one was.
+
+    glibc gives threads pools of their own, eight for each core, and what a load has once touched at the end of a pool
+    stays resident, because `keep_big_buffers` keeps it and `give_back_memory` does not reach it. Call it before the
+    first import that starts threads.
+
+    Returns:
+        True if the setting took effect, False if the C library has no such setting (is not glibc).
+    """
+    libc = _libc_with("mallopt")
+    return libc is not None and bool(libc.mallopt(_M_ARENA_MAX, 1))
+
+
+def give_back_memory() -> bool:
+    """Give pages that nothing uses any more back to the kernel, when a model has been freed. It takes milliseconds.
+
+    Returns:
+        True if there was something to give back, False if not, and where the C library is not glibc.
+    """
+    libc = _libc_with("malloc_trim")
+    return libc is not None and bool(libc.malloc_trim(ctypes.c_size_t(0)))
+
+
+def _libc_with(function: str) -> ctypes.CDLL | None:
+    """The C library of this process, where it has a function of glibc's."""
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, function) else None

@@ -1,4 +1,5 @@
-"""The folders where the files lie that ship with the package: launch files, configuration and model bundles."""
+"""The folders where the files lie that ship with the package: launch files, configuration and model bundles,
+source packs."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["is_package", "share_folders"]
+__all__ = ["is_package", "share_folders", "shipped_folders"]
 
 _PACKAGE, _MANIFEST = "hrda_ros", "package.xml"
 
@@ -27,6 +28,12 @@ def share_folders() -> Iterator[Path]:
     # Installed by pip, without links, it is the folder of all packages.
     if is_package(source) and os.path.realpath(source / _MANIFEST) not in linked:
         yield source
+
+
+def shipped_folders(name: str) -> tuple[Path, ...]:
+    """Give the folders of one kind of shipped files, such as `models` or `packs`, first the one that ROS finds: of the
+    sourced workspaces, of this Python, of the source tree. Those that do not exist are left out."""
+    return tuple(dict.fromkeys(folder / name for folder in share_folders() if os.path.isdir(folder / name)))
 
 
 def is_package(folder: Path) -> bool:

@@ -3,6 +3,7 @@
     write_whole(path, content)                       bytes or text
     with whole_file(path) as part: ...               for a library that writes to a path
     with replaced_folder(out, marker) as folder: ... for a result of many files
+    with held_folder(run, "training"): ...              for a folder that one process at a time works in
     write_json, read_json, file_sha256, cache_folder, locked
 
 Everything is written beside its place under a name of its own, and renamed when it is whole. With `durable` it also
@@ -16,6 +17,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -25,13 +27,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from hrda_core.errors import DataError, HrdaError
+from hrda_core.errors import DataError, HrdaError, TextError
+from hrda_core.untrusted_text import Limits, read_json_file
 
 __all__ = [
+    "LOCK_NAME",
     "PART_SUFFIX",
     "cache_folder",
     "check_place",
     "file_sha256",
+    "held_folder",
     "locked",
     "read_json",
     "remove_unfinished",
@@ -47,7 +52,11 @@ PART_SUFFIX = ".part"
 """Ending of everything that is not whole yet."""
 
 _ADVICE = "free space, or give another place"
-_LOCK_NAME, _ABOUT_NAME = ".lock", "about.json"
+LOCK_NAME = ".lock"
+"""File of the lock in a folder that is held; a killed process leaves it, and it holds nobody up."""
+
+_ABOUT_NAME = "about.json"
+_PART_NAME = re.compile(rf"\.[0-9a-f]{{16}}\{PART_SUFFIX}")
 _POLL_S, _SAY_EVERY_S = 0.1, 10.0
 _ABANDONED_S = 3600.0
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # fcntl.h, linux/fs.h
@@ -120,6 +129,10 @@ def write_json(path: Path, values: Any) -> None:
     write_whole(path, json.dumps(values, indent=1) + "\n")
 
 
+_OWN_FILES = Limits(bytes=1 << 28, depth=50, nodes=20_000_000, string=1 << 24)
+"""What hrda wrote itself about hours of recordings."""
+
+
 def read_json(path: Path) -> Any:
     """Read the plain values of a JSON file.
 
@@ -127,8 +140,8 @@ def read_json(path: Path) -> Any:
         DataError: the file is missing or damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        return read_json_file(path, _OWN_FILES)
+    except (OSError, TextError) as error:
         raise DataError(f"'{path}' cannot be read ({error}); delete the working folder and start again") from error
 
 
@@ -198,11 +211,10 @@ def replaced_folder(
         check_place(out, marker, error=error)
         part = _part_of(out)
         part.mkdir(parents=True, exist_ok=True)
-        check_place(part, _LOCK_NAME, _ABOUT_NAME, error=error)
-        with _removed_if_empty(part), locked(part, f"writing '{out}'", error=error):
+        _check_part(out, error)
+        with _removed_if_empty(part), locked(part, f"writing '{out}'", error=error, make=True):
             work, old = part / out.name, part / f"{out.name}.old"
-            if old.exists() and not out.exists():  # killed between two renames
-                old.rename(out)
+            _bring_back(old, out, error)
             if not (resume and unfinished(out) == json.loads(text)):
                 _empty(part)
             write_whole(part / _ABOUT_NAME, text, error=error)
@@ -239,8 +251,8 @@ def unfinished(out: Path) -> dict[str, Any] | None:
     """Return the `about` of an interrupted block of `replaced_folder`, or None if there is nothing to resume."""
     out = out.absolute()
     try:
-        about = json.loads((_part_of(out) / _ABOUT_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        about = read_json_file(_part_of(out) / _ABOUT_NAME)
+    except (OSError, TextError):
         return None
     return about if isinstance(about, dict) and (_part_of(out) / out.name).is_dir() else None
 
@@ -249,29 +261,35 @@ def remove_unfinished(out: Path) -> None:
     """Remove what a killed block of `replaced_folder` left beside `out`, but nothing of a block that runs."""
     part = _part_of(out.absolute())
     with suppress(HrdaError, OSError), _removed_if_empty(part):
-        check_place(part, _LOCK_NAME, _ABOUT_NAME)
+        _check_part(out.absolute(), DataError)
         with locked(part, f"clearing '{part}'"):
             _empty(part)
 
 
 @contextmanager
 def locked(
-    folder: Path, doing: str, say: Callable[[str], None] | None = None, *, error: type[HrdaError] = DataError
+    folder: Path,
+    doing: str,
+    say: Callable[[str], None] | None = None,
+    *,
+    error: type[HrdaError] = DataError,
+    make: bool = False,
 ) -> Iterator[None]:
     """Hold the lock of a folder. The kernel releases it when its process ends, however it ends.
 
     Args:
-        folder: an existing folder.
+        folder: an existing folder, unless `make` is given.
         doing: what the lock is held for, in the words that follow `process 7 is`.
         say: takes lines for the user while another process holds the lock; None = do not wait.
         error: class of the error that is raised.
+        make: make the folder where it is missing, also if the holder before removes it at its end.
 
     Raises:
         HrdaError: of the class `error`: the folder cannot be written, or another process holds the lock.
     """
-    path = folder / _LOCK_NAME
+    path = folder / LOCK_NAME
     try:
-        descriptor = _lock(path, doing, say, error)
+        descriptor = _lock(path, doing, say, error, make)
     except OSError as cause:
         raise error(f"folder '{folder}' cannot be written ({_reason(cause)}); {_ADVICE}") from cause
     try:
@@ -283,9 +301,27 @@ def locked(
         os.close(descriptor)
 
 
-def _lock(path: Path, doing: str, say: Callable[[str], None] | None, error: type[HrdaError]) -> int:
+@contextmanager
+def held_folder(folder: Path, doing: str, *, error: type[HrdaError] = DataError) -> Iterator[None]:
+    """Make a folder where it is missing, and hold its lock; a folder that is left empty is removed.
+
+    Args:
+        folder: the folder.
+        doing: as for `locked`.
+        error: class of the error that is raised.
+
+    Raises:
+        HrdaError: of the class `error`: the folder cannot be written, or another process works in it.
+    """
+    with _removed_if_empty(folder), locked(folder, doing, error=error, make=True):
+        yield
+
+
+def _lock(path: Path, doing: str, say: Callable[[str], None] | None, error: type[HrdaError], make: bool) -> int:
     begin, said = time.monotonic(), -_SAY_EVERY_S
     while True:
+        if make:
+            path.parent.mkdir(parents=True, exist_ok=True)
         if (descriptor := _try_lock(path)) is not None:
             return descriptor
         waited = time.monotonic() - begin
@@ -323,6 +359,25 @@ def _part_of(out: Path) -> Path:
     return out.with_name(out.name + PART_SUFFIX)
 
 
+def _check_part(out: Path, error: type[HrdaError]) -> None:
+    """Refuse an `OUT.part` with anything that no block of `replaced_folder` leaves: it is emptied later."""
+    part, own = _part_of(out), {LOCK_NAME, _ABOUT_NAME, out.name, f"{out.name}.old", f"{out.name}.new"}
+    check_place(part, LOCK_NAME, _ABOUT_NAME, error=error)
+    foreign = sorted(entry.name for entry in part.iterdir() if entry.name not in own)
+    if foreign := [name for name in foreign if not _PART_NAME.fullmatch(name)]:
+        raise error(f"'{part / foreign[0]}' was left by no interrupted call; move it away, or give another place")
+
+
+def _bring_back(old: Path, out: Path, error: type[HrdaError]) -> None:
+    """Undo the first of two renames, between which a process was killed; the caller holds the lock."""
+    if not old.exists():
+        return
+    if not out.exists():
+        old.rename(out)
+    elif old.with_name(f"{out.name}.new").exists():  # the second rename never came, so somebody else has made `out`
+        raise error(f"'{old}' is the result that was in '{out}' before a call was killed; move it away, or remove it")
+
+
 @contextmanager
 def _removed_if_empty(folder: Path) -> Iterator[None]:
     try:
@@ -337,7 +392,7 @@ def _empty(part: Path) -> None:
     for entry in part.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry, ignore_errors=True)
-        elif entry.name != _LOCK_NAME:
+        elif entry.name != LOCK_NAME:
             with suppress(OSError):
                 entry.unlink()
 
@@ -373,7 +428,7 @@ def _remove_abandoned(folder: Path) -> None:
     """Files of `whole_file` whose process was killed. Nobody writes to one without a change for so long."""
     for part in folder.glob(f".*{PART_SUFFIX}"):
         with suppress(OSError):
-            if part.is_file() and time.time() - part.stat().st_mtime > _ABANDONED_S:
+            if _PART_NAME.fullmatch(part.name) and part.is_file() and time.time() - part.stat().st_mtime > _ABANDONED_S:
                 part.unlink()
 
 

@@ -1,5 +1,6 @@
 """The robot side of HRDA: a lifecycle node that turns camera topics into class masks, and its parts that need no ROS.
 
-Importing this package loads nothing. Only `segment_node`, `publishers`, `process`, `reload_service`, `monitor` and
-`topic_watch` need rclpy; the others take numpy arrays and any object with the fields of the ROS message.
+Importing this package loads nothing. `segment_node` and `space` are the nodes; the rooms below them, from the top:
+`services`, `health`, `masks`, `frames`, `model`, `start` and `settings`. What needs rclpy says so or subscribes,
+publishes and serves; everything else takes numpy arrays and any object with the fields of the ROS message.
 """

@@ -8,23 +8,26 @@ from __future__ import annotations
 import sys
 
 from hrda_core.errors import HrdaError
-from hrda_ros.requirements import check_requirements
-from hrda_ros.stop_signals import StopSignals
+from hrda_core.memory import share_one_pool
+from hrda_ros.start.requirements import check_requirements
+from hrda_ros.start.stop_signals import StopSignals
 
 __all__ = ["main"]
 
 
 def main(args: list[str] | None = None) -> int:
-    """Import and run the node; exit code as `hrda_ros.process.run_node`, and 2 if something does not import."""
-    signals = StopSignals()
-    try:
-        check_requirements()
-    except HrdaError as error:
-        print(f"segment_node: {error}", file=sys.stderr)
-        return 2
-    from hrda_ros.process import run_node
+    """Import and run the node; exit code as `hrda_ros.start.process.run_node`, and 2 if something does not import."""
+    with StopSignals() as signals:
+        share_one_pool()
+        try:
+            check_requirements()
+        except HrdaError as error:
+            print(f"segment_node: {error}", file=sys.stderr)
+            return 2
+        from hrda_ros.segment_node import SegmentNode, autostart
+        from hrda_ros.start.process import run_node
 
-    return 0 if signals.seen else run_node(args, signals)
+        return 0 if signals.seen else run_node("segment_node", SegmentNode, autostart, args, signals)
 
 
 if __name__ == "__main__":

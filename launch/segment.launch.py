@@ -19,11 +19,13 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from hrda_ros.launch_checks import (
+from hrda_ros.start.launch_checks import (
+    camera_topics,
     check_arguments,
     check_parameters_file,
     ended_badly,
     profile_variables,
+    rviz_remappings,
     started_by_name,
     view_of_compressed,
 )
@@ -43,6 +45,12 @@ def generate_launch_description() -> LaunchDescription:
                 description="Camera topic (base name; with image_transport:=compressed without the suffix /compressed)",
             ),
             DeclareLaunchArgument(
+                "cameras",
+                default_value="",
+                description="Names of cameras with commas between, as in front,rear: one node serves them, and image "
+                f"is the topic within the namespace of each; {FROM_FILE}",
+            ),
+            DeclareLaunchArgument(
                 "image_transport",
                 default_value="",
                 choices=["", "raw", "compressed"],
@@ -56,7 +64,7 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "backend",
                 default_value="",
-                choices=["", "auto", "onnx", "cuda", "tensorrt", "torch"],
+                choices=["", "auto", "onnx", "openvino", "cuda", "tensorrt", "torch"],
                 description=f"Inference back end, auto = the fastest that can run here; {FROM_FILE}",
             ),
             DeclareLaunchArgument(
@@ -112,7 +120,7 @@ def generate_launch_description() -> LaunchDescription:
                 "rviz",
                 default_value="false",
                 choices=["true", "false"],
-                description="Open RViz with overlay, class ids and camera image",
+                description="Open RViz with overlay, class ids and camera image (of the first of several cameras)",
             ),
             DeclareLaunchArgument(
                 "fastdds_profile",
@@ -136,6 +144,7 @@ def start(context: LaunchContext) -> list[Node]:
     _check(context)
     # The type is given, since a bare LaunchConfiguration is read as YAML: a folder named "1" would become a number.
     typed = {
+        "cameras": ParameterValue(LaunchConfiguration("cameras"), value_type=str),
         "image_transport": ParameterValue(LaunchConfiguration("image_transport"), value_type=str),
         "model": ParameterValue(LaunchConfiguration("model"), value_type=str),
         "backend": ParameterValue(LaunchConfiguration("backend"), value_type=str),
@@ -147,6 +156,9 @@ def start(context: LaunchContext) -> list[Node]:
         "autostart": ParameterValue(LaunchConfiguration("autostart"), value_type=bool),
     }
     given = {name: value for name, value in typed.items() if LaunchConfiguration(name).perform(context)}
+    names, image = (LaunchConfiguration(name).perform(context) for name in ("cameras", "image"))
+    topics = camera_topics(names, image)
+    given |= {f"{name}.image": ParameterValue(topic, value_type=str) for name, topic in topics.items()}
     respawn = LaunchConfiguration("respawn").perform(context) == "true"
     # A plain Node: it walks through its lifecycle by its own parameter `autostart`, in every distribution alike
     # (LifecycleNode has that keyword from Kilted on only), and answers the lifecycle services all the same.
@@ -173,7 +185,7 @@ def start(context: LaunchContext) -> list[Node]:
         name="rviz_segment",
         namespace=LaunchConfiguration("namespace"),
         arguments=["-d", _rviz_view(context)],
-        remappings=[("image", LaunchConfiguration("image"))],
+        remappings=rviz_remappings(topics) or [("image", LaunchConfiguration("image"))],
         output="log",
     )
     return [segment_node, rviz]

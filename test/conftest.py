@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import sys
@@ -40,8 +41,33 @@ OPTIONAL = (
 )
 """Packages that `make test` installs and a ROS distribution may lack: test files that import them are skipped there."""
 
-WITH_DDS = ("test_build.py", "test_launch_file.py", "test_pythons.py", "test_robot_blocks.py")
-"""Test files outside of test/ros and test/demo whose tests join a ROS graph."""
+TOGETHER = ("test/ros", "test/demo")
+"""Folders whose tests one process takes, because they share a ROS graph, or so that two at most load the machine."""
+
+APART = (
+    "test/core/trainer/test_adaptation_gains.py",
+    "test/package/test_docs.py::test_the_commands_of_a_page",
+    "test/package/test_pythons.py::test_the_tests_of_node_and_demo",
+    "test/package/test_pythons.py::test_what_a_robot_runs",
+)
+"""Long tests that share nothing with their file, so that another process may take them."""
+
+LONGEST = (
+    "test/ros",
+    "test/package/test_pythons.py",
+    "test/demo",
+    "test/core/trainer/test_adaptation_gains.py",
+    "test/core/adaptation/test_adapt.py",
+    "test/package/test_build.py",
+    "test/package/test_docs.py::test_the_commands_of_a_page",
+    "test/tensorrt",
+    "test/training/test_train_command.py",
+    "test/training/test_own_classes.py",
+    "test/training/test_export_static.py",
+    "test/core/trainer",
+    "test/core/uda",
+)
+"""What processes begin with that share the tests: if a long one came last, the others would wait for it."""
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -62,20 +88,32 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests stay together where several processes share them (pytest-xdist).
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with what takes longest where several processes share the tests."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: next((n for n, name in enumerate(LONGEST) if item.nodeid.startswith(name)), 99))
 
-    Tests with real DDS take turns, since two graphs at once could draw the same domain. The others stay with their
-    file, whose fixtures they share, unless they are marked to stand alone.
-    """
-    for item in items:
-        if item.get_closest_marker("xdist_group") or item.get_closest_marker("alone"):
-            continue
-        path = Path(str(item.fspath)).relative_to(REPOSITORY)  # pytest of Humble has no `item.path`
-        if path.is_relative_to("test/ros") or path.is_relative_to("test/demo") or path.name in WITH_DDS:
-            item.add_marker(pytest.mark.xdist_group("dds"))
-        else:
-            item.add_marker(pytest.mark.xdist_group(str(path)))
+
+if importlib.util.find_spec("xdist"):  # a ROS distribution lacks it
+    from xdist.scheduler import LoadScopeScheduling
+
+    class SharedOut(LoadScopeScheduling):
+        """Which tests stay together where several processes share them: those of a file, whose fixtures they share.
+
+        The marks of pytest-xdist would not do: since pytest 9.2 it does not find them (3.8.0), and says nothing.
+        """
+
+        def _split_scope(self, nodeid: str) -> str:
+            if nodeid.startswith(APART):
+                return nodeid
+            file = nodeid.partition("::")[0]
+            return next((folder for folder in TOGETHER if file.startswith(f"{folder}/")), file)
+
+    @pytest.hookimpl(optionalhook=True)  # with `-p no:xdist` nobody calls it
+    def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+        """Share the tests out in the order of collection; see `LONGEST`."""
+        config.option.loadscopereorder = False
+        return SharedOut(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -94,11 +132,27 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_other_machine() -> Iterator[None]:
+    """No test reaches another machine from this process; see test/support/no_network.py."""
+    from no_network import ATTEMPTS, forbid_other_machines
+
+    forbid_other_machines()
+    yield
+    forbid_other_machines(False)
+    assert not ATTEMPTS
+
+
+@pytest.fixture(scope="session", autouse=True)
 def folders_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The cache and the home of the user's models are folders of the tests, also in the processes that they start."""
+    """The cache and the home of the user's models are folders of the tests, also in the processes that they start.
+
+    The back end `auto` leaves OpenVINO out there: it would compile every graph that a test opens, and time it for a
+    second. The tests of OpenVINO name it, or ask for all.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HRDA_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("HRDA_MODELS", str(tmp_path_factory.mktemp("models")))
+        patch.setenv("HRDA_AUTO", "tensorrt,cuda,onnx")
         yield
 
 

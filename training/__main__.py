@@ -10,11 +10,13 @@ Exit status: 0 success, 1 a fault of ours (with traceback), 2 a user's mistake (
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
+import io
 import sys
 
 from hrda_core import __version__
-from hrda_core.errors import HrdaError, missing_package
+from hrda_core.errors import HrdaError, missing_package, shown
 from hrda_core.libraries import check_libraries
 
 __all__ = ["VERBS", "main"]
@@ -23,6 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "models": ("hrda_training.models", "list the networks with their size and cost, and the bundles on this machine"),
     "train": ("hrda_training.train", "train a network from a recipe"),
     "adapt": ("hrda_training.adapt", "adapt a model to recordings without labels, judge it, adopt or keep"),
+    "night": ("hrda_training.night", "adapt on each finished recording of a folder, and move a link to what is better"),
     "compare": ("hrda_training.compare", "ask a person which of two models is more accurate on a drive"),
     "pack-source": ("hrda_training.pack_source", "make a compact, class-balanced excerpt of a labelled data set"),
     "bag": ("hrda_training.bag", "look into recordings: topics, rates, gaps, light, a contact sheet"),
@@ -31,9 +34,13 @@ VERBS: dict[str, tuple[str, str]] = {
     "import": ("hrda_training.import_checkpoint", "load an official checkpoint (HRDA, DAFormer, MIC) into a bundle"),
     "distill": ("hrda_training.distill", "train a slimmer network to give what a larger one gives"),
     "bench": ("hrda_training.bench", "time a bundle on this machine against what the machine could do"),
+    "doctor": ("hrda_training.doctor", "look at this machine: what fits hrda_ros, and what to do where it does not"),
     "evaluate": ("hrda_training.evaluate", "score a bundle on labelled images"),
 }
 """Verb -> (module with `main(argv) -> int`, help line). A new verb is one file and one row."""
+
+_WITHOUT_LIBRARIES = ("doctor",)
+"""Verbs that run where numpy, PyYAML or OpenCV do not import; they say so themselves."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -53,8 +60,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(verb: str, arguments: list[str]) -> int:
     """Call the verb's `main`; only mistakes that a user can mend become a sentence, all else keeps its traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: a name that is no text ends no command
     try:
-        check_libraries()
+        if verb not in _WITHOUT_LIBRARIES:
+            check_libraries()
         status: int = importlib.import_module(VERBS[verb][0]).main(arguments)
     except HrdaError as error:
         return _fail(f"hrda {verb}", str(error))
@@ -62,6 +72,19 @@ def _run(verb: str, arguments: list[str]) -> int:
         if (sentence := missing_package(error)) is None:
             raise
         return _fail(f"hrda {verb}", sentence)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if not (error.errno and error.filename):  # without a path it is nothing that a user can look at
+                raise
+            found = f"'{shown(error.filename)}' cannot be used ({error.strerror})"
+            return _fail(f"hrda {verb}", f"{found}; give another path, or make it readable and writable for this user")
+        where = f" ('{error.filename}')" if error.filename else ""
+        return _fail(f"hrda {verb}", f"the disk is full{where}; make room, or let TMPDIR name a folder on another disk")
+    except UnicodeEncodeError as error:
+        if not any("\udc80" <= letter <= "\udcff" for letter in error.object):  # how Python spells bytes of names
+            raise
+        found = f"the file name '{shown(error.object[:200])}' is no text in UTF-8"
+        return _fail(f"hrda {verb}", f"{found}, and lists of names must be; rename the file")
     except KeyboardInterrupt:
         print(f"hrda {verb}: interrupted", file=sys.stderr)
         return 130

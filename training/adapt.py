@@ -1,8 +1,10 @@
-"""`hrda adapt --bag DRIVE --model BUNDLE --source PACK --out BUNDLE2`: a better model from a drive without labels.
+"""`hrda adapt --bag DRIVE --model BUNDLE --out BUNDLE2`: a better model from a drive without labels.
 
+    hrda adapt --bag drives/night --model models/hrda_lite --out models/night          # labelled images: packs/streets
     hrda adapt --bag drives/night --model models/hrda_lite --source packs/gta5 --out models/night
+    hrda adapt --bag dusk --model models/orchard --source packs/streets --label_space to_orchard.yaml --out models/dusk
     hrda adapt --bag a.mcap b.mcap --topic /camera/front/image_raw --effort normal --mic true ...
-    hrda adapt --bag drives/night --model models/hrda_lite --out models/night --effort instant    # no source, seconds
+    hrda adapt --bag drives/night --model models/hrda_lite --out models/night --effort instant    # trains nothing
     hrda adapt ... --ask                                           # then a person decides, in about two minutes
 
 It selects frames, adapts, judges without labels and puts the best model into --out, with a report: the adapted one, the
@@ -81,10 +83,14 @@ _OF_A_PERSON = {
 
 
 def _print(outcome: Outcome) -> None:
+    from hrda_core.adaptation.verdict.track_record import read_track_record
+
     sentences = _OF_A_PERSON if outcome.chosen_by == "person" else _SENTENCES
     print(f"\n{sentences[outcome.choice]} {outcome.bundle}")
     if outcome.asked is not None:
         print(f"  - {outcome.asked.sentence}")
+    if outcome.chosen_by == "verdict":
+        print(f"  - {read_track_record().sentence(outcome.verdict.choice)}")
     for reason in outcome.verdict.reasons:
         print(f"  - {reason}")
     for candidate, refusals in outcome.verdict.refusals.items():

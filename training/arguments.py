@@ -31,7 +31,8 @@ def parse_request(
     """Return the request of a verb, and the file of its option `--json`.
 
     Each field of the dataclass `kind` is an option of the same name: its type checks the value, and its line in the
-    docstring is the help. A field `command` is no option: it becomes the command line.
+    docstring is the help. A field `command` is no option: it becomes the command line. A field that ends in `_`, since
+    its name is a word of Python, is an option without it.
 
     Args:
         kind: class of the request.
@@ -54,6 +55,7 @@ def parse_request(
     for name, value_of in read.items():
         if (word := values.pop(name)) is not None:
             values[name] = value_of(word)
+    values |= {f"{name}_": values.pop(name) for name in list(values) if f"{name}_" in get_type_hints(kind)}
     if "command" in get_type_hints(kind):
         values["command"] = shlex.join(["hrda", *verb.split(), *argv])
     return kind(**values), json
@@ -107,7 +109,7 @@ def _add_fields(parser: Any, kind: Any, positional: str, read: Collection[str]) 
             form["nargs"] = "?"
         if name != positional:
             form["required"] = required
-        parser.add_argument(name if name == positional else f"--{name}", **form)
+        parser.add_argument(name if name == positional else f"--{name.rstrip('_')}", **form)
 
 
 def _texts(kind: type) -> dict[str, str | None]:
@@ -148,6 +150,8 @@ _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false",
 
 def _sentence(parser: Any, text: str) -> str:
     """What jsonargparse says of a value of the wrong type, without the names of Python's types."""
+    # A key of an entry of a list: the sentence of the entry stands inside that of the list.
+    text = re.sub(r'Parser key "([\w.]+)"[^"]*? given class_path \S+ Parser key "', r'Parser key "\1.', text)
     found = re.fullmatch(
         r'Parser key "([\w.]+)"(?: element \d+)?: (.*?)(?:Given value type.*?)?(?:Got|Given) value: (.*)', text
     )

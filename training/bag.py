@@ -3,20 +3,27 @@
 hrda bag info drive/                                      # topics, rates, gaps, light of every camera
 hrda bag info drive.mcap --topic /camera/front --out drive.html       # with contact sheet and curves
 hrda bag info drives/ --json drives.json                  # all recordings below a folder, machine-readable
+hrda bag info drives/ --workers 4                         # four recordings at a time
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from hrda_core.data.recordings.recording_workers import RecordingWorkers, check_workers
 from hrda_core.errors import RecipeError, require
 from hrda_core.memory import keep_big_buffers
+from hrda_core.messages.picture_size import MAX_MEGAPIXELS, check_limit
 from hrda_core.whole_files import write_json
 
 from .arguments import parse_request
 from .progress import ProgressPrinter
+
+if TYPE_CHECKING:
+    from hrda_core.data.recordings.recordings import Recordings
+    from hrda_core.data.scan.scan import Scan
 
 __all__ = ["InfoRequest", "main"]
 
@@ -34,14 +41,22 @@ class InfoRequest:
     Attributes:
         paths: rosbag2 folders, .mcap, .db3, either with .zstd, ROS 1 .bag, or folders that hold several
         topic: image topics; default: all
+        max_megapixels: pictures whose header states more million pixels are not decoded
+        workers: processes that read recordings side by side
         analyse_hz: frames a second that are decoded and measured
         out: write a page with contact sheet and curves, HTML
     """
 
     paths: tuple[Path, ...]
     topic: tuple[str, ...] = ()
+    max_megapixels: int = MAX_MEGAPIXELS
+    workers: int = 1
     analyse_hz: float = 2.0
     out: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_limit(self.max_megapixels)
+        check_workers(self.workers)
 
 
 def main(argv: list[str]) -> int:
@@ -65,7 +80,6 @@ def _info(request: InfoRequest) -> dict[str, Any]:
     """Look into the recordings, print and draw; what was found, as plain values."""
     from hrda_core.data.recordings.recording_files import find_recordings
     from hrda_core.data.recordings.recordings import Recordings
-    from hrda_core.data.scan.scan import scan
     from hrda_core.data.scan.summary import summarise
     from hrda_core.report.bag_page import SHEET_PICTURES, write_bag_page
     from hrda_core.report.bag_text import bag_text
@@ -73,12 +87,23 @@ def _info(request: InfoRequest) -> dict[str, Any]:
     if request.out:  # what the page needs shall not be missed after minutes of reading
         require("jinja2", "train")
         require("matplotlib", "train")
-    recordings = Recordings.open(request.paths, request.topic, several=True)
+    recordings = Recordings.open(request.paths, request.topic, every=True, max_megapixels=request.max_megapixels)
     pictures = SHEET_PICTURES if request.out else 0
     with ProgressPrinter() as printer:
-        found = scan(recordings, analyse_hz=request.analyse_hz, pictures=pictures, progress=printer.counter("images"))
+        found = _scan(request, recordings, pictures, printer)
     summary = summarise(found, find_recordings(request.paths))
     print(bag_text(summary))
     if request.out:
         print(f"\npage: {write_bag_page(request.out, summary, found)}")
     return summary
+
+
+def _scan(request: InfoRequest, recordings: Recordings, pictures: int, printer: ProgressPrinter) -> Scan:
+    from hrda_core.data.scan.parallel_scan import parallel_scan
+    from hrda_core.data.scan.scan import scan
+
+    progress = printer.counter("images")
+    if request.workers == 1 or len(recordings.parts()) == 1:
+        return scan(recordings, analyse_hz=request.analyse_hz, pictures=pictures, progress=progress)
+    with RecordingWorkers(request.workers, printer.say) as workers:
+        return parallel_scan(recordings, workers, analyse_hz=request.analyse_hz, pictures=pictures, progress=progress)

@@ -3,6 +3,7 @@
     hrda bench models/hrda_lite --size 480x640                                ONNX Runtime, or an engine that is there
     hrda bench models/hrda_lite --size 480x640 --baseline nested              against eager PyTorch, in the same run
     hrda bench BUNDLE --size 1080x1920 --backend tensorrt --precision fp16 --json record.json
+    hrda bench models/hrda_lite --backend openvino                            OpenVINO
     hrda bench models/hrda_lite --sweep_threads                               find and keep the best number of threads
 
 Sizes are HEIGHTxWIDTH. docs/robot/benchmarking.md explains the figures.
@@ -37,7 +38,8 @@ def main(argv: list[str]) -> int:
             load = f"load {before['load_average'][0]} on {before['cores']} cores"
             printer.say(f"other processes are busy ({load}): figures suffer")
         if request.sweep_threads:
-            result = _sweep(bundle, replace(request, backend="onnx"), printer)
+            runtime = "openvino" if request.backend == "openvino" else "onnx"
+            result = _sweep(bundle, replace(request, backend=runtime), printer)
         else:
             result = _bench(bundle, request, printer)
     if json:
@@ -65,7 +67,8 @@ def _sweep(bundle: Bundle, request: BenchRequest, printer: ProgressPrinter) -> d
         mark = "  <- kept" if threads == times.best else ""
         columns = (row["p50_ms"], row["p95_ms"], row["rate_hz"], row["cpu_ms"])
         print(f"{threads:>7} " + " ".join(f"{value:9.2f}" for value in columns) + mark)
-    kept = keep_choice(bundle.file(graph.file), times.best, times.p50_ms)
+    runtime = "openvino" if request.backend == "openvino" else "onnxruntime"
+    kept = keep_choice(bundle.file(graph.file), times.best, times.p50_ms, runtime)
     print(f"kept for '{graph.file}' on this machine: {times.best} threads ({kept})")
     return {
         "name": "bench_threads",

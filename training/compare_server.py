@@ -26,7 +26,8 @@ from typing import Any
 
 from hrda_core.comparison.result import ESTIMATOR, points
 from hrda_core.comparison.session import Session
-from hrda_core.errors import HrdaError, RecipeError
+from hrda_core.errors import HrdaError, RecipeError, TextError
+from hrda_core.untrusted_text import parse_json
 
 __all__ = ["PAGE", "ask", "browser_here", "check_port"]
 
@@ -174,8 +175,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             return None
         try:
-            body = json.loads(self.rfile.read(int(length)))
-        except ValueError:
+            body = parse_json(self.rfile.read(int(length)))
+        except TextError:
             body = None
         # Another site's form cannot send this type without asking first.
         if self.headers.get_content_type() != "application/json" or not isinstance(body, dict):

@@ -12,16 +12,16 @@ on.
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from hrda_core.errors import BundleError, RecipeError, require
 from hrda_core.inference.bundle import MANIFEST_NAME
-from hrda_core.labels import EVALUATION_GROUPS
 from hrda_core.memory import keep_big_buffers
-from hrda_core.whole_files import check_place, write_json
+from hrda_core.whole_files import check_place, held_folder, write_json
 
 from .arguments import model_folder, parse_request
 from .distill_data import DistillData, open_data
@@ -63,7 +63,7 @@ class DistillRequest:
         frames: largest number of frames of the recordings to learn on
         held_out: share of the images, at their end, to measure agreement on
         source: labelled images too: a pack of hrda pack-source, LAYOUT:ROOT, or a folder of images/ and labels/;
-            default: none
+            streets = the pack that comes with hrda_ros; default: none
         iterations: number of training steps
         batch_size: number of images in a step
         crop: height and width of the crops; default: 0.75 of the image
@@ -76,7 +76,7 @@ class DistillRequest:
         attention: weight of the difference of the scale attentions
         eval_images: labelled images, to score both models on
         eval_labels: label PNGs of those images
-        groups: groups of classes to score in, for example camvid11
+        groups: groups of classes to score in, for example camvid11, or a YAML file; default: every class
         device: where the network is trained
         precision: number format of the training's computation
         threads: CPU threads; 0 = PyTorch's choice
@@ -113,7 +113,7 @@ class DistillRequest:
     attention: float = 0.0
     eval_images: Path | None = None
     eval_labels: Path | None = None
-    groups: str = "cityscapes19"
+    groups: str = ""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     threads: int = 0
@@ -125,8 +125,6 @@ class DistillRequest:
             raise RecipeError("give the images to learn on: either --images FOLDER or --bag DRIVE, without labels")
         if (self.eval_images is None) != (self.eval_labels is None):
             raise RecipeError("give both --eval_images and --eval_labels, or neither")
-        if self.groups not in EVALUATION_GROUPS:
-            raise RecipeError(f"--groups '{self.groups}' is not known; choose one of {', '.join(EVALUATION_GROUPS)}")
         if not 0 < self.held_out <= 0.5:
             raise RecipeError(f"--held_out is a share above 0 and up to 0.5, not {self.held_out}")
         if self.out.resolve() == self.teacher.resolve():
@@ -156,21 +154,26 @@ def main(argv: list[str]) -> int:
     read = {"teacher": model_folder}
     request, json = parse_request(DistillRequest, argv, verb="distill", about=__doc__, positional="teacher", read=read)
     require("torch", "train")
-    from hrda_core.adaptation.stages.source import check_source
+    from hrda_core.adaptation.stages.source import Wanted, check_source
     from hrda_core.adaptation.workspace import Workspace
+    from hrda_core.data.packs.pack_folders import find_source
     from hrda_core.trainer.distill import open_larger
 
     keep_big_buffers()
     larger = open_larger(request.teacher)
-    labelled = _labelled(request)
+    labelled = _labelled(request, larger)
     folder = request.work or request.out.with_name(request.out.name + ".work")
     if (folder / "run" / "checkpoint.safetensors").exists() and not request.resume:
         raise RecipeError(f"working folder '{folder}' holds a distillation already; give --resume, or another --work")
     check_place(request.out, MANIFEST_NAME, error=BundleError)
-    check_source(request.source)
-    with ProgressPrinter() as printer:
+    source = find_source(request.source)
+    if source.remark:
+        print(source.remark, file=sys.stderr)
+    request = replace(request, source=source.spec)
+    check_source(request.source, Wanted(larger.label_space))
+    with ProgressPrinter() as printer, held_folder(folder, f"distilling in '{folder}'", error=RecipeError):
         work = Workspace.open(folder, request.identity(larger), printer.say)
-        data = open_data(request, work, printer.say, printer.count)
+        data = open_data(request, larger.label_space, work, printer.say, printer.count)
         recipe = _recipe(request, larger, data)
         if not _train(recipe, work, printer):
             command = shlex.join(["hrda", "distill", *(argument for argument in argv if argument != "--resume")])
@@ -183,13 +186,17 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _labelled(request: DistillRequest) -> tuple[ImageLabelPairs, ClassGroups] | None:
-    """What to score on; a wrong folder shall not wait for the end of the training to be found."""
+def _labelled(request: DistillRequest, larger: Larger) -> tuple[ImageLabelPairs, ClassGroups] | None:
+    """What to score on; a wrong folder or label shall not wait for the end of the training to be found."""
+    from hrda_core.data.datasets.checked_labels import check_labels
     from hrda_core.data.datasets.labelled import pair_folders
+    from hrda_core.label_files import find_groups
 
+    groups = find_groups(request.groups, larger.label_space)
     if request.eval_images is None or request.eval_labels is None:
         return None
-    return pair_folders(request.eval_images, request.eval_labels), EVALUATION_GROUPS[request.groups]
+    pairs = pair_folders(request.eval_images, request.eval_labels)
+    return check_labels(pairs, larger.label_space, scored=True).pairs, groups
 
 
 def _plain(value: Any) -> Any:
@@ -201,7 +208,7 @@ def _plain(value: Any) -> Any:
 def _recipe(request: DistillRequest, larger: Larger, data: DistillData) -> Recipe:
     from hrda_core.adaptation.stages.train import smallest_size
     from hrda_core.trainer.distill import Schedule, Slim, distillation_recipe
-    from hrda_core.trainer.recipe import TargetConfig
+    from hrda_core.trainer.recipe_data import TargetConfig
 
     return distillation_recipe(
         larger,
@@ -209,7 +216,7 @@ def _recipe(request: DistillRequest, larger: Larger, data: DistillData) -> Recip
         request.part(Schedule),
         name=request.out.name,
         target=TargetConfig(data.description, path=data.train.folder, names=data.names, licence="as the images"),
-        image_size=smallest_size(data.train, larger.long_side),
+        image_size=smallest_size(data.train, larger.scale),
         source=None if data.source is None else data.source.config,
         source_size=None if data.source is None else (data.source.height, data.source.width),
     )
@@ -243,6 +250,7 @@ def _finish(
 ) -> Comparison:
     """Compare the two networks and write the bundle."""
     from hrda_core.deploy.export import ExportSpec, export_bundle
+    from hrda_core.deploy.samples import Samples
     from hrda_core.models.presets import resolve_preset
     from hrda_core.trainer.distill_measures import measure
     from hrda_core.trainer.guide import load_guide
@@ -254,11 +262,11 @@ def _finish(
     pairs, groups = labelled or (None, None)
     with work.stage("measure", f"both models on {len(data.held_out)} images that were held out"):
         comparison = measure(
-            load_guide(larger.guide),
+            load_guide(larger.guide, len(larger.label_space)),
             Guide(network, config.mean, config.std),
             data.held_out,
             grid=larger.grid,
-            long_side=larger.long_side,
+            scale=larger.scale,
             labelled=pairs,
             groups=groups,
             progress=count,
@@ -267,12 +275,16 @@ def _finish(
         name=request.out.name,
         preset=recipe.model.preset,
         overrides=recipe.model.overrides,
-        long_side=larger.long_side,
+        scale=larger.scale,
         provenance=_provenance(larger, recipe, comparison, request.command),
+        label_space=larger.label_space,
         grid=larger.grid,
     )
     with work.stage("export", f"to '{request.out}'"):
-        export_bundle(network, spec, request.out, data.held_out.load(0))
+        samples = Samples.of(
+            data.held_out, "They are frames that the model was compared on; their terms are those of the data."
+        )
+        export_bundle(network, spec, request.out, samples.images[0], samples=samples)
     return comparison
 
 

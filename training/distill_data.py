@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hrda_core.errors import DataError, HrdaError
+from hrda_core.labels import LabelSpace
 from hrda_core.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ class DistillData:
     source: SourceFolder | None
 
 
-def open_data(request: DistillRequest, work: Workspace, say: Say, count: Count) -> DistillData:
-    """Open the images and the labelled source.
+def open_data(request: DistillRequest, space: LabelSpace, work: Workspace, say: Say, count: Count) -> DistillData:
+    """Open the images and the labelled source, in the classes of `space`.
 
     Raises:
         HrdaError: nothing usable is there; a working folder without results is removed again.
@@ -51,7 +52,7 @@ def open_data(request: DistillRequest, work: Workspace, say: Say, count: Count) 
     from hrda_core.data.frame_selection.frame_selection import SelectionConfig
 
     try:
-        source = _source(request, work, say, count)
+        source = _source(request, space, work, say, count)
         if request.images is not None:
             return _split(request, request.images, work, source)
         selection = SelectionConfig(budget=request.frames, held_out=request.held_out)
@@ -84,17 +85,18 @@ def _split(request: DistillRequest, folder: Path, work: Workspace, source: Sourc
     return DistillData(train, held_out, names, f"{kept} images of {folder}", source)
 
 
-def _source(request: DistillRequest, work: Workspace, say: Say, count: Count) -> SourceFolder | None:
-    from hrda_core.adaptation.stages.source import open_or_make_pack, source_folder
+def _source(request: DistillRequest, space: LabelSpace, work: Workspace, say: Say, count: Count) -> SourceFolder | None:
+    from hrda_core.adaptation.stages.source import Wanted, open_or_make_pack
 
     if not request.source:
         return None
-    pack = open_or_make_pack(
+    source = open_or_make_pack(
         request.source,
         work.path("source"),
+        Wanted(space),
         seed=request.seed,
         say=say,
         progress=lambda done, total: count("source images", done, total),
         command="hrda distill",
     )
-    return source_folder(pack)
+    return source.folder

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hrda_core.data.image_files import read_image
+from hrda_core.data.image_files import IMAGE_SUFFIXES, read_image
 from hrda_core.errors import BackendError, BundleError, DataError, RecipeError, require
 from hrda_core.inference import Bundle
 from hrda_core.inference.bundle import SAMPLES_FOLDER, GraphSpec
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["add_graph"]
 
 _MOST_IMAGES = 8
-_SUFFIXES = (".jpg", ".jpeg", ".png")
 UInt8Array = npt.NDArray[np.uint8]
 
 
@@ -126,10 +125,10 @@ def _parity_images(bundle: Bundle, request: ExportRequest) -> list[UInt8Array]:
     where: Path = request.images or bundle.path / SAMPLES_FOLDER
     if where.is_file():
         return [read_image(where)]
-    found = sorted(path for path in where.rglob("*") if path.suffix.lower() in _SUFFIXES) if where.is_dir() else []
+    found = sorted(path for path in where.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES) if where.is_dir() else []
     if not found:
         if request.images:
-            raise DataError(f"'{where}' is no image and no folder with images ({', '.join(_SUFFIXES)})")
+            raise DataError(f"'{where}' is no image and no folder with images ({', '.join(IMAGE_SUFFIXES)})")
         raise DataError(
             f"bundle '{bundle.path}' has no samples to compare the graph on; give an image of the camera or a folder "
             f"of them with --images"

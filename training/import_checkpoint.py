@@ -8,7 +8,6 @@ hrda import --convert-trusted iter_40000.pth --out iter_40000.safetensors  # fil
 
 from __future__ import annotations
 
-import colorsys
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from hrda_core.errors import BundleError, CheckpointError, RecipeError
+from hrda_core.errors import BundleError, CheckpointError, LabelSpaceError, RecipeError
 from hrda_core.inference.bundle import MANIFEST_NAME
+from hrda_core.label_files import read_label_space
 from hrda_core.whole_files import check_place, write_json, write_whole
 
 from .arguments import pair, parse_request
@@ -60,6 +60,8 @@ class ImportRequest:
         grid: rows x columns of detail tiles, for example 2x2; default: by the encoder
         plan: default window plan; default: tiles, or whole
         long_side: larger images are shrunk to this first, pixels; 0 = never
+        label_space: label space file that names the network's classes, in the order of its outputs; default: the names
+            in the checkpoint, or Cityscapes' for 19
         convert_trusted: only rewrite this .pth file as safetensors, to --out
     """
 
@@ -73,6 +75,7 @@ class ImportRequest:
     grid: tuple[int, int] | None = None
     plan: str = ""
     long_side: int = 2048
+    label_space: Path | None = None
     convert_trusted: Path | None = None
 
     def __post_init__(self) -> None:
@@ -84,6 +87,8 @@ class ImportRequest:
             raise RecipeError("name the checkpoint: hrda import CHECKPOINT --out BUNDLE")
         if (self.out is None) == (self.weights_only is None):
             raise RecipeError("give either --out BUNDLE or --weights-only FILE.safetensors")
+        if self.label_space is not None and self.out is None:
+            raise RecipeError("--label_space names the classes of a bundle, weights alone have none; give --out BUNDLE")
 
 
 def main(argv: list[str]) -> int:
@@ -128,6 +133,8 @@ def _check_places(request: ImportRequest) -> None:
         raise CheckpointError(f"--weights-only '{file}' {reason}; choose another name")
     if request.out is not None:
         check_place(request.out, MANIFEST_NAME, error=BundleError)
+    if request.label_space is not None:
+        read_label_space(request.label_space)
 
 
 def _load(path: Path, request: ImportRequest) -> _Imported:
@@ -177,20 +184,23 @@ def _write_weights(imported: _Imported, file: Path, source: str) -> None:
 def _write_bundle(imported: _Imported, request: ImportRequest, out: Path, source: str) -> None:
     from hrda_core.data.image_files import read_image
     from hrda_core.deploy.export import ExportSpec, export_bundle
+    from hrda_core.deploy.samples import Samples
+    from hrda_core.input_scale import InputScale
 
     network, model = imported.network, imported.model
     spec = ExportSpec(
         name=out.name,
         preset=network.preset,
         overrides=dict(network.overrides),
-        long_side=request.long_side,
+        scale=InputScale(request.long_side),
         provenance=_provenance(imported, source),
-        label_space=_label_space(imported.classes, network.num_classes),
+        label_space=_label_space(request.label_space, imported.classes, network.num_classes),
         grid=request.grid,
         default_plan=request.plan,
     )
     sample = _made_up_image() if request.sample is None else read_image(request.sample)
-    for name, agreement in export_bundle(model, spec, out, sample, say=print).items():
+    samples = None if request.sample is None else Samples((sample,), f"It is the file '{request.sample.name}'.")
+    for name, agreement in export_bundle(model, spec, out, sample, samples=samples, say=print).items():
         print(f"{name}: {100 * agreement.labels:.2f} % of pixels equal to PyTorch")
     print(f"licence: {_LICENCE}\nbundle: {out}")
 
@@ -220,17 +230,19 @@ def _provenance(imported: _Imported, source: str) -> dict[str, Any]:
     }
 
 
-def _label_space(names: tuple[str, ...], count: int) -> LabelSpace:
-    """Cityscapes for 19 classes, unless the file records other names; made-up colours for all others."""
-    from hrda_core.labels import CITYSCAPES19, LabelSpace
+def _label_space(file: Path | None, recorded: tuple[str, ...], count: int) -> LabelSpace:
+    """The classes that the user names, else those that the checkpoint records or its number of outputs suggests."""
+    from hrda_core.labels import guessed_space
 
-    recorded = names if len(set(names)) == len(names) == count else ()
-    if count == len(CITYSCAPES19) and recorded in ((), CITYSCAPES19.classes):
-        return CITYSCAPES19
-    classes = recorded or tuple(f"class {index}" for index in range(count))
-    hues = [colorsys.hsv_to_rgb(0.618 * index % 1, 0.7, 0.9) for index in range(count)]
-    palette = tuple((round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in hues)
-    return LabelSpace("imported", classes, palette)
+    if file is None:
+        return guessed_space(count, recorded)
+    space = read_label_space(file)[0]
+    if len(space) != count:
+        raise LabelSpaceError(
+            f"label space file '{file}' has {len(space)} classes, but the network of the checkpoint gives {count}; "
+            f"name each of its outputs, in their order"
+        )
+    return space
 
 
 def _made_up_image() -> np.ndarray:

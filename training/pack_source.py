@@ -12,9 +12,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hrda_core.errors import RecipeError, require
+from hrda_core.messages.picture_size import MAX_MEGAPIXELS, check_limit
 from hrda_core.whole_files import write_json
 
 from .arguments import parse_request
@@ -42,10 +43,18 @@ class PackRequest:
         split: split of the data set; default: train of a layout, everything of a folder
         images_folder: folder of images, with --labels_folder, instead of --source
         labels_folder: label PNGs with the images' names
+        image_suffix: of folders, end of the images' names, such as _leftImg8bit.png; default: every image
+        label_suffix: what a label has in its place, such as _gtFine_labelIds.png; default: .png
+        label_colors: the labels are pictures in the exact colours of the classes, not in their ids
         label_space: YAML file of your own classes and ids
         names: text file of the images to choose from, one on each line
+        max_megapixels: pictures whose header states more million pixels are not decoded
+        on_bad: stop = a pair that cannot be used is an error, skip = it is left out and counted
+        held_out_names: text file of the images to hold out, instead of a share, for example those of other places
+        quality: quality of the JPEGs, 1 to 100
         name: name of the data, for reports and model cards
         licence: licence of the data, for reports and model cards
+        attribution: whom the licence says to name, in README.md and reports
         command: the command line, for the record
     """
 
@@ -58,19 +67,30 @@ class PackRequest:
     split: str | None = None
     images_folder: Path | None = None
     labels_folder: Path | None = None
+    image_suffix: str = ""
+    label_suffix: str = ""
+    label_colors: bool = False
     label_space: Path | None = None
     names: Path | None = None
+    max_megapixels: int = MAX_MEGAPIXELS
+    on_bad: Literal["stop", "skip"] = "stop"
+    held_out_names: Path | None = None
+    quality: int = 95
     name: str = ""
     licence: str = ""
+    attribution: str = ""
     command: str = ""
 
     def __post_init__(self) -> None:
+        check_limit(self.max_megapixels)
         if self.images < 1:
             raise RecipeError(f"--images is {self.images}; give 1 or more")
         if not 0 <= self.held_out <= 0.5:
             raise RecipeError(f"--held_out is {self.held_out}; give a share from 0 to 0.5")
         if self.long_side and self.long_side < 64:
             raise RecipeError(f"--long_side is {self.long_side}; give 64 or more pixels, or 0 to shrink nothing")
+        if not 1 <= self.quality <= 100:
+            raise RecipeError(f"--quality is {self.quality}; give 1 to 100")
         if not 0 <= self.seed < 2**32:
             raise RecipeError(f"--seed is {self.seed}; give 0 to {2**32 - 1}")
         both = self.images_folder is not None, self.labels_folder is not None
@@ -93,14 +113,17 @@ def main(argv: list[str]) -> int:
 def _pack(request: PackRequest) -> SourcePack:
     require("torch", "train")
     from hrda_core.adaptation.stages.source import count_labels, pack_of
+    from hrda_core.data.image_files import read_names
     from hrda_core.data.packs.writer import check_replaceable
 
     check_replaceable(request.out)
+    hold = None if request.held_out_names is None else read_names(request.held_out_names)
     source = _source(request)
     with ProgressPrinter() as printer:
         if source.licence == "unknown":
             printer.say("no licence is recorded; say it with --licence TEXT")
-        statistics = count_labels(source, printer.say, printer.counter("label files counted"))
+        counter = printer.counter("label files counted")
+        source, statistics = count_labels(source, printer.say, counter, on_bad=request.on_bad)
         if len(source.pairs) < request.images:
             printer.say(f"the data set has {len(source.pairs)} images only, fewer than the {request.images}")
         return pack_of(
@@ -109,6 +132,9 @@ def _pack(request: PackRequest) -> SourcePack:
             request.out,
             images=request.images,
             held_out=request.held_out,
+            hold=hold,
+            quality=request.quality,
+            attribution=request.attribution,
             seed=request.seed,
             long_side=request.long_side,
             command=request.command,
@@ -117,6 +143,7 @@ def _pack(request: PackRequest) -> SourcePack:
 
 
 def _source(request: PackRequest) -> LabelledSource:
+    from hrda_core.data.datasets.folder_files import FolderFiles
     from hrda_core.data.datasets.source_spec import open_source
     from hrda_core.data.image_files import read_names
 
@@ -127,8 +154,11 @@ def _source(request: PackRequest) -> LabelledSource:
         labels=request.labels_folder,
         label_space=request.label_space,
         names=None if request.names is None else read_names(request.names),
+        on_bad=request.on_bad,
+        files=FolderFiles(request.image_suffix, request.label_suffix, request.label_colors),
         name=request.name,
         licence=request.licence,
+        max_megapixels=request.max_megapixels,
     )
 
 

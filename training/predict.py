@@ -3,6 +3,7 @@
     hrda predict drive_bag --model models/hrda_lite --out drive_masks              a recording of mask topics
     hrda predict pictures/ --model models/hrda_lite --out masks --outputs labels,color,overlay
     hrda predict drive.mp4 --model runs/NAME --network teacher --out masks         also overlay.mp4
+    hrda predict data/acdc --model runs/NAME --for acdc --out acdc_masks           as the test server wants them
 
 Masks come from the same decoders and the same `Predictor` as the node's, so they are the same bytes. A recording of
 masks has the topics CAMERA/segmentation/labels, confidence, color, overlay and the latched label_info, with the stamps
@@ -21,17 +22,22 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from hrda_core.data.datasets.servers import SERVERS, Server
+from hrda_core.data.frames import find_images
 from hrda_core.data.image_files import IMAGE_SUFFIXES
 from hrda_core.data.open_frames import VIDEO_SUFFIXES
 from hrda_core.data.recordings.recording_files import SUFFIXES as RECORDING_SUFFIXES
 from hrda_core.data.recordings.recording_files import storage_kind
-from hrda_core.errors import DataError, RecipeError
+from hrda_core.errors import DataError, RecipeError, proposal, shown
 from hrda_core.inference.overlay import OUTPUTS, draw_outputs
 from hrda_core.memory import keep_big_buffers
+from hrda_core.messages.picture_size import MAX_MEGAPIXELS, check_limit
+from hrda_core.messages.value_range import range_of
 from hrda_core.whole_files import replaced_folder, unfinished, write_json
 
 from .arguments import model_folder, parse_request
-from .predict_pictures import MaskFiles, predict_images, predict_videos
+from .predict_pictures import MaskFiles, ServerFiles, predict_images, predict_videos
+from .progress import ProgressPrinter
 from .segmentation import Model, Pictures, Segment, Tally, open_bundle, open_run
 
 __all__ = ["PredictRequest", "main"]
@@ -57,13 +63,18 @@ class PredictRequest:
         model: model bundle or its name ('hrda models'), or folder of a training run
         out: folder of the result; an earlier result is replaced
         topic: image topics of recordings; default: the only one
-        plan: window plan; default: the model's
+        value_range: of 16-bit pixels, the values that become black and white, such as 0 4095; default: the smallest of
+            8, 10, 12, 14 and 16 bits that holds the values
+        max_megapixels: pictures whose header states more million pixels are not decoded
+        plan: window plan; default: the model's, or that of the run's own report
         backend: inference back end of a bundle
-        long_side: shrink larger images to this first, pixels; 0 = never, -1 = the bundle's
+        long_side: shrink larger images to this first, pixels; 0 = never, -1 = as the model says
         threads: CPU threads; 0 = all cores but one
+        for_: test server that the masks are for: cityscapes, acdc, dark_zurich; its file names and ids
         outputs: some of labels,color,overlay,confidence; default: labels,confidence for recordings, else labels,overlay
         overlay_alpha: weight of the colours in overlays, 0 to 1
         network: network of a run
+        which: of a run, the last networks or the best ones that its recipe's keep_best kept
         copy_camera: copy the camera images into the recording of masks
         resume: keep what an interrupted call for images has finished
     """
@@ -72,19 +83,29 @@ class PredictRequest:
     model: Path
     out: Path
     topic: tuple[str, ...] = ()
+    value_range: tuple[int, int] | None = None
+    max_megapixels: int = MAX_MEGAPIXELS
     plan: str = ""
     backend: str = "auto"
     long_side: int = -1
     threads: int = 0
+    for_: str = ""
     outputs: str = ""
     overlay_alpha: float = 0.5
     network: Literal["student", "teacher"] = "student"
+    which: Literal["last", "best"] = "last"
     copy_camera: bool = False
     resume: bool = False
 
     def __post_init__(self) -> None:
+        check_limit(self.max_megapixels)
+        range_of(self.value_range)  # a mistake shall not wait for the model to be opened
         if unknown := sorted(self.named_outputs - set(OUTPUTS)):
             raise RecipeError(f"--outputs '{','.join(unknown)}' is not known; choose some of {','.join(OUTPUTS)}")
+        if self.for_ and self.for_ not in SERVERS:
+            raise RecipeError(f"--for '{self.for_}' is not known; {proposal(self.for_, SERVERS)}")
+        if self.for_ and self.outputs:
+            raise RecipeError("--for says which files are written; leave --outputs out")
         if not 0 <= self.overlay_alpha <= 1:
             raise RecipeError(f"--overlay_alpha is a weight from 0 to 1, not {self.overlay_alpha}")
         if self.long_side < -1:
@@ -98,6 +119,11 @@ class PredictRequest:
     def named_outputs(self) -> set[str]:
         """Outputs that the option names."""
         return {name.strip() for name in self.outputs.split(",")} if self.outputs else set()
+
+    @property
+    def server(self) -> Server | None:
+        """The test server that the masks are for."""
+        return SERVERS[self.for_] if self.for_ else None
 
     @property
     def of_run(self) -> bool:
@@ -120,13 +146,15 @@ def main(argv: list[str]) -> int:
     tally = Tally()
     result = _predict(kind, request, outputs, model, tally)
     result = {**model.about, "kind": kind, "out": str(request.out), **tally.to_dict(), **result}
-    _print(result)
+    _print(result, model, request.server)
     if json_file:
         write_json(json_file, result)
     return 0
 
 
 def _outputs(request: PredictRequest, kind: str) -> tuple[str, ...]:
+    if request.server is not None:
+        return ("labels", "confidence") if request.server.confidence and not request.of_run else ("labels",)
     names = request.named_outputs or set(_USUAL_OUTPUTS[kind]) - ({"confidence"} if request.of_run else set())
     return tuple(name for name in OUTPUTS if name in names)
 
@@ -134,29 +162,37 @@ def _outputs(request: PredictRequest, kind: str) -> tuple[str, ...]:
 def _check(request: PredictRequest, kind: str) -> None:
     if kind != "recordings" and (request.topic or request.copy_camera):
         raise RecipeError(f"--topic and --copy_camera belong to recordings; the input is {kind}")
+    if kind != "images" and request.server is not None:
+        raise RecipeError(f"--for is for the images of a data set; the input is {kind}")
     if kind != "images" and request.resume:
         raise RecipeError(f"--resume goes on with image files; the input is {kind}, leave it out to start over")
 
 
 def _model(request: PredictRequest, outputs: Sequence[str]) -> Model:
+    long_side, say = request.long_side, ProgressPrinter().say
     if not request.of_run:
-        if request.network != "student":
-            raise RecipeError("--network belongs to the folder of a training run; a bundle has one network")
-        return open_bundle(request.model, request.backend, request.plan, request.threads, long_side=request.long_side)
-    if "confidence" in outputs or request.long_side != -1 or request.backend != "auto":
+        if request.network != "student" or request.which != "last":
+            raise RecipeError("--network and --which belong to the folder of a training run; a bundle has one network")
+        return open_bundle(request.model, request.backend, request.plan, request.threads, long_side=long_side, say=say)
+    if "confidence" in outputs or request.backend != "auto":
         raise RecipeError(
-            "a training run gives no confidence and takes neither --long_side nor --backend; "
-            "choose --outputs without it, or export the run with 'hrda export'"
+            "a training run gives no confidence and takes no --backend; choose --outputs without it, or export the run "
+            "with 'hrda export'"
         )
-    return open_run(request.model, request.network, request.plan, request.threads)
+    network, plan, threads = request.network, request.plan, request.threads
+    return open_run(request.model, network, plan, threads, which=request.which, long_side=long_side, say=say)
 
 
 def _predict(kind: str, request: PredictRequest, outputs: Sequence[str], model: Model, tally: Tally) -> dict[str, Any]:
     about = {key: value for key, value in model.about.items() if key != "backend"}
-    settings = {**about, "outputs": ",".join(outputs), "overlay_alpha": request.overlay_alpha}
+    settings = {**about, "for": request.for_, "outputs": ",".join(outputs), "overlay_alpha": request.overlay_alpha}
+    if request.value_range:
+        settings["value_range"] = list(request.value_range)
     if request.resume:
         _check_begun(request.out, settings)
-    table = model.space.color_table()
+    table, server = model.space.color_table(), request.server
+    paths = request.input if server is None else server.images(request.input)
+    ids = None if server is None else server.ids(model.space)
 
     def segment(rgb: UInt8Array) -> Pictures:
         return draw_outputs(rgb, model.predict(rgb), outputs, table, request.overlay_alpha)
@@ -166,7 +202,9 @@ def _predict(kind: str, request: PredictRequest, outputs: Sequence[str], model: 
         if kind == "recordings":
             result = _predict_recordings(request, folder, segment, model.label_info, tally)
         else:
-            result = _predict_pictures(kind, request, MaskFiles(folder, outputs), segment, tally)
+            plain = MaskFiles(folder, outputs)
+            files = plain if server is None or ids is None else ServerFiles(folder, server, ids)
+            result = _predict_pictures(kind, request, paths, files, segment, tally)
         if not tally.written and not result.get("skipped"):
             first = f"; the first: {tally.named[0]['name']}: {tally.named[0]['reason']}" if tally.named else ""
             raise DataError(f"none of {tally.frames} frames could be read, so nothing was written{first}")
@@ -193,18 +231,42 @@ def _predict_recordings(
 
     from .predict_recordings import predict_recordings
 
-    recordings = Recordings.open(request.input, request.topic)
+    recordings = Recordings.open(
+        request.input,
+        request.topic,
+        value_range=range_of(request.value_range),
+        max_megapixels=request.max_megapixels,
+    )
     return predict_recordings(
         recordings, folder, segment, tally, label_info=label_info, copy_camera=request.copy_camera
     )
 
 
 def _predict_pictures(
-    kind: str, request: PredictRequest, files: MaskFiles, segment: Segment, tally: Tally
+    kind: str,
+    request: PredictRequest,
+    paths: Sequence[Path],
+    files: MaskFiles | ServerFiles,
+    segment: Segment,
+    tally: Tally,
 ) -> dict[str, Any]:
     if kind == "images":
-        return {"skipped": predict_images(request.input, request.out, files, segment, tally, resume=request.resume)}
-    return {"remarks": predict_videos(request.input, files, segment, tally)}
+        given, remarks = range_of(request.value_range), []
+        remarks += [f"left out: {text}" for path in paths if path.is_dir() if (text := find_images(path)[1])]
+        skipped = predict_images(
+            paths,
+            request.out,
+            files,
+            segment,
+            tally,
+            resume=request.resume,
+            given=given,
+            say=remarks.append,
+            max_megapixels=request.max_megapixels,
+        )
+        return {"skipped": skipped, "remarks": remarks}
+    assert isinstance(files, MaskFiles)
+    return {"remarks": predict_videos(paths, files, segment, tally, request.max_megapixels)}
 
 
 def _kind_of_all(paths: Sequence[Path]) -> str:
@@ -245,8 +307,8 @@ def _kind_of_file(path: Path, *, refuse: bool = True) -> str:
     return ""
 
 
-def _print(result: dict[str, Any]) -> None:
-    print(f"{result['model']}, window plan {result['plan']}, {result['backend']}")
+def _print(result: dict[str, Any], model: Model, server: Server | None) -> None:
+    print(f"{result['model']}, window plan {result['plan']}, {result['backend']}; {model.scale}")
     rate = f", {result['frames_per_s']:.1f} frames/s" if result["frames_per_s"] else ""
     skipped = f", {result['skipped']} were finished before" if result.get("skipped") else ""
     print(f"{result['written']} frames segmented in {result['seconds']:.1f} s{rate}{skipped}")
@@ -256,9 +318,12 @@ def _print(result: dict[str, Any]) -> None:
     if result["unreadable"]:
         print(f"left out because they cannot be read: {result['unreadable']}; the first of them:")
         for entry in result["unreadable_first"][:3]:
-            print(f"  {entry['name']}: {entry['reason']}")
+            print(f"  {shown(entry['name'])}: {shown(entry['reason'], 500)}")
     for remark in result.get("remarks", ()):
         print(remark)
     for topic, base in result.get("cameras", {}).items():
-        print(f"{topic} -> {base}")
+        print(f"{shown(topic)} -> {shown(base)}")
     print(f"written: {result['out']}")
+    if server is not None:
+        folders = " ".join(filter(None, [*server.folders, server.confidence]))
+        print(f"to upload: cd {result['out']} && zip -qr {server.layout}.zip {folders}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +13,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from hrda_core.data.datasets.servers import Server
+from hrda_core.data.datasets.video_frames import open_capture
 from hrda_core.data.frames import ImageFrames
-from hrda_core.data.image_files import encoded, read_image
+from hrda_core.data.image_files import encoded, image_range, opencv_path, read_image
 from hrda_core.errors import DataError
+from hrda_core.messages.picture_size import MAX_MEGAPIXELS
+from hrda_core.messages.value_range import ValueRange
 from hrda_core.whole_files import PART_SUFFIX, write_whole
 
 from .segmentation import Pictures, Segment, Tally, segmented
 
-__all__ = ["MaskFiles", "predict_images", "predict_videos"]
+__all__ = ["MaskFiles", "ServerFiles", "predict_images", "predict_videos"]
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -54,8 +58,53 @@ class MaskFiles:
             write_whole(file, encoded(masks[output], file.suffix))
 
 
+@dataclass(frozen=True)
+class ServerFiles:
+    """The files of one result as a test server wants them: `FOLDER/NAME.png`, without sub-folders.
+
+    Attributes:
+        folder: folder of the result.
+        server: what the server wants.
+        ids: its ids by class id, uint8 (256,).
+    """
+
+    folder: Path
+    server: Server
+    ids: UInt8Array
+
+    def _labels(self, name: str) -> list[Path]:
+        return [self.folder / folder / self._file(name) for folder in self.server.folders]
+
+    def _confidence(self, name: str) -> list[Path]:
+        return [self.folder / self.server.confidence / self._file(name)] if self.server.confidence else []
+
+    def _file(self, name: str) -> str:
+        return self.server.file_name(f"{Path(name).name}.png")
+
+    def finished(self, name: str) -> bool:
+        """Return whether all files of an image exist."""
+        return all(file.is_file() for file in [*self._labels(name), *self._confidence(name)])
+
+    def write(self, name: str, masks: Pictures) -> None:
+        """Write the files of an image, each whole or not at all. A model without confidence gives it black."""
+        labels = masks["labels"]
+        for file in self._labels(name):
+            write_whole(file, encoded(self.ids[labels], ".png"))
+        for file in self._confidence(name):
+            write_whole(file, encoded(masks.get("confidence", np.zeros_like(labels)), ".png"))
+
+
 def predict_images(
-    paths: Sequence[Path], out: Path, files: MaskFiles, segment: Segment, tally: Tally, *, resume: bool
+    paths: Sequence[Path],
+    out: Path,
+    files: MaskFiles | ServerFiles,
+    segment: Segment,
+    tally: Tally,
+    *,
+    resume: bool,
+    given: ValueRange | None = None,
+    say: Callable[[str], None] = print,
+    max_megapixels: int = MAX_MEGAPIXELS,
 ) -> int:
     """Segment image files and all images below folders. Return how many were finished before and are skipped.
 
@@ -66,6 +115,9 @@ def predict_images(
         segment: makes the outputs of an image.
         tally: is kept up to date.
         resume: skip images whose files exist.
+        given: values of 16-bit pixels that become 0 and 255; None = by the values of some of the images.
+        say: takes a sentence on such pixels.
+        max_megapixels: images of more million pixels are left out, as others that cannot be read.
 
     Raises:
         DataError: a folder has no image, or the results of two images would have one name.
@@ -73,7 +125,14 @@ def predict_images(
     named = _named_images(paths, out)
     todo = [(name, path) for name, path in named.items() if not (resume and files.finished(name))]
     tally.total = len(todo)
-    frames = segmented(iter(todo), lambda frame: read_image(frame[1]), lambda frame: str(frame[1]), segment, tally)
+    values, remark = image_range(list(named.values()), given, max_megapixels)
+    if remark:
+        say(remark)
+
+    def read(frame: tuple[str, Path]) -> UInt8Array:
+        return read_image(frame[1], values, max_megapixels)
+
+    frames = segmented(iter(todo), read, lambda frame: str(frame[1]), segment, tally)
     with closing(frames):
         for (name, _), masks in frames:
             if masks is not None:
@@ -103,18 +162,25 @@ def _named_images(paths: Sequence[Path], out: Path) -> dict[str, Path]:
     return named
 
 
-def predict_videos(paths: Sequence[Path], files: MaskFiles, segment: Segment, tally: Tally) -> list[str]:
+def predict_videos(
+    paths: Sequence[Path],
+    files: MaskFiles,
+    segment: Segment,
+    tally: Tally,
+    max_megapixels: int = MAX_MEGAPIXELS,
+) -> list[str]:
     """Segment videos frame by frame, into `frame_000000` and so on, and `overlay.mp4` if overlays are requested.
 
     Several videos get a folder each, named like the video. Return remarks for the user.
 
     Raises:
-        DataError: a video cannot be opened, or two have one name.
+        DataError: a video cannot be opened, has frames of more million pixels than `max_megapixels`, or two have one
+            name.
     """
     stems = [path.stem for path in paths]
     if len(set(stems)) < len(stems):
         raise DataError("two of the videos have the same name; segment them into two --out")
-    videos = [_Video(path, f"{path.stem}/" if len(paths) > 1 else "") for path in paths]
+    videos = [_Video(path, f"{path.stem}/" if len(paths) > 1 else "", max_megapixels) for path in paths]
     tally.total = sum(video.stated for video in videos)
     remarks = []
     for video in videos:
@@ -128,19 +194,17 @@ def predict_videos(paths: Sequence[Path], files: MaskFiles, segment: Segment, ta
 class _Video:
     """A video file that is read once, front to back."""
 
-    def __init__(self, path: Path, prefix: str) -> None:
-        capture = cv2.VideoCapture(str(path))
-        if not capture.isOpened():
-            raise DataError(f"video '{path}' cannot be opened; convert it, for example to H.264 in .mp4")
+    def __init__(self, path: Path, prefix: str, max_megapixels: int) -> None:
+        capture = open_capture(path, max_megapixels)
         fps, stated = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
         capture.release()
-        self.path, self.prefix = path, prefix
+        self.path, self.prefix, self._max_megapixels = path, prefix, max_megapixels
         self.fps = fps if math.isfinite(fps) and 0 < fps <= 1000 else _USUAL_FPS
         self.stated = int(stated) if math.isfinite(stated) and stated > 0 else 0
 
     def frames(self) -> Iterator[tuple[str, UInt8Array]]:
         """Name and BGR image of each frame."""
-        capture = cv2.VideoCapture(str(self.path))
+        capture = open_capture(self.path, self._max_megapixels)
         try:
             index = 0
             while True:
@@ -182,7 +246,7 @@ def _to_rgb(frame: tuple[str, UInt8Array]) -> UInt8Array:
 def _open_writer(path: Path, fps: float, picture: UInt8Array) -> cv2.VideoWriter:
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width = picture.shape[:2]
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*_VIDEO_CODEC), fps, (width, height))
+    writer = cv2.VideoWriter(opencv_path(path), cv2.VideoWriter.fourcc(*_VIDEO_CODEC), fps, (width, height))
     if not writer.isOpened():
         with suppress(OSError):
             path.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from hrda_core.data.recordings.mask_recording import MaskBagWriter, camera_names
 from hrda_core.data.recordings.recordings import RecordedImage, Recordings
+from hrda_core.errors import shown
 
 from .segmentation import Segment, Tally, segmented
 
@@ -34,7 +35,8 @@ def predict_recordings(
         copy_camera: also copy the camera images, including those that do not decode.
 
     Returns:
-        values for the JSON result: cameras, and what was salvaged of damaged recordings.
+        values for the JSON result: cameras, what is to be told about their choice, and what was salvaged of damaged
+        recordings.
     """
     counts = [camera.count for camera in recordings.cameras]
     tally.total = sum(count for count in counts if count is not None) if None not in counts else 0
@@ -48,6 +50,7 @@ def predict_recordings(
                 writer.write_masks(image, masks)
     return {
         "cameras": {topic: f"{camera}/segmentation" for topic, camera in cameras.items()},
+        "remarks": [*recordings.remarks, *recordings.value_remarks],
         "salvage": [
             {"recording": str(part.recording), "kept": part.kept, "lost": part.lost, "reason": part.reason}
             for part in recordings.salvage()
@@ -56,4 +59,4 @@ def predict_recordings(
 
 
 def _name(image: RecordedImage) -> str:
-    return f"{image.recording}: {image.topic} at {image.stamp_ns / 1e9:.9f} s"
+    return f"{image.recording}: {shown(image.topic)} at {image.stamp_ns / 1e9:.9f} s"

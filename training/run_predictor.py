@@ -6,6 +6,7 @@ that a bundle cannot carry (`nested`, `overlap`, `whole`, `slide`).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,13 @@ import numpy.typing as npt
 import torch
 
 from hrda_core.errors import RecipeError
+from hrda_core.inference.say import Level, Say, silent
 from hrda_core.models import HRDA
 from hrda_core.models.presets import resolve_preset
-from hrda_core.resizing import keep_ratio_size, resize_image
 from hrda_core.trainer.loading import load_network, load_recipe
+from hrda_core.trainer.run_use import run_use
 from hrda_core.trainer.validation import predict_labels
+from hrda_core.window_plan import PlanChoice
 from hrda_core.windows.torch_windows import plan_for
 
 __all__ = ["RunPredictor"]
@@ -31,10 +34,14 @@ class RunPredictor:
     Args:
         run: folder of a training run.
         network: `student` or `teacher`, see `hrda_core.trainer.loading.load_network`.
-        plan: window plan; empty = `overlap` for HRDA, `whole` for single-scale networks.
+        plan: window plan; empty = that of the run's report (`hrda_core.trainer.run_use`), with its windows.
+        which: `last` or `best`, see `load_network`.
         device: `auto`, `cpu` or `cuda`.
-        resize: largest width and height of an image before prediction, ratio kept; None = native size. Logits are
-            resized to the image's own size before the class is chosen.
+        resize: largest width and height of an image before prediction, ratio kept; None = as in the run's report.
+            Logits are resized to the image's own size before the class is chosen.
+        long_side: shrink larger images to this longer side and do no other resizing, pixels; 0 = never; None = as in
+            the run's report.
+        say: takes, once, the warning that images are much larger or smaller than those of the training.
 
     Raises:
         DataError: the run has no such network, or its files cannot be read.
@@ -47,19 +54,33 @@ class RunPredictor:
         network: str = "student",
         plan: str = "",
         *,
+        which: str = "last",
         device: str = "auto",
         resize: tuple[int, int] | None = None,
+        long_side: int | None = None,
+        say: Say = silent,
     ) -> None:
         recipe = load_recipe(run)
         self._device = _device(device)
-        self._network = load_network(run, network).to(self._device)
+        self._network = load_network(run, network, which).to(self._device)
         self.name = recipe.name
-        self.plan = plan or ("overlap" if isinstance(self._network, HRDA) else "whole")
-        self._resize, self._interpolation = resize, recipe.crop.interpolation
+        use = run_use(recipe, run, hrda=isinstance(self._network, HRDA))
+        self._choice = PlanChoice(plan) if plan and plan != use.choice.name else use.choice
+        self.scale, self.origin = use.scale, use.origin
+        if resize is not None:
+            self.scale = replace(self.scale, resize=resize, long_side=0)
+        elif long_side is not None:
+            self.scale = self.scale.only(long_side)
+        self._say: Say | None = say
         # An unknown plan is refused now, not after the data is opened.
-        plan_for(self._network, self.plan, 512, 512)
+        plan_for(self._network, self._choice, 512, 512)
         values = resolve_preset(recipe.model.preset, **recipe.model.overrides)
         self._mean, self._std = values.mean, values.std
+
+    @property
+    def plan(self) -> str:
+        """Name of the window plan."""
+        return self._choice.name
 
     @property
     def description(self) -> str:
@@ -70,8 +91,11 @@ class RunPredictor:
     def __call__(self, rgb: UInt8Array) -> UInt8Array:
         """Class ids of an RGB image: uint8 (H, W, 3) -> uint8 (H, W)."""
         size = rgb.shape[0], rgb.shape[1]
-        resized = resize_image(rgb, *keep_ratio_size(*size, self._resize), self._interpolation)
-        return predict_labels(self._network, resized, size, self._mean, self._std, self.plan)
+        warning = self.scale.warning(*size)
+        if warning and self._say is not None:
+            self._say(warning, Level.WARNING)
+            self._say = None
+        return predict_labels(self._network, self.scale.apply(rgb), size, self._mean, self._std, self._choice)
 
 
 def _device(name: str) -> torch.device:

@@ -18,7 +18,9 @@ from hrda_core.errors import DataError, ImageError, require
 from hrda_core.inference import Bundle, Prediction, Predictor
 from hrda_core.inference.bundle import MANIFEST_NAME, file_record
 from hrda_core.inference.label_info import label_info_json
-from hrda_core.labels import CITYSCAPES19, LabelSpace
+from hrda_core.inference.say import Say, silent
+from hrda_core.input_scale import InputScale
+from hrda_core.labels import LabelSpace
 
 from .progress import ProgressPrinter
 
@@ -48,7 +50,8 @@ class Model:
         predict: RGB uint8 (H, W, 3) -> masks.
         space: classes of the mask ids.
         label_info: JSON text about them, as the node publishes it.
-        about: name, sha256, window plan, long side and back end, for the result.
+        about: name, sha256, window plan, scale and back end, for the result.
+        scale: how images are resized before the network sees them.
         bundle: None for a run.
     """
 
@@ -57,6 +60,7 @@ class Model:
     space: LabelSpace
     label_info: str
     about: Mapping[str, Any]
+    scale: InputScale
     bundle: Bundle | None = None
 
 
@@ -98,20 +102,21 @@ class Tally:
         }
 
 
-def open_bundle(path: Path, backend: str, plan: str, threads: int, *, long_side: int = -1) -> Model:
+def open_bundle(path: Path, backend: str, plan: str, threads: int, *, long_side: int = -1, say: Say = silent) -> Model:
     """Open a bundle as the node does. `long_side` below 0 and an empty `plan` mean the bundle's values."""
-    predictor = Predictor(path, backend, plan or None, long_side=None if long_side < 0 else long_side, threads=threads)
+    side = None if long_side < 0 else long_side
+    predictor = Predictor(path, backend, plan or None, long_side=side, threads=threads, say=say)
     bundle = predictor.bundle
     about = {
         "model": bundle.name,
         # The manifest holds the hashes of all other files, so its own stands for the whole bundle.
         "sha256": file_record(bundle.file(MANIFEST_NAME))["sha256"],
         "plan": predictor.plan,
-        "long_side": predictor.long_side,
+        "scale": predictor.scale.to_dict(),
         "backend": predictor.backend_info.what if predictor.backend_info else "",
     }
     info = label_info_json(bundle.label_space, model=bundle.name, preset=bundle.preset, plan=predictor.plan)
-    return Model(bundle.name, predictor, bundle.label_space, info, about, bundle)
+    return Model(bundle.name, predictor, bundle.label_space, info, about, predictor.scale, bundle)
 
 
 def open_run(
@@ -120,33 +125,52 @@ def open_run(
     plan: str,
     threads: int,
     *,
+    which: str = "last",
     device: str = "auto",
     resize: tuple[int, int] | None = None,
+    long_side: int = -1,
+    say: Say = silent,
 ) -> Model:
-    """Open a network of a training run in PyTorch; it gives no confidence. `RunPredictor` explains the arguments."""
+    """Open a network of a training run in PyTorch; it gives no confidence. `RunPredictor` explains the arguments.
+
+    `long_side` below 0 means the run's value.
+    """
     torch = require("torch", "train")
+    from hrda_core.trainer.best import BEST_NAME
     from hrda_core.trainer.checkpoint import CHECKPOINT_NAME
     from hrda_core.trainer.loading import load_recipe
+    from hrda_core.trainer.spaces import recipe_space
     from hrda_core.trainer.state import WEIGHTS_NAME
 
     from .run_predictor import RunPredictor
 
     torch.set_num_threads(threads or max(1, torch.get_num_threads() - 1))
-    predictor = RunPredictor(run, network, plan, device=device, resize=resize)
+    side = None if long_side < 0 else long_side
+    predictor = RunPredictor(run, network, plan, which=which, device=device, resize=resize, long_side=side, say=say)
     weights = run / WEIGHTS_NAME
-    if network != "student" or not weights.is_file():
+    if which == "best":
+        weights = run / BEST_NAME
+    elif network != "student" or not weights.is_file():
         weights = run / CHECKPOINT_NAME
     about = {
-        "model": f"{predictor.name} ({network})",
+        "model": f"{predictor.name} ({'best ' * (which == 'best')}{network})",
         "sha256": file_record(weights)["sha256"],
         "plan": predictor.plan,
-        "long_side": 0,
+        "scale": predictor.scale.to_dict(),
         "backend": predictor.description,
     }
-    preset = load_recipe(run).model.preset
-    info = label_info_json(CITYSCAPES19, model=predictor.name, preset=preset, plan=predictor.plan)
+    recipe = load_recipe(run)
+    space = recipe_space(recipe)
+    info = label_info_json(space, model=predictor.name, preset=recipe.model.preset, plan=predictor.plan)
     nothing = np.empty((0, 0), np.uint8)
-    return Model(predictor.name, lambda rgb: Prediction(predictor(rgb), nothing), CITYSCAPES19, info, about)
+    return Model(
+        predictor.name,
+        lambda rgb: Prediction(predictor(rgb), nothing),
+        space,
+        info,
+        about,
+        predictor.scale,
+    )
 
 
 def segmented(

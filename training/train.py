@@ -16,12 +16,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from hrda_core.errors import RecipeError, require
+from hrda_core.errors import RecipeError, TextError, require
 from hrda_core.trainer.check import estimate
+from hrda_core.trainer.loading import add_recipe_arguments
 from hrda_core.trainer.loop import RECIPE_NAME, Watch, fit
 from hrda_core.trainer.recipe import Recipe, check_keys
+from hrda_core.untrusted_text import read_yaml_file
 
 from .arguments import parse
 from .progress import ProgressPrinter
@@ -37,14 +37,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--config", action="config", help="recipe, a YAML file; also as the first plain argument")
     parser.add_argument("--run", type=Path, default=None, help="folder for checkpoint, logs, scores, weights, report")
     parser.add_argument("--resume", type=str, default="false", help="auto: go on from the checkpoint if there is one")
-    parser.add_argument("--check", action="store_true", help="try everything once, estimate the cost, write nothing")
+    parser.add_argument("--check", action="store_true", help="try everything once, estimate the cost, write no run")
     parser.add_argument(
         "--allow-random-backbone", action="store_true", help="let the encoder start from random weights"
     )
-    parser.add_class_arguments(Recipe)
+    argv = [part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
     if argv and not argv[0].startswith("-"):
         argv = ["--config", *argv]
-    _check_recipe_files(argv)
+    add_recipe_arguments(parser, several_sources=_check_recipe_files(argv))
     options = parse(parser, argv)
     recipe = _recipe(parser.instantiate(options), options.allow_random_backbone)
     if options.check:
@@ -65,10 +65,14 @@ def _train(recipe: Recipe, run: Path, resume: bool) -> int:
         if main_process:
             count = printer.counter("label files counted")
             watch = replace(watch, progress=printer.step, say=printer.say, count=count, draw=_draw)
+        report = main_process
         try:
             weights = fit(recipe, run, resume=resume, watch=watch)
+        except RecipeError:
+            report = False  # nothing was trained, and the run may be that of another process
+            raise
         finally:
-            if main_process and (run / RECIPE_NAME).exists():
+            if report and (run / RECIPE_NAME).exists():
                 _write_report(run, printer.say)
     if not main_process:
         return 0
@@ -86,27 +90,35 @@ def _recipe(instantiated: Any, allow_random_backbone: bool) -> Recipe:
     return Recipe(**values)
 
 
-def _check_recipe_files(argv: list[str]) -> None:
-    """Refuse unknown keys with a proposal, before the parser does it without one."""
+def _check_recipe_files(argv: list[str]) -> bool:
+    """Refuse unknown keys with a proposal, before the parser does it without one; say whether sources are a list."""
+    several = False
     for flag, path in pairwise(argv):
         if flag == "--config" and Path(path).is_file():
             try:
-                values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-            except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-                raise RecipeError(f"recipe '{path}' cannot be read ({str(error).splitlines()[0]})") from None
+                values = read_yaml_file(Path(path))
+            except (OSError, TextError) as error:
+                raise RecipeError(f"recipe '{path}' cannot be read ({error})") from None
             if not isinstance(values, Mapping):
                 raise RecipeError(f"recipe '{path}' holds no keys; expected YAML like config/recipes/*.yaml")
             check_keys(values)
+            several = isinstance(values.get("source"), list)
+            if several and (single := next((word for word in argv if word.startswith("--source.")), None)):
+                raise RecipeError(
+                    f"option '{single}' is for a recipe with one source, but '{path}' has a list of "
+                    f"{len(values['source'])}; change it there"
+                )
+    return several
 
 
 def _draw(pictures: Mapping[str, Any], recipe: Recipe) -> Any:
-    from hrda_core.labels import CITYSCAPES19
     from hrda_core.report.panels import draw_panel
     from hrda_core.trainer.methods import image_space
+    from hrda_core.trainer.spaces import recipe_space
 
     space = image_space(recipe)
     arrays = {name: value.float().numpy() for name, value in pictures.items()}
-    return draw_panel(arrays, CITYSCAPES19, space.mean, space.std)
+    return draw_panel(arrays, recipe_space(recipe), space.mean, space.std)
 
 
 def _write_report(run: Path, say: Callable[[str], None]) -> None:

@@ -35,9 +35,9 @@ from hrda_core.labels import CITYSCAPES19
 from hrda_core.machine import machine
 from hrda_core.memory import keep_big_buffers
 from hrda_core.window_plan import PlanChoice
-from hrda_ros.codec import fill_image
-from hrda_ros.fastdds_profile import PROFILE, profile_variable
+from hrda_ros.masks.codec import fill_image
 from hrda_ros.segment_node import SegmentNode
+from hrda_ros.start.fastdds_profile import PROFILE, profile_variable
 
 HEIGHT, WIDTH, CAMERA_HZ = 1080, 1920, 30
 BACKEND_S = 0.15
@@ -99,7 +99,7 @@ def our_node() -> dict[str, int]:
     assert node.start()
     spin(node)
     node.close()
-    counts = node._pipeline.counts()
+    counts = node.cameras[0].pipeline.counts()
     return {
         name: getattr(counts, name) for name in ("received", "published", "superseded", "stale", "refused", "failed")
     }

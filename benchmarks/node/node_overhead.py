@@ -1,10 +1,11 @@
 """Measures what the node costs beside its back end: 1920x1080 rgb8, against a naive node in the same run.
 
-    python benchmarks/node/node_overhead.py [--frames 150]
+    python benchmarks/node/node_overhead.py [--frames 300]
 
 One process runs: serialised camera message -> rclpy's deserialisation -> callback -> worker -> view -> back end of
-known cost -> fill -> publish, with a mask subscriber in another process. Times of both nodes are taken in turn, frame
-by frame. The target is a p50 of at most 6 ms for everything but the back end, deserialisation included.
+known cost -> fill -> publish, with a mask subscriber in another process. Times of both nodes are taken in turn: frame
+by frame with a pause before each (paced), and in blocks of frames without a pause (back to back). The target for
+everything but the back end, deserialisation included, is a p50 of at most 6 ms and a p99 of at most 15 ms in both.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ from hrda_core.labels import CITYSCAPES19
 from hrda_core.machine import machine
 from hrda_core.memory import keep_big_buffers
 from hrda_core.window_plan import PlanChoice
-from hrda_ros.codec import fill_image
-from hrda_ros.fastdds_profile import PROFILE, profile_variable
+from hrda_ros.masks.codec import fill_image
 from hrda_ros.segment_node import SegmentNode
+from hrda_ros.start.fastdds_profile import PROFILE, profile_variable
 
 HEIGHT, WIDTH = 1080, 1920
 FRAME_BYTES = HEIGHT * WIDTH * 3
@@ -47,7 +48,11 @@ BACKEND_S = 0.02
 PAUSE_S = 0.02
 """Between two frames, as at a camera: the subscriber has taken the last mask before the next frame comes. Seconds."""
 
-TARGET_MS = 6.0
+BLOCK = 50
+"""Frames of one node in a row, where they come back to back."""
+
+WARM_UP = 10
+TARGETS_MS = {"p50_ms": 6.0, "p99_ms": 15.0}
 
 _SUBSCRIBER = """
 import sys, rclpy
@@ -99,7 +104,7 @@ Handle = Callable[[Any], float]
 
 def through_our_node(node: SegmentNode) -> Handle:
     """Send a frame through callback, slot, worker and `publish`."""
-    pipeline, published_s = node._pipeline, [0.0]
+    pipeline, published_s = node.cameras[0].pipeline, [0.0]
     segment = pipeline._process
 
     def segment_and_note(message: Any) -> Any:
@@ -110,7 +115,7 @@ def through_our_node(node: SegmentNode) -> Handle:
     pipeline._process = segment_and_note
 
     def handle(message: Any) -> float:
-        node._on_image(message)
+        node.cameras[0].on_image(message)
         assert pipeline.wait_until_idle(10.0)
         return published_s[0]
 
@@ -160,14 +165,9 @@ def measure(frames: int) -> dict[str, Any]:
         data = camera_bytes()
         handles = {"ours": through_our_node(ours), "naive": through_naive_node(naive)}
         copies = {name: frame_copies(handle, data) for name, handle in handles.items()}
-        times: dict[str, list[tuple[float, float]]] = {name: [] for name in handles}
-        for index in range(frames + 10):
-            for name, handle in handles.items():
-                time.sleep(PAUSE_S)
-                result = timed(handle, cost, data)
-                if index >= 10:  # the first frames fault in memory
-                    times[name].append(result)
-        assert ours._pipeline.counts().published == frames + 11
+        paced = take_turns(handles, cost, data, frames, block=1, pause_s=PAUSE_S)
+        back_to_back = take_turns(handles, cost, data, frames, block=BLOCK, pause_s=0.0)
+        assert ours.cameras[0].pipeline.counts().published > 2 * frames
     finally:
         sink.kill()
         sink.wait()
@@ -175,20 +175,42 @@ def measure(frames: int) -> dict[str, Any]:
         ours.destroy_node()
         naive.destroy_node()
     return {
-        name: {
-            "overhead": milliseconds([receive + handle for receive, handle in rows]),
-            "of_which_deserialise": milliseconds([receive for receive, _ in rows]),
-            "of_which_node": milliseconds([handle for _, handle in rows]),
-            "frame_copies": round(copies[name], 2),
-        }
-        for name, rows in times.items()
+        "paced": {name: summary(rows) for name, rows in paced.items()},
+        "back_to_back": {name: summary(rows) for name, rows in back_to_back.items()},
+        "frame_copies": {name: round(count, 2) for name, count in copies.items()},
+    }
+
+
+Rows = list[tuple[float, float]]
+"""Seconds of each frame to deserialise it, and to handle it without the back end."""
+
+
+def take_turns(
+    handles: dict[str, Handle], cost: FixedCost, data: bytes, frames: int, *, block: int, pause_s: float
+) -> dict[str, Rows]:
+    """Return the times of both nodes, taken in turns of `block` frames; the first frames fault in memory."""
+    times: dict[str, Rows] = {name: [] for name in handles}
+    while min(len(rows) for rows in times.values()) < frames + WARM_UP:
+        for name, handle in handles.items():
+            for _ in range(block):
+                time.sleep(pause_s)
+                times[name].append(timed(handle, cost, data))
+    return {name: rows[WARM_UP : WARM_UP + frames] for name, rows in times.items()}
+
+
+def summary(rows: Rows) -> dict[str, Any]:
+    """Return percentiles of the whole and of its two parts."""
+    return {
+        "overhead": milliseconds([receive + handle for receive, handle in rows]),
+        "of_which_deserialise": milliseconds([receive for receive, _ in rows]),
+        "of_which_node": milliseconds([handle for _, handle in rows]),
     }
 
 
 def main() -> int:
     """Run, print and record; the exit code is 1 if the target is missed."""
     parser = argparse.ArgumentParser(description="Cost of the node beside its back end.")
-    parser.add_argument("--frames", type=int, default=150, help="frames for each node (default: %(default)s)")
+    parser.add_argument("--frames", type=int, default=300, help="frames for each node and way (default: %(default)s)")
     frames = parser.parse_args().frames
     keep_big_buffers()
     os.environ[profile_variable()] = str(ROOT / PROFILE)
@@ -198,19 +220,23 @@ def main() -> int:
         figures = measure(frames)
     finally:
         rclpy.try_shutdown()
-    for name, rows in figures.items():
-        times = ", ".join(f"{key} {rows['overhead'][key + '_ms']:.2f} ms" for key in ("min", "p50", "p95"))
-        print(f"{name:6} {times}, {rows['frame_copies']:.2f} copies")
-    reached = figures["ours"]["overhead"]["p50_ms"] <= TARGET_MS and figures["ours"]["frame_copies"] <= 3
-    figures["target"] = {"p50_ms": TARGET_MS, "frame_copies": 3, "reached": reached}
+    for way in ("paced", "back_to_back"):
+        for name, rows in figures[way].items():
+            times = ", ".join(f"{key} {rows['overhead'][key + '_ms']:.2f} ms" for key in ("min", "p50", "p95", "p99"))
+            print(f"{way:12} {name:6} {times}; {figures['frame_copies'][name]:.2f} copies")
+    ours = [figures[way]["ours"]["overhead"] for way in ("paced", "back_to_back")]
+    reached = {key: all(rows[key] <= limit for rows in ours) for key, limit in TARGETS_MS.items()}
+    figures["target"] = {**TARGETS_MS, "reached": reached}
     settings = {
-        "height": HEIGHT, "width": WIDTH, "encoding": "rgb8", "frames": frames,
-        "backend_ms": 1e3 * BACKEND_S, "pause_ms": 1e3 * PAUSE_S,
+        "height": HEIGHT, "width": WIDTH, "encoding": "rgb8", "frames": frames, "block": BLOCK,
+        "backend_ms": 1e3 * BACKEND_S, "pause_ms": 1e3 * PAUSE_S, "nice": os.nice(0),
     }  # fmt: skip
-    print(f"target of {TARGET_MS:g} ms {'reached' if reached else 'missed'}; load average {before['load_average'][0]}")
+    for key, limit in TARGETS_MS.items():
+        print(f"target of {key[:3]} {limit:g} ms {'reached' if reached[key] else 'missed'}")
+    print(f"load average {before['load_average'][0]}")
     path = write_record("node_overhead", figures=figures, settings=settings, before=before)
     print(f"written: {path.relative_to(ROOT)}")
-    return 0 if reached else 1
+    return 0 if all(reached.values()) else 1
 
 
 if __name__ == "__main__":

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import random
+import re
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from hrda_ros.fastdds_profile import profile_variable
+from hrda_ros.start.fastdds_profile import profile_variable
 
-__all__ = ["child_environment"]
+__all__ = ["child_environment", "free_domain"]
+
+_DOMAINS = range(1, 102)
+"""Up to 101, the highest domain whose UDP ports lie below the range that Linux hands out itself."""
+_SHARED_MEMORY = Path("/dev/shm")
 
 _DROPPED_PREFIXES = ("ROS_", "RMW_", "RCUTILS_", "AMENT_", "COLCON_", "FASTDDS_", "FASTRTPS_", "CYCLONEDDS_", "ZENOH_")
 # LD_LIBRARY_PATH and its guard belong to the interpreter that set them: the ROS wheels of the demo's own interpreter
@@ -35,11 +41,37 @@ def child_environment(
     }
     return {
         **kept,
-        # Up to 101, the highest domain whose UDP ports lie below the range that Linux hands out itself.
-        "ROS_DOMAIN_ID": str(random.SystemRandom().randint(1, 101)),
+        "ROS_DOMAIN_ID": str(free_domain()),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "RMW_IMPLEMENTATION": "rmw_fastrtps_cpp",
         "ROS_LOG_DIR": str(log_folder),
         profile_variable(kept): str(fastdds_profile),
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def free_domain() -> int:
+    """Draw a DDS domain, 1 to 101, in which no other process of this machine takes part, or has left anything.
+
+    The first participant of a domain binds UDP port 7410 + 250 * domain (OMG DDSI-RTPS 2.2, section 9.6.1). A process
+    that was killed leaves the shared memory of its ports, and Fast DDS loses messages to those who come after it there.
+    """
+    drawn = random.SystemRandom().sample(_DOMAINS, len(_DOMAINS))
+    free = [domain for domain in drawn if _port_is_free(7410 + 250 * domain)]
+    left = _domains_with_leftovers()
+    return next((domain for domain in free if domain not in left), (free or drawn)[0])
+
+
+def _domains_with_leftovers() -> set[int]:
+    """Domains of which Fast DDS holds ports in shared memory: `fastdds_port7411`, `fastrtps_port...` before 3.0."""
+    ports = [re.match(r"fast(?:dds|rtps)_port(\d+)", file.name) for file in _SHARED_MEMORY.glob("fast*_port*")]
+    return {(int(port[1]) - 7400) // 250 for port in ports if port}
+
+
+def _port_is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as tried:
+        try:
+            tried.bind(("", port))
+        except OSError:
+            return False
+    return True

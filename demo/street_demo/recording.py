@@ -72,7 +72,7 @@ def open_recording(path: Path) -> Recording:
         DataError: the bag is missing, or nothing in it can be read.
         DemoError: it has no compressed images.
     """
-    cameras = Recordings.open([path], several=True).cameras
+    cameras = Recordings.open([path], every=True).cameras
     topics = [camera.topic for camera in cameras if camera.message_type == COMPRESSED]
     if not topics:
         raise DemoError(f"the bag '{path}' has no {COMPRESSED} messages; give a bag of a camera with --bag")

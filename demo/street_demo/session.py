@@ -19,6 +19,7 @@ from street_demo.interruption import Interruption
 from street_demo.paths import DEMO, FASTDDS_PROFILE
 from street_demo.progress import Progress
 from street_demo.recording import Recording
+from street_demo.summary import DROP_CAUSES
 
 __all__ = ["SessionPlan", "SessionRecord", "run_session"]
 
@@ -26,6 +27,8 @@ NODE = "segment_node"
 START_TIMEOUT_S = 60.0
 SILENCE_S = 3.0
 """After the last frame, this long without a new mask means that no more will come."""
+LAST_REPORTS = 3
+"""The first report after the last mask may have been made before it. Frames that no later one counts were lost."""
 POLL_S = 0.1
 DIAGNOSTIC_ERROR = 2  # diagnostic_msgs/DiagnosticStatus.ERROR
 
@@ -69,6 +72,11 @@ class SessionRecord:
     node_exit_code: int = 0
     ended: bool = False
     reports: int = 0
+
+    def counted(self) -> bool:
+        """Return whether the node's last report counts all masks received, and an outcome for all frames played."""
+        published, *dropped = (int(self.diagnostics.get(name, 0)) for name in ("published", *DROP_CAUSES))
+        return published >= len(self.masks) and published + sum(dropped) >= len(self.played)
 
     def note(self, event: Event) -> None:
         """Take in an event of the player or the recorder."""
@@ -131,7 +139,7 @@ class _Session:
         return record
 
     def _settle(self) -> None:
-        """Wait for the masks still under way, then for one more report, which counts every frame."""
+        """Wait for the masks still under way, then for a report that counts every frame that was not lost."""
         record = self._record
         last_change = time.monotonic()
         received = -1
@@ -139,8 +147,10 @@ class _Session:
             if received != len(record.masks):
                 received, last_change = len(record.masks), time.monotonic()
             self._take_events()
-        reports = record.reports
-        self._wait("the node reports its diagnostics", lambda: record.reports > reports, START_TIMEOUT_S)
+        last = record.reports + LAST_REPORTS
+        self._wait(
+            "the node reports its diagnostics", lambda: record.counted() or record.reports >= last, START_TIMEOUT_S
+        )
 
     def _stop(self, recorder: Child) -> None:
         if exit_code := self._children.stop(recorder):
@@ -190,4 +200,7 @@ def _recorder_command(work: Path) -> list[str]:
 
 def _player_command(plan: SessionPlan) -> list[str]:
     limit = [] if plan.max_frames is None else ["--max-frames", str(plan.max_frames)]
-    return [sys.executable, str(DEMO / "play_bag.py"), str(plan.recording.path), "--rate", str(plan.rate_hz), *limit]
+    script = str(DEMO / "play_bag.py")
+    return [
+        sys.executable, script, str(plan.recording.path), "--rate", str(plan.rate_hz), "--node", NODE, *limit,
+    ]  # fmt: skip

@@ -5,7 +5,7 @@ These are its stages; each leaves its result in the working folder:
     frames      the recordings are scanned; frames to adapt on and frames to judge on are chosen and written as PNG
     source      the labelled images: a pack, a data set made into one, or the given model's own confident predictions
     instant     BatchNorm statistics of the frames give a candidate, which is also the control of every other one
-    train       self-training starts from the given model
+    train       self-training starts from that candidate, and ends with statistics measured like its
     judge       all candidates run on held-out frames and on held-out source images, without labels of the target
     ask         where it is wished, a person decides between the given model and the candidate
     adopt       the chosen bundle goes to its place, with the report; the given model stays if none is better
@@ -14,11 +14,11 @@ These are its stages; each leaves its result in the working folder:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hrda_core.adaptation.recipe import adaptation_recipe, check_bundle
+from hrda_core.adaptation.recipe import adaptation_recipe
 from hrda_core.adaptation.request import Request
 from hrda_core.adaptation.stages.adopt import adopt_bundle
 from hrda_core.adaptation.stages.ask import Ask, Asked, ask_person
@@ -26,17 +26,28 @@ from hrda_core.adaptation.stages.frames import Frames, choose_frames
 from hrda_core.adaptation.stages.instant import instant_bundle
 from hrda_core.adaptation.stages.judge import Judged, judge_bundles
 from hrda_core.adaptation.stages.report import write_adaptation
-from hrda_core.adaptation.stages.source import check_source, open_or_make_pack, pack_from_predictions, source_folder
+from hrda_core.adaptation.stages.source import (
+    ModelSource,
+    Wanted,
+    check_source,
+    open_or_make_pack,
+    pack_from_predictions,
+)
 from hrda_core.adaptation.stages.train import adapted_bundle, smallest_size, train
+from hrda_core.adaptation.verdict.track_record import read_track_record
 from hrda_core.adaptation.verdict.verdict import Verdict
 from hrda_core.adaptation.workspace import Workspace
+from hrda_core.data.datasets.checked_labels import check_labels
 from hrda_core.data.datasets.labelled import ImageLabelPairs, pair_folders
-from hrda_core.data.packs.source_pack import SourcePack
+from hrda_core.data.packs.pack_folders import DEFAULT_PACK, find_source
+from hrda_core.data.packs.source_pack import SourcePack, pack_space
 from hrda_core.deploy.network import load_network
+from hrda_core.deploy.samples import Samples
 from hrda_core.errors import BundleError, HrdaError, RecipeError
 from hrda_core.inference.bundle import MANIFEST_NAME, Bundle
+from hrda_core.label_matching import same_names, space_difference
 from hrda_core.trainer.loop import Watch
-from hrda_core.whole_files import check_place
+from hrda_core.whole_files import check_place, held_folder
 
 __all__ = ["Count", "Outcome", "adapt"]
 
@@ -82,6 +93,7 @@ class Outcome:
             "chosen_by": self.chosen_by,
             "person": None if self.asked is None else self.asked.to_dict(),
             "verdict": self.verdict.choice,
+            "sure": read_track_record().sentence(self.verdict.choice),
             "reasons": list(self.verdict.reasons),
             "refusals": {name: list(sentences) for name, sentences in self.verdict.refusals.items()},
             "labels_agree": self.judged.labels_agree,
@@ -100,36 +112,44 @@ def adapt(request: Request, watch: Watch | None = None, count: Count | None = No
         ask: puts questions to a person; needed where the request says so.
 
     Raises:
-        HrdaError: an input cannot be used; see the stages.
+        HrdaError: an input cannot be used, see the stages, or another process works in the working folder.
         StoppedError: `watch` asked to stop.
     """
     watch, count = watch or Watch(), count or (lambda what, done, total: None)
     given = Bundle.open(request.model)
-    check_bundle(given)
     load_network(given)  # a model without weights is refused before anything is read
     check_place(request.out, MANIFEST_NAME, error=BundleError)
-    labelled = _labelled(request)
-    check_source(request.source)
+    labelled = _labelled(request, given)
+    request = replace(request, source=_find_source(request, given, watch.say))
+    wanted = Wanted(given.label_space, request.label_space)
+    check_source(request.source or "", wanted, request.max_megapixels)
+    with held_folder(request.work_folder, f"adapting in '{request.work_folder}'", error=RecipeError):
+        return _adapt(request, given, labelled, watch, count, ask)
+
+
+def _adapt(
+    request: Request, given: Bundle, labelled: ImageLabelPairs | None, watch: Watch, count: Count, ask: Ask | None
+) -> Outcome:
     work = Workspace.open(request.work_folder, request.identity(given), watch.say)
     frames = _frames(request, work, count)
-    pack = _source(request, given, frames, work, count)
+    source = _source(request, given, frames, work, count)
     bundles, run = {"given": given}, None
     with work.stage("instant", "BatchNorm statistics of the recording"):
         bundles["instant"] = instant_bundle(request, given, frames, work.path("instant"), work.say)
-    if pack is not None and request.effort.iterations:
-        run = _train(request, given, pack, frames, work, watch)
+    if source is not None and request.effort.iterations:
+        run = _train(request, bundles["instant"], source, frames, work, watch)
         bundles["adapted"] = adapted_bundle(request, given, run, frames, work.path("adapted"))
     with work.stage("judge", f"{', '.join(bundles)} on {len(frames.held_out)} frames that were held out"):
-        source = pack.held_out_pairs() if pack is not None and pack.kind == "labelled" else None
-        judged = judge_bundles(
-            bundles, run, frames, source or None, labelled, work.folder, request.runtime.threads, count
-        )
+        known = None if source is None else source.held_out
+        judged = judge_bundles(bundles, run, frames, known, labelled, work.folder, request.runtime.threads, count)
     asked = _ask(request, bundles, judged, frames, work, ask, count) if request.ask else None
     choice, chosen_by = _choose(request, judged, asked)
+    pack = None if source is None else source.pack
     with work.stage("adopt", f"{_WORDS[choice]} '{request.out}'"):
         report = write_adaptation(request, bundles, choice, chosen_by, judged, asked, pack, frames, run, work)
         facts = _facts(request, choice, chosen_by, judged, asked, pack, given)
-        bundle = adopt_bundle(bundles[choice], request.out, facts, report)
+        samples = Samples.of(frames.held_out, "They are frames of the recording that the model was chosen on.")
+        bundle = adopt_bundle(bundles[choice], request.out, facts, report, samples)
     counts, stages = frames.counts, dict(work.stages)
     return Outcome(bundle.path, bundle.file(report.name), choice, chosen_by, judged, asked, counts, stages)
 
@@ -141,23 +161,52 @@ _WORDS = {
 }
 
 
-def _labelled(request: Request) -> ImageLabelPairs | None:
-    """Labelled images of the target; a wrong folder shall not wait for the judging to be found."""
+def _labelled(request: Request, given: Bundle) -> ImageLabelPairs | None:
+    """Labelled images of the target; a wrong folder or label shall not wait for the judging to be found."""
     if request.eval_images is None or request.eval_labels is None:
         return None
-    return pair_folders(request.eval_images, request.eval_labels)
+    pairs = pair_folders(request.eval_images, request.eval_labels, max_megapixels=request.max_megapixels)
+    return check_labels(pairs, given.label_space, scored=True).pairs
+
+
+def _find_source(request: Request, given: Bundle, say: Callable[[str], None]) -> str:
+    """What `--source` means; without one the pack that comes with the package, for a model that has its classes."""
+    found = find_source(DEFAULT_PACK if request.source is None else request.source)
+    if request.source is None and request.label_space is None:
+        space = pack_space(Path(found.spec))
+        if space is not None and not same_names(space, given.label_space):
+            say(
+                f"no labelled images: unlike the model, the pack '{DEFAULT_PACK}' "
+                f"{space_difference(space, given.label_space)}; give a --source of the model's "
+                f"{len(given.label_space)} classes, or --label_space FILE that leads to them"
+            )
+            return ""
+    if found.remark:
+        say(found.remark)
+    return found.spec
 
 
 def _frames(request: Request, work: Workspace, count: Count) -> Frames:
     try:
         with work.stage("frames", f"choosing from {', '.join(bag.name for bag in request.bag)}"):
-            return choose_frames(request.bag, request.topic, work.path("frames"), request.selection, work.say, count)
+            return choose_frames(
+                request.bag,
+                request.topic,
+                work.path("frames"),
+                request.selection,
+                work.say,
+                count,
+                value_range=request.value_range,
+                areas=request.areas,
+                max_megapixels=request.max_megapixels,
+                workers=request.workers,
+            )
     except HrdaError:
         work.discard_if_empty()
         raise
 
 
-def _source(request: Request, given: Bundle, frames: Frames, work: Workspace, count: Count) -> SourcePack | None:
+def _source(request: Request, given: Bundle, frames: Frames, work: Workspace, count: Count) -> ModelSource | None:
     """Labelled images; None where nothing needs them: nothing is trained, and nobody gave any."""
     if not request.source and not request.effort.iterations:
         return None
@@ -165,32 +214,36 @@ def _source(request: Request, given: Bundle, frames: Frames, work: Workspace, co
     with work.stage("source", text):
         if not request.source:
             return pack_from_predictions(given, frames.adapt, work.path("source"), lambda d, t: count("frames", d, t))
-        pack = open_or_make_pack(
+        source = open_or_make_pack(
             request.source,
             work.path("source"),
+            Wanted(given.label_space, request.label_space),
             seed=request.seed,
             say=work.say,
             progress=lambda done, total: count("source images", done, total),
             command=request.command,
+            max_megapixels=request.max_megapixels,
         )
-        work.say(pack.describe())
-        return pack
+        for line in filter(None, (source.pack.describe(), source.remark)):
+            work.say(line)
+        return source
 
 
-def _train(request: Request, given: Bundle, pack: SourcePack, frames: Frames, work: Workspace, watch: Watch) -> Path:
+def _train(request: Request, start: Bundle, source: ModelSource, frames: Frames, work: Workspace, watch: Watch) -> Path:
     run, effort = work.path("run"), request.effort
     recipe = adaptation_recipe(
-        given,
-        source_folder(pack),
+        start,
+        source.folder,
         frames.adapt.folder,
-        smallest_size(frames.adapt, given.long_side),
+        smallest_size(frames.adapt, start.scale),
         effort,
         name=request.out.name,
         mic=request.with_mic,
         imagenet=request.imagenet,
         runtime=request.runtime,
         seed=request.seed,
-        source_is_pseudo=pack.kind == "pseudo",
+        source_is_pseudo=source.pack.kind == "pseudo",
+        max_megapixels=request.max_megapixels,
     )
     with work.stage("train", f"{recipe.iterations} steps, crops of {recipe.crop.height} x {recipe.crop.width}"):
         train(recipe, run, watch)

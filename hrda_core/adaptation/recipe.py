@@ -7,23 +7,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hrda_core.adaptation.efforts import Effort
 from hrda_core.data.augmentation.transforms import AppearanceConfig, CropConfig
 from hrda_core.deploy.network import WEIGHTS_FILE
-from hrda_core.errors import RecipeError
 from hrda_core.inference.bundle import Bundle
-from hrda_core.labels import CITYSCAPES19
+from hrda_core.label_files import label_space_values
+from hrda_core.messages.picture_size import MAX_MEGAPIXELS
 from hrda_core.models.presets import NetworkConfig, resolve_preset
 from hrda_core.models.timm_encoder import PACKAGED_ENCODER
 from hrda_core.trainer.geometry import fitting_crop, scales
 from hrda_core.trainer.optim import OptimConfig
-from hrda_core.trainer.recipe import ModelConfig, Recipe, RuntimeConfig, SourceConfig, TargetConfig
+from hrda_core.trainer.recipe import ModelConfig, Recipe, RuntimeConfig
+from hrda_core.trainer.recipe_data import SourceConfig, TargetConfig
 from hrda_core.uda.feature_distance import FeatureDistanceConfig
 from hrda_core.uda.masked_consistency import MicConfig
 from hrda_core.uda.self_training import SelfTrainingConfig
 
-__all__ = ["SourceFolder", "adaptation_recipe", "check_bundle"]
+__all__ = ["SourceFolder", "adaptation_recipe"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class SourceFolder:
         names: file that lists the images to train on.
         height, width: size of a typical image, pixels.
         rcs_min_pixels: pixels from which an image shows a class, for Rare Class Sampling.
+        label_space: keys of a label space file that lead from the ids of the label files to the classes of the model;
+            None = the files hold class ids of the model.
     """
 
     name: str
@@ -46,6 +50,7 @@ class SourceFolder:
     height: int
     width: int
     rcs_min_pixels: int
+    label_space: dict[str, Any] | None = None
 
     @property
     def config(self) -> SourceConfig:
@@ -54,23 +59,10 @@ class SourceFolder:
             name=self.name,
             images=self.images,
             labels=self.labels,
+            label_space=self.label_space,
             names=self.names,
             licence=self.licence,
             rcs_min_pixels=self.rcs_min_pixels,
-        )
-
-
-def check_bundle(bundle: Bundle) -> None:
-    """Refuse a model that cannot be trained on.
-
-    Raises:
-        RecipeError: its classes are not the 19 of Cityscapes.
-        BundleError: it has no weights (by `hrda_core.deploy.network.load_network`).
-    """
-    if bundle.label_space.classes != CITYSCAPES19.classes:
-        raise RecipeError(
-            f"model bundle '{bundle.path}' has the classes of '{bundle.label_space.name}'; adaptation trains the 19 "
-            f"classes of {CITYSCAPES19.name}: give a model of these"
         )
 
 
@@ -87,17 +79,20 @@ def adaptation_recipe(
     runtime: RuntimeConfig | None = None,
     seed: int = 0,
     source_is_pseudo: bool = False,
+    max_megapixels: int = MAX_MEGAPIXELS,
 ) -> Recipe:
-    """Make a recipe of HRDA's self-training (DAFormer's for a single-scale network) that starts from the given model.
+    """Make a recipe of HRDA's self-training (DAFormer's for a single-scale network) that starts from a model.
 
     Args:
-        bundle: the given model; student, teacher and labels of the first steps start from it.
+        bundle: student, teacher and labels of the first steps start from it. In an adaptation it is the given model
+            with the BatchNorm statistics of the recording.
         frames: folder of the unlabelled target images.
-        frame_size: smallest height and smallest width of them, pixels, after shrinking to the model's `long_side`.
+        frame_size: smallest height and smallest width of them, pixels, as the model sees them.
         imagenet: file with the encoder's ImageNet weights, for the feature distance; None = those of an installed
             package, or no feature distance.
         source_is_pseudo: the source labels are the given model's own predictions, so the photometric augmentation of
             the "source" is left off: it would teach a look that the target does not have.
+        max_megapixels: how large the frames may be, in millions of pixels.
 
     Raises:
         DataError: the frames are smaller than the smallest crop.
@@ -114,12 +109,15 @@ def adaptation_recipe(
         name=name,
         method="self_training",
         source=source.config,
+        label_space=label_space_values(bundle.label_space),
         target=TargetConfig(
             name="frames of the recording, unlabelled",
             path=frames,
-            long_side=bundle.long_side,
+            resize=bundle.scale.resize,
+            long_side=bundle.scale.long_side,
             scale_min=scale.target[0],
             scale_max=scale.target[1],
+            max_megapixels=max_megapixels,
             licence="as the recording",
         ),
         model=ModelConfig(
@@ -131,13 +129,13 @@ def adaptation_recipe(
             # The paper's encoder has no BatchNorm; this is nearest, and best in all of docs/results/adaptation.md.
             freeze_encoder_norm=True,
         ),
-        # The frames are shrunk as the node shrinks them, the source images alike: sharpness tells no domain.
+        # The frames are resized as the node resizes them, the source images alike: sharpness tells no domain.
         crop=CropConfig(
             height,
             width,
             scale_min=scale.source[0],
             scale_max=scale.source[1],
-            interpolation="area",
+            interpolation=bundle.scale.interpolation,
         ),
         appearance=_PLAIN if source_is_pseudo else _ROBUST,
         feature_distance=distance,
@@ -146,7 +144,7 @@ def adaptation_recipe(
             # Patches of 64 pixels of a crop of 1024 (MIC paper); 32 is the smallest that hides an object.
             mic=MicConfig(block=64 if min(height, width) >= 512 else 32) if mic else None,
         ),
-        optim=OptimConfig(lr=6e-5 if network.encoder.startswith("mit_") else 1e-4, warmup=effort.warmup),
+        optim=OptimConfig(lr=6e-5 if network.encoder.startswith(("mit_", "vit_")) else 1e-4, warmup=effort.warmup),
         runtime=runtime or RuntimeConfig(),
         iterations=effort.iterations,
         checkpoint_every=20,

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hrda_core.adaptation.efforts import EFFORTS, Effort
+from hrda_core.camera_areas import CameraAreas
+from hrda_core.data.packs.pack_folders import NO_SOURCE
+from hrda_core.data.recordings.recording_workers import check_workers
 from hrda_core.errors import RecipeError
+from hrda_core.messages.picture_size import MAX_MEGAPIXELS, check_limit
+from hrda_core.messages.value_range import range_of
+from hrda_core.whole_files import file_sha256
 
 if TYPE_CHECKING:
     from hrda_core.data.frame_selection.frame_selection import SelectionConfig
@@ -29,12 +35,21 @@ class Request:
         model: bundle to start from, or its name ('hrda models'); it is never changed
         out: bundle folder for the chosen model; a bundle there is replaced
         topic: camera topics; default: the only one
-        source: pack of hrda pack-source, or LAYOUT:ROOT, or a folder of images/ and labels/; default: none, the model's
-            own confident predictions stand in
+        source: pack of hrda pack-source, or LAYOUT:ROOT, or a folder of images/ and labels/; default: streets, the pack
+            that comes with hrda_ros, if the model has its classes; none = the model's own confident predictions stand
+            in
+        label_space: label space file that brings the source to the model's classes, from its ids, or from the class
+            names of a pack
         work: working folder; default: OUT.work
         effort: instant, quick, normal or full; default: quick
         mic: masked image consistency; default: as the effort says
         frames: largest number of frames to adapt on; 0 = as the effort says
+        value_range: of cameras of 16-bit pixels, the values that become black and white, such as 0 4095; default: the
+            smallest of 8, 10, 12, 14 and 16 bits that holds the values
+        camera_areas: file that says which pixels of each camera's pictures count, the same as for the node; frames are
+            cut to the largest rectangle of them
+        max_megapixels: pictures whose header states more million pixels are not decoded
+        workers: processes that read recordings side by side; the chosen frames are the same, whatever their number
         held_out: share of the recording, at its end, that is held out for judging
         choose: verdict, or by hand: given, instant, adapted
         ask: let a person decide between the given model and the candidate after the verdict, on a page of this machine
@@ -54,11 +69,16 @@ class Request:
     model: Path
     out: Path
     topic: tuple[str, ...] = ()
-    source: str = ""
+    source: str | None = None
+    label_space: Path | None = None
     work: Path | None = None
     effort: Effort = EFFORTS["quick"]
     mic: bool | None = None
     frames: int = 0
+    value_range: tuple[int, int] | None = None
+    camera_areas: Path | None = None
+    max_megapixels: int = MAX_MEGAPIXELS
+    workers: int = 1
     held_out: float = 0.25
     choose: str = "verdict"
     ask: bool = False
@@ -73,6 +93,9 @@ class Request:
     command: str = ""
 
     def __post_init__(self) -> None:
+        range_of(self.value_range)  # a mistake shall not wait for the recordings to be read
+        check_limit(self.max_megapixels)
+        check_workers(self.workers)
         if self.choose not in CHOICES:
             raise RecipeError(f"--choose is one of {', '.join(CHOICES)}, not '{self.choose}'")
         if self.ask and self.choose != "verdict":
@@ -83,6 +106,8 @@ class Request:
             raise RecipeError(f"--frames is 0 (as the effort says) or more, not {self.frames}")
         if (self.eval_labels is None) != (self.eval_images is None):
             raise RecipeError("give both --eval_images and --eval_labels, or neither")
+        if self.label_space is not None and self.source == NO_SOURCE:
+            raise RecipeError("--label_space belongs to labelled images, and --source none has none; leave one out")
         if self.choose == "adapted" and not self.effort.iterations:
             raise RecipeError("--choose adapted needs an effort that trains; effort instant does not")
         if self.out.resolve() == self.model.resolve():
@@ -108,6 +133,15 @@ class Request:
         return RuntimeConfig(device=self.device, precision=self.precision, threads=self.threads)
 
     @property
+    def areas(self) -> CameraAreas | None:
+        """What of the pictures counts; None = all of it.
+
+        Raises:
+            DataError: see `CameraAreas.read`.
+        """
+        return None if self.camera_areas is None else CameraAreas.read(self.camera_areas)
+
+    @property
     def selection(self) -> SelectionConfig:
         """Return the options of the frame selection."""
         from hrda_core.data.frame_selection.frame_selection import SelectionConfig
@@ -121,6 +155,8 @@ class Request:
             "topics": list(self.topic),
             "model": str(self.model.resolve()),
             "model_files": {name: record["sha256"] for name, record in given.manifest["files"].items()},
+            "classes": list(given.label_space.classes),
+            "label_space": "" if self.label_space is None else file_sha256(self.label_space),
             "source": self.source and str(Path(self.source).resolve() if Path(self.source).exists() else self.source),
             "effort": self.effort.name,
             "mic": self.with_mic,
@@ -128,4 +164,7 @@ class Request:
             "held_out": self.held_out,
             "imagenet": str(self.imagenet or ""),
             "seed": self.seed,
+            **({"value_range": list(self.value_range)} if self.value_range else {}),
+            **({"camera_areas": self.areas.digest} if self.areas else {}),
+            **({"max_megapixels": self.max_megapixels} if self.max_megapixels != MAX_MEGAPIXELS else {}),
         }

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hrda_core.errors import RecipeError
-from hrda_core.whole_files import read_json, write_json
+from hrda_core.whole_files import LOCK_NAME, read_json, write_json
 
 __all__ = ["OPTIONS_NAME", "Workspace"]
 
 OPTIONS_NAME = "options.json"
 _STAGES_NAME = "stages.json"
+_FORMAT = 3
+"""Raised when a stage's file changes its meaning: a folder of an earlier release cannot be continued then."""
 
 
 @dataclass
@@ -38,7 +40,7 @@ class Workspace:
 
     @classmethod
     def open(cls, folder: Path, options: Mapping[str, Any], say: Callable[[str], None]) -> Workspace:
-        """Create the folder, or continue in it.
+        """Create the folder, or continue in it. The caller holds its lock.
 
         Args:
             options: plain values on which the results depend.
@@ -48,6 +50,7 @@ class Workspace:
             DataError: it cannot be written.
         """
         path = folder / OPTIONS_NAME
+        options = {**options, "format of the working folder": _FORMAT}
         if path.exists():
             before = read_json(path)
             changed = sorted(key for key in {*options, *before} if options.get(key) != before.get(key))
@@ -57,7 +60,7 @@ class Workspace:
                     f"{', '.join(changed)}); give another --work, or delete it"
                 )
             say(f"going on in '{folder}'")
-        elif folder.exists() and any(folder.iterdir()):
+        elif folder.exists() and any(entry.name != LOCK_NAME for entry in folder.iterdir()):
             raise RecipeError(f"working folder '{folder}' holds something else; give another --work")
         write_json(path, options)
         stages = folder / _STAGES_NAME
@@ -66,10 +69,11 @@ class Workspace:
     def discard_if_empty(self) -> None:
         """Remove the folder if no stage has left anything, because a mistyped path must not block the right one."""
         own = {self.folder / OPTIONS_NAME, self.folder / _STAGES_NAME}
-        if set(self.folder.iterdir()) <= own:
+        if set(self.folder.iterdir()) <= own | {self.folder / LOCK_NAME}:
             for path in own:
                 path.unlink(missing_ok=True)
-            self.folder.rmdir()
+            with suppress(OSError):  # whoever holds its lock removes it at the end
+                self.folder.rmdir()
 
     def path(self, name: str) -> Path:
         """Return the path of a file in the folder."""

@@ -75,9 +75,9 @@ def _device(backend: Backend, request: BenchRequest, say: Callable[[str], None])
         return _measure(backend)
     driver = probe_driver()
     gpu = find_device(f"{driver.gpu.name} {cpu_model()}") if isinstance(driver, Driver) else None
-    if request.device is None and gpu is None:
+    if request.given_peaks is None and gpu is None:
         say("the table of devices lacks this GPU: give --peak_tflops and --bandwidth_gbs for its roofline")
-    return request.device or gpu
+    return request.given_peaks or gpu
 
 
 def _measure(backend: Backend) -> Device:
@@ -99,6 +99,7 @@ def _share(ops: tuple[GraphOp, ...], device: Device, precision: str, measured: f
 
 def _layers(backend: Backend, path: Path, image: UInt8Array) -> list[Layer] | None:
     """None where the back end tells nothing of layers."""
+    backend = getattr(backend, "running", backend)  # of one that would hand over
     if (layer_seconds := getattr(backend, "layer_seconds", None)) is not None:
         return [Layer(name, "layer", seconds) for name, seconds in layer_seconds(_LAYER_RUNS).items()]
     if _is_onnxruntime_on_cpu(backend):

@@ -13,6 +13,7 @@ from hrda_core.errors import BackendError, RecipeError
 from hrda_core.inference.bundle import Bundle, GraphSpec
 from hrda_core.inference.image_plan import graph_for_image, plan_for_graph
 from hrda_core.inference.made_image import golden_image
+from hrda_core.inference.openvino.options import OpenVinoOptions
 from hrda_core.window_plan import PlanChoice
 
 __all__ = ["BENCH_PRECISIONS", "BenchRequest", "image_for", "requested_graph"]
@@ -31,7 +32,9 @@ class BenchRequest:
         bundle: model bundle, or its name ('hrda models')
         plan: window plan; default: the bundle's
         size: HEIGHTxWIDTH of the image as it comes, pixels; it is padded as the graph needs it; default: 480x640
-        backend: auto, onnx, cuda, torch, or tensorrt, which builds a missing engine
+        backend: auto, onnx, openvino, cuda, torch, or tensorrt, which builds a missing engine
+        device: device of OpenVINO: CPU, GPU or NPU
+        inference_precision: number format in which OpenVINO computes: f32, bf16 or f16
         precision: fp32, fp16, bf16 or int8, of the graph or (torch) of the computation
         frames: number of frames that are timed
         warm_up: number of frames that run before those
@@ -48,6 +51,8 @@ class BenchRequest:
     plan: str = ""
     size: tuple[int, int] = (480, 640)
     backend: str = "auto"
+    device: str = "CPU"
+    inference_precision: str = "f32"
     precision: str = "fp32"
     frames: int = 50
     warm_up: int = 3
@@ -72,12 +77,18 @@ class BenchRequest:
             raise RecipeError(f"precision '{self.precision}' is not known; choose one of {', '.join(BENCH_PRECISIONS)}")
         if self.precision == "bf16" and (self.sweep_threads or self.backend != "torch"):
             raise RecipeError("precision 'bf16' is for back end 'torch'; graphs are written in fp32, fp16 or int8")
+        self.openvino  # refuses what is not known  # noqa: B018
         given = self.peak_tflops, self.bandwidth_gbs
         if any(given) and min(given) <= 0:
             raise RecipeError("--peak_tflops and --bandwidth_gbs belong together, both above 0")
 
     @property
-    def device(self) -> Device | None:
+    def openvino(self) -> OpenVinoOptions:
+        """Return what is asked of OpenVINO."""
+        return OpenVinoOptions(self.device, self.inference_precision)
+
+    @property
+    def given_peaks(self) -> Device | None:
         """Return the GPU with the given peaks, or None without them. The one peak is taken for all number formats."""
         if not self.peak_tflops:
             return None

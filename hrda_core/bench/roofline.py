@@ -18,7 +18,17 @@ import numpy as np
 
 from hrda_core.errors import BackendError, require
 
-__all__ = ["DEVICES", "Device", "Op", "Roofline", "find_device", "measure_cpu", "op_seconds", "roofline"]
+__all__ = [
+    "DEVICES",
+    "Device",
+    "Op",
+    "Roofline",
+    "find_device",
+    "large_product",
+    "measure_cpu",
+    "op_seconds",
+    "roofline",
+]
 
 _WIDTHS = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "int8": 1.0, "fp8": 1.0}
 
@@ -216,23 +226,33 @@ _COPY_BYTES = 256 << 20
 _REPEATS = 6
 
 
+def large_product(threads: int) -> tuple[Callable[[], object], int]:
+    """Return a function that runs a large square product in ONNX Runtime, single precision, and its FLOPs.
+
+    Raises:
+        MissingPackageError: onnxruntime or onnx is not installed.
+    """
+    shape = (_GEMM_SIDE, _GEMM_SIDE)
+    return _one_node("MatMul", shape, shape, shape, threads), 2 * _GEMM_SIDE**3
+
+
 def _product_rate(threads: int) -> float:
     """Operations per second of a square product in single precision."""
-    shape = (_GEMM_SIDE, _GEMM_SIDE)
-    return 2 * _GEMM_SIDE**3 / _run_node("MatMul", shape, shape, shape, threads)
+    run, flops = large_product(threads)
+    return flops / _quickest(run)
 
 
 def _convolution_rate(threads: int) -> float:
     """Operations per second of a convolution as in the decoders: ONNX Runtime has kernels of its own for those."""
     image = (1, _CHANNELS, _MAP_SIDE, _MAP_SIDE)
-    seconds = _run_node("Conv", image, (_CHANNELS, _CHANNELS, 3, 3), image, threads, pads=[1, 1, 1, 1])
-    return 2 * _MAP_SIDE**2 * _CHANNELS**2 * 9 / seconds
+    run = _one_node("Conv", image, (_CHANNELS, _CHANNELS, 3, 3), image, threads, pads=[1, 1, 1, 1])
+    return 2 * _MAP_SIDE**2 * _CHANNELS**2 * 9 / _quickest(run)
 
 
-def _run_node(
+def _one_node(
     kind: str, data: tuple[int, ...], weight: tuple[int, ...], result: tuple[int, ...], threads: int, **attributes: Any
-) -> float:
-    """Seconds of one node with a constant second operand, fp32."""
+) -> Callable[[], object]:
+    """A function that runs one node with a constant second operand, fp32."""
     ort, onnx = require("onnxruntime", "runtime"), require("onnx", "train")
     helper, kinds = onnx.helper, onnx.TensorProto.FLOAT
     generator = np.random.default_rng(0)
@@ -246,7 +266,7 @@ def _run_node(
     options.log_severity_level = 3
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     feeds = {"x": generator.random(data, np.float32)}
-    return _quickest(lambda: session.run(None, feeds))
+    return lambda: session.run(None, feeds)
 
 
 def _copy_rate(threads: int) -> float:

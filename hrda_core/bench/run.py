@@ -131,7 +131,10 @@ def _figures(
 
 
 def sweep_threads(bundle: Bundle, request: BenchRequest, *, count: Counter = lambda done, total: None) -> ThreadTimes:
-    """Time ONNX Runtime on the CPU with 1, 2, 4 and so on threads, up to all usable cores, in turn.
+    """Time ONNX Runtime, or OpenVINO, on the CPU with 1, 2, 4 and so on threads, up to all usable cores, in turn.
+
+    Args:
+        request: its back end is `onnx` or `openvino`.
 
     Raises:
         BackendError, BundleError, MissingPackageError: see `open_backend`.
@@ -139,7 +142,8 @@ def sweep_threads(bundle: Bundle, request: BenchRequest, *, count: Counter = lam
     graph = requested_graph(bundle, request)
     image = image_for(bundle, graph, request.size)
     backends = {
-        threads: open_backend("onnx", bundle, graph, threads=threads) for threads in thread_counts(usable_cores())
+        threads: open_backend(request.backend, bundle, graph, threads=threads)
+        for threads in thread_counts(usable_cores())
     }
     try:
         candidates = {
@@ -164,6 +168,7 @@ def _open(bundle: Bundle, graph: GraphSpec, request: BenchRequest, say: Say, bui
         graph,
         threads=request.threads,
         build_engine=request.backend == "tensorrt",
+        openvino=request.openvino,
         say=say,
         progress=building,
     )

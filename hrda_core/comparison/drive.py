@@ -86,7 +86,7 @@ def open_drive(paths: Sequence[Path], topic: str = "") -> Drive:
 
 def _open(path: Path, topic: str) -> UnlabelledFrames:
     if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
-        return ImageFrames(f"'{path}'", path.parent, (path.name,))
+        return ImageFrames(f"'{path}'", path.parent, (path.name,)).measured()
     return open_unlabelled(path, topic=topic)
 
 

@@ -20,9 +20,10 @@ from hrda_core.comparison.disagreement import Disagreement, Question, examine
 from hrda_core.comparison.drive import Drive
 from hrda_core.comparison.pictures import View, draw_questions, picture_name
 from hrda_core.comparison.result import ANSWERS, Comparison, judge, mean_answer
-from hrda_core.errors import DataError, RecipeError
+from hrda_core.errors import DataError, RecipeError, TextError
 from hrda_core.inference import Bundle, Predictor
 from hrda_core.labels import LabelSpace
+from hrda_core.untrusted_text import read_json_file
 from hrda_core.whole_files import locked, read_json, replaced_folder, write_json
 
 __all__ = [
@@ -197,7 +198,7 @@ def same_network(a: Bundle, b: Bundle) -> bool:
 def _identity(bundle: Bundle) -> str:
     """Of what decides on the masks; a bundle stays the same model when a report or a score is added."""
     graph = bundle.graphs[bundle.default_plan]
-    values = [bundle.manifest["files"][graph.file]["sha256"], graph.to_dict(), bundle.long_side]
+    values = [bundle.manifest["files"][graph.file]["sha256"], graph.to_dict(), bundle.scale.to_dict()]
     return _hash(json.dumps(values))
 
 
@@ -260,13 +261,13 @@ def _answers(folder: Path, session: Session) -> list[str]:
     if not path.is_file():
         return []
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json_file(path)
         answers = [str(answer) for answer in values["answers"]]
         if values["questions"] != _hash_of(folder / QUESTIONS_NAME):
             raise ValueError("they belong to other questions")
         if len(answers) > len(session.questions) or set(answers) - set(ANSWERS):
             raise ValueError(f"{len(answers)} answers to {len(session.questions)} questions")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, TextError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"the answers in '{path}' cannot be used ({error}); remove this file to answer the same questions anew"
         ) from error

@@ -10,16 +10,18 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from hrda_core.data.image_files import IMAGE_SUFFIXES, UInt8Array, image_size, read_image
+from hrda_core.data.image_files import IMAGE_SUFFIXES, UInt8Array, image_range, image_size, read_image, unread_pictures
 from hrda_core.errors import DataError
+from hrda_core.messages.picture_size import MAX_MEGAPIXELS
+from hrda_core.messages.value_range import FULL_RANGE, ValueRange
 
-__all__ = ["ImageFrames", "PerProcess", "UnlabelledFrames", "evenly_spaced"]
+__all__ = ["ImageFrames", "JoinedFrames", "PerProcess", "UnlabelledFrames", "evenly_spaced", "find_images"]
 
 
 class Closable(Protocol):
@@ -76,20 +78,34 @@ class ImageFrames(UnlabelledFrames):
         name: name for logs.
         folder: folder of the images.
         files: paths relative to `folder`.
+        left_out: sentence on pictures in the folder that are not read; empty = there are none.
+        values: turns pixels of 16 bits into bytes.
+        remark: sentence on such pixels; empty = there are none.
+        max_megapixels: images of more million pixels are not decoded.
     """
 
     name: str
     folder: Path
     files: tuple[str, ...]
+    left_out: str = ""
+    values: ValueRange = FULL_RANGE
+    remark: str = ""
+    max_megapixels: int = MAX_MEGAPIXELS
+
+    def measured(self, given: ValueRange | None = None) -> ImageFrames:
+        """Return the images with the range of their pixels of 16 bits, which is measured where none is given."""
+        values, remark = image_range([self.folder / file for file in self.files], given, self.max_megapixels)
+        return replace(self, values=values, remark=remark)
 
     def __len__(self) -> int:
         return len(self.files)
 
     def load(self, index: int) -> UInt8Array:
-        return read_image(self.folder / self.files[index])
+        return read_image(self.folder / self.files[index], self.values, self.max_megapixels)
 
     def describe(self) -> str:
-        return f"{len(self)} images of {self.name}"
+        left_out = f"; left out: {self.left_out}" if self.left_out else ""
+        return f"{len(self)} images of {self.name}{left_out}" + (f"; {self.remark}" if self.remark else "")
 
     def sizes(self) -> Iterator[tuple[str, int, int]]:
         for file in self.files:
@@ -97,17 +113,61 @@ class ImageFrames(UnlabelledFrames):
 
     @staticmethod
     def find(folder: Path) -> list[Path]:
-        """Find the images below a folder, sorted by path.
+        """Find the images below a folder, sorted by path. Files whose name starts with a dot are left out.
 
         Raises:
             DataError: there is no such folder, or no image in it.
         """
-        if not folder.is_dir():
-            raise DataError(f"data folder '{folder}' does not exist; give a folder of images")
-        found = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES]
-        if not found:
-            raise DataError(f"no images ({', '.join(IMAGE_SUFFIXES)}) below '{folder}'; give a folder of images")
-        return found
+        return find_images(folder)[0]
+
+
+def find_images(folder: Path) -> tuple[list[Path], str]:
+    """Return what `ImageFrames.find` returns, and a sentence on the pictures there that are not read.
+
+    Raises:
+        DataError: as `ImageFrames.find`.
+    """
+    if not folder.is_dir():
+        raise DataError(f"data folder '{folder}' does not exist; give a folder of images")
+    # macOS puts a `._name.png` beside each file that it copies; such a file is no image.
+    named = [path for path in sorted(folder.rglob("*")) if not path.name.startswith(".")]
+    found = [path for path in named if path.suffix.lower() in IMAGE_SUFFIXES]
+    left_out = unread_pictures(named)
+    if not found:
+        there = f"; found {left_out}" if left_out else "; give a folder of images"
+        raise DataError(f"no images ({', '.join(IMAGE_SUFFIXES)}) below '{folder}'{there}")
+    return found, left_out
+
+
+@dataclass(frozen=True)
+class JoinedFrames(UnlabelledFrames):
+    """Several sets of images, one behind the other.
+
+    Attributes:
+        parts: the sets, each listed as often as its images count.
+    """
+
+    parts: tuple[UnlabelledFrames, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def load(self, index: int) -> UInt8Array:
+        for part in self.parts:
+            if index < len(part):
+                return part.load(index)
+            index -= len(part)
+        raise IndexError("there are fewer images")
+
+    def describe(self) -> str:
+        return " + ".join(part.describe() for part in self._different())
+
+    def sizes(self) -> Iterator[tuple[str, int, int]]:
+        for part in self._different():
+            yield from part.sizes()
+
+    def _different(self) -> list[UnlabelledFrames]:
+        return list({id(part): part for part in self.parts}.values())
 
 
 class PerProcess(Generic[Reader]):

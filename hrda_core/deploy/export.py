@@ -24,18 +24,31 @@ from torch import Tensor
 from hrda_core.deploy.deploy_graph import DeployGraph
 from hrda_core.deploy.folding import folded
 from hrda_core.deploy.onnx_writing import trace, with_weights_in_half
+from hrda_core.deploy.same_padding import pad_inside_convolutions
+from hrda_core.deploy.samples import Samples
 from hrda_core.errors import BackendError, BundleError
+from hrda_core.inference.answers import record_answer
 from hrda_core.inference.backends.onnx_backend import OnnxBackend
-from hrda_core.inference.bundle import MANIFEST_NAME, Bundle, write_manifest
+from hrda_core.inference.bundle import MANIFEST_NAME, Bundle, GraphSpec, write_manifest
 from hrda_core.inference.model_card import CARD_NAME, model_card
-from hrda_core.labels import CITYSCAPES19, LabelSpace
+from hrda_core.input_scale import InputScale
+from hrda_core.labels import LabelSpace
+from hrda_core.models.finite_weights import check_finite
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.presets import NetworkConfig, resolve_preset
 from hrda_core.models.segmenter import Segmenter
 from hrda_core.whole_files import replaced_folder
 from hrda_core.window_plan import PLAN_NAMES, PlanChoice, Size
 
-__all__ = ["ExportSpec", "ParityReport", "export_bundle", "measure_parity", "tiles_for"]
+__all__ = [
+    "ExportSpec",
+    "ParityReport",
+    "export_bundle",
+    "graph_for_any_size",
+    "graph_plans",
+    "measure_parity",
+    "tiles_for",
+]
 
 MIN_AGREEMENT = 0.999
 """Share of pixels on which a graph must agree with PyTorch, or the export is refused."""
@@ -53,7 +66,7 @@ class ExportSpec:
     """The description of a bundle; see docs/robot/bundle.md.
 
     Attributes:
-        name, preset, long_side, label_space: as in `Bundle`.
+        name, preset, scale, label_space: as in `Bundle`.
         overrides: fields of the preset that were replaced, so that the network can be built again.
         provenance: recipe, data, licence, scores; plain values.
         grid: rows and columns of detail tiles; None = what suits the encoder, see `tiles_for`.
@@ -63,9 +76,9 @@ class ExportSpec:
     name: str
     preset: str
     overrides: Mapping[str, Any]
-    long_side: int
+    scale: InputScale
     provenance: Mapping[str, Any]
-    label_space: LabelSpace = CITYSCAPES19
+    label_space: LabelSpace
     grid: Size | None = None
     default_plan: str = ""
 
@@ -80,10 +93,10 @@ class ExportSpec:
 
     @staticmethod
     def like(given: Bundle, name: str, overrides: Mapping[str, Any], provenance: Mapping[str, Any]) -> ExportSpec:
-        """Describe another network in the place of a given one: same classes, input size, tiles and default plan."""
+        """Describe another network in the place of a given one: same classes, scale, tiles and default plan."""
         grid = given.tile_grid
-        long_side, space, plan = given.long_side, given.label_space, given.default_plan
-        return ExportSpec(name, given.preset, overrides, long_side, provenance, space, grid, plan)
+        scale, space, plan = given.scale, given.label_space, given.default_plan
+        return ExportSpec(name, given.preset, overrides, scale, provenance, space, grid, plan)
 
 
 @dataclass(frozen=True)
@@ -105,6 +118,7 @@ def export_bundle(
     folder: Path,
     sample: UInt8Array,
     *,
+    samples: Samples | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, ParityReport]:
     """Write a complete bundle; an existing one is replaced only when the new one is whole.
@@ -113,6 +127,7 @@ def export_bundle(
         model: trained network; it is put into eval mode.
         folder: where the bundle goes; if it exists it must be a bundle or empty.
         sample: uint8 (H, W, 3) RGB image for the parity check, at least 128 x 128, preferably from the target domain.
+        samples: images that go with the bundle, for `hrda export` of further graphs.
         say: takes one line of progress.
 
     Returns:
@@ -121,7 +136,9 @@ def export_bundle(
     Raises:
         BackendError: a bundle of this network has no such default plan.
         RecipeError: a preset or override is unknown.
-        BundleError: `folder` holds something else, or a graph does not agree with PyTorch.
+        BundleError: `folder` holds something else, the network has weights that are not finite, or a graph does not
+            agree with PyTorch.
+        AnswerError: the network answers an image with values that are not finite.
     """
     plans, normalisation = graph_plans(model), (spec.network.mean, spec.network.std)
     spec = replace(spec, default_plan=spec.default_plan or plans[-1])
@@ -129,8 +146,12 @@ def export_bundle(
     multiple_of = _multiple_of(model, grid)
     if spec.default_plan not in plans:
         raise BackendError(f"window plan '{spec.default_plan}' has no ONNX graph for '{spec.name}': {', '.join(plans)}")
+    check_finite(
+        model.state_dict(), f"the network of '{spec.name}' has", "train it again; nothing was written", BundleError
+    )
     model.eval()
     reports, graphs, light = {}, {}, folded(model)
+    pad_inside_convolutions(light)  # `multiple_of` keeps every map even
     with replaced_folder(folder, MANIFEST_NAME, error=BundleError) as part:
         part.mkdir()
         for plan in plans:
@@ -141,7 +162,9 @@ def export_bundle(
                 DeployGraph.for_any_size(network, choice, *normalisation).eval() for network in (light, model)
             )
             reports[plan] = _write_graph(written, reference, part / file, sample, multiple_of, say)
-            graphs[plan] = {"file": file, "grid": list(choice.grid or (1, 1))}
+            size = GraphSpec(choice, file).made_size(multiple_of)
+            answer = record_answer(OnnxBackend(part / file), size, len(spec.label_space))
+            graphs[plan] = {"file": file, "grid": list(choice.grid or (1, 1)), "answer": answer.to_dict()}
             if reports[plan].labels < MIN_AGREEMENT:
                 raise BundleError(
                     f"the exported graph '{file}' agrees with PyTorch on {reports[plan].labels:.4%} of the pixels "
@@ -151,6 +174,8 @@ def export_bundle(
         manifest = _manifest(model, spec, multiple_of, graphs, reports)
         (part / CARD_NAME).write_text(model_card(manifest), encoding="utf-8")
         write_manifest(part, manifest)
+        if samples is not None:
+            samples.write(part)
     return reports
 
 
@@ -163,7 +188,7 @@ def _write_graph(
     say: Callable[[str], None],
 ) -> ParityReport:
     """Write a graph with weights in half precision, or in single where that moves too many pixels."""
-    whole = _to_onnx(graph, multiple_of)
+    whole = graph_for_any_size(graph, multiple_of)
     file.write_bytes(with_weights_in_half(whole))
     report = measure_parity(reference, file, sample, multiple_of)
     if report.labels < MIN_AGREEMENT:
@@ -207,8 +232,9 @@ def measure_parity(graph: DeployGraph, onnx_file: Path, sample: UInt8Array, mult
     return ParityReport(same / total, worst)
 
 
-def _to_onnx(graph: DeployGraph, multiple_of: int) -> onnx.ModelProto:
-    size = {1: "height", 2: "width"}
+def graph_for_any_size(graph: DeployGraph, multiple_of: int) -> onnx.ModelProto:
+    """Write a graph for any number of images whose sides are multiples of `multiple_of` pixels, in single precision."""
+    size = {0: "images", 1: "height", 2: "width"}
     image = torch.zeros((1, 4 * multiple_of, 7 * multiple_of, 3), dtype=torch.uint8)
     names = ("labels", "confidence")
     return trace(graph, {"image": image}, names, opset=_OPSET, any_size=dict.fromkeys(("image", *names), size))
@@ -227,7 +253,7 @@ def _manifest(
         "overrides": dict(spec.overrides),
         "label_space": spec.label_space.to_dict(),
         "normalisation": {"mean": list(spec.network.mean), "std": list(spec.network.std)},
-        "input": {"multiple_of": multiple_of, "long_side": spec.long_side},
+        "input": {"multiple_of": multiple_of, **spec.scale.to_dict()},
         "context_scale": 1.0 if isinstance(model, Segmenter) else model.context_scale,
         "default_plan": spec.default_plan,
         "graphs": dict(graphs),
@@ -253,4 +279,5 @@ def _tile_to(image: UInt8Array, height: int, width: int) -> UInt8Array:
 
 
 def _half(value: Tensor) -> Tensor:
-    return value.half().contiguous() if value.is_floating_point() else value.contiguous()
+    half = value.half() if value.is_floating_point() else value
+    return (half if half.isfinite().all() else value).contiguous()  # beyond 65504 it stays in single precision

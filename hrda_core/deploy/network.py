@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from hrda_core.errors import BundleError, first_misfit
+from hrda_core.errors import BundleError, first_misfit, one_line
 from hrda_core.inference.bundle import Bundle
 from hrda_core.models import create_model
+from hrda_core.models.finite_weights import check_finite
 
 __all__ = ["WEIGHTS_FILE", "load_network"]
 
@@ -18,17 +20,20 @@ def load_network(bundle: Bundle) -> nn.Module:
     """Build the bundle's network and fill it with its weights, in eval mode, single precision.
 
     Raises:
-        BundleError: the bundle has no weights, or they do not fit the network that the manifest describes.
+        BundleError: the bundle has no weights, or they are damaged, not finite, or do not fit the network that the
+            manifest describes.
         RecipeError: the manifest names a preset or override that this release does not know.
     """
     if WEIGHTS_FILE not in bundle.manifest["files"]:
         raise BundleError(f"model bundle '{bundle.path}' has no {WEIGHTS_FILE}; it can be run but not trained")
     model = create_model(bundle.preset, len(bundle.label_space), **bundle.manifest.get("overrides", {}))
+    where = f"model bundle '{bundle.path}': {WEIGHTS_FILE}"
     try:
-        model.load_state_dict(load_file(bundle.file(WEIGHTS_FILE)))
+        weights = load_file(bundle.file(WEIGHTS_FILE))
+        model.load_state_dict(weights)
+    except SafetensorError as error:
+        raise BundleError(f"{where} is damaged ({one_line(error)}); copy the bundle again") from error
     except RuntimeError as error:
-        raise BundleError(
-            f"model bundle '{bundle.path}': {WEIGHTS_FILE} does not fit preset '{bundle.preset}' "
-            f"({first_misfit(error)})"
-        ) from error
+        raise BundleError(f"{where} does not fit preset '{bundle.preset}' ({first_misfit(error)})") from error
+    check_finite(weights, f"{where} has", "do not use this model", BundleError)
     return model.eval()

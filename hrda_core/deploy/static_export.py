@@ -25,12 +25,13 @@ from hrda_core.deploy.half_precision import in_half_precision
 from hrda_core.deploy.network import load_network
 from hrda_core.deploy.onnx_writing import trace, with_constants_folded
 from hrda_core.errors import BackendError, BundleError
+from hrda_core.inference.answers import Answer, record_answer
 from hrda_core.inference.backends.onnx_backend import OnnxBackend
 from hrda_core.inference.bundle import PRECISIONS, Bundle, GraphSpec, change_bundle
 from hrda_core.inference.image_plan import plan_for_graph
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.segmenter import Segmenter
-from hrda_core.resizing import resize_image, shrunk
+from hrda_core.resizing import Interpolation, resize_image
 from hrda_core.window_plan import GRAPH_PLANS, PlanChoice, Size, WindowPlan
 from hrda_core.windows.torch_windows import plan_for
 
@@ -57,8 +58,8 @@ class StaticRequest:
         size: height and width of the camera image, pixels.
         precision: one of `PRECISIONS`.
         opset: ONNX operator set.
-        long_side: shrink larger images first, pixels; None = the bundle's value. The caller of the graph must shrink
-            its images in the same way.
+        long_side: shrink larger images first, pixels; None = resize as the bundle says. The caller of the graph must
+            resize its images in the same way.
     """
 
     choice: PlanChoice
@@ -113,6 +114,7 @@ def export_static(
         RecipeError: tiles do not fit into the image.
         BundleError: the bundle has no weights or cannot be written, or the graph agrees with PyTorch on too few pixels;
             then nothing was written.
+        AnswerError: the graph answers with values that are not finite; nothing was written.
     """
     _check(bundle, request, images)
     model = load_network(bundle)
@@ -125,16 +127,16 @@ def export_static(
     blank = {"image": torch.zeros(1, *graph.size, 3, dtype=torch.uint8)}
     written = static_graph(folded(model), plan, mean, std)
     traced = with_constants_folded(trace(written, blank, ("labels", "confidence"), opset=request.opset))
-    padded = [_fit(image, plan) for image in images]
+    padded = [_fit(image, plan, bundle.scale.interpolation) for image in images]
     candidates = _in_precision(traced, request, padded, quantise)
     for number, (candidate, note) in enumerate(candidates):
         onnx.checker.check_model(candidate, full_check=True)
         data = candidate.SerializeToString()
         say(f"comparing with PyTorch on {len(padded)} image{'' if len(padded) == 1 else 's'}{note}")
-        results = _compare(reference, data, padded)
+        results, answer = _compare(reference, data, padded, len(bundle.label_space))
         agreement = float(np.mean([same for same, _ in results]))
         if agreement >= MIN_AGREEMENT[graph.precision]:
-            return _kept(bundle, graph, candidate, data, results)
+            return _kept(bundle, replace(graph, answer=answer), candidate, data, results)
         again = "; trying once more" if number + 1 < len(candidates) else ""
         say(f"only {agreement:.3%} of the pixels are equal{again}")
     raise BundleError(
@@ -179,21 +181,24 @@ def _cut(bundle: Bundle, request: StaticRequest, model: HRDA | Segmenter) -> tup
         choice = replace(choice, grid=(2, 2) if grid is None or (several and grid == (1, 1)) else grid)
     # Of one size; which one, the rule of `plan_for_graph` says.
     graph = GraphSpec(choice, "", (1, 1), request.precision)
-    size = shrunk(*request.size, bundle.long_side if request.long_side is None else request.long_side)
+    scale = bundle.scale if request.long_side is None else bundle.scale.only(request.long_side)
+    size = scale.size(*request.size)
     plan = plan_for(model, choice, *size) if choice.name == "overlap" else plan_for_graph(bundle, graph, *size)
     choice = replace(choice, keep=plan.keep or None)
     return replace(graph, choice=choice, size=(plan.padded_height, plan.padded_width)), plan
 
 
-def _fit(image: UInt8Array, plan: WindowPlan) -> UInt8Array:
+def _fit(image: UInt8Array, plan: WindowPlan, interpolation: Interpolation) -> UInt8Array:
     """An image as `Predictor` would hand it to the graph, whatever its size is: uint8 (1, H, W, 3)."""
-    fitted = resize_image(image, plan.height, plan.width, "area")
+    fitted = resize_image(image, plan.height, plan.width, interpolation)
     bottom, right = plan.padded_height - plan.height, plan.padded_width - plan.width
     return np.ascontiguousarray(np.pad(fitted, ((0, bottom), (0, right), (0, 0)), mode="edge")[None])
 
 
-def _compare(reference: DeployGraph, data: bytes, padded: Sequence[UInt8Array]) -> list[tuple[float, int]]:
-    """Share of equal labels and largest difference in confidence, for each image."""
+def _compare(
+    reference: DeployGraph, data: bytes, padded: Sequence[UInt8Array], classes: int
+) -> tuple[list[tuple[float, int]], Answer]:
+    """Share of equal labels and largest difference in confidence, for each image; and the answer to the made one."""
     results = []
     with tempfile.TemporaryDirectory(prefix="hrda_export_") as folder:
         file = Path(folder) / "graph.onnx"
@@ -206,7 +211,8 @@ def _compare(reference: DeployGraph, data: bytes, padded: Sequence[UInt8Array]) 
             same = labels == found_labels
             apart = np.abs(confidence.astype(int) - found_confidence.astype(int))[same]
             results.append((float(same.mean()), int(apart.max(initial=0))))
-    return results
+        height, width = padded[0].shape[1:3]
+        return results, record_answer(backend, (height, width), classes)
 
 
 def _kept(

@@ -25,7 +25,8 @@ from hrda_core.inference.image_plan import plan_for_graph
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.segmenter import Segmenter
 from hrda_core.window_plan import PlanChoice
-from hrda_core.windows.torch_windows import plan_for, predict_logits
+from hrda_core.windows.class_bands import predict_classes
+from hrda_core.windows.torch_windows import plan_for
 
 __all__ = ["TORCH_PRECISIONS", "TorchBackend"]
 
@@ -72,7 +73,7 @@ class TorchBackend:
         module = _with_products_in(_DTYPES[precision], _network(bundle, graph)).to(place)
         if place.type == "cuda" and precision != "fp32":
             module = module.to(memory_format=torch.channels_last)
-        self._on_gpu = place.type == "cuda"
+        self._on_gpu, self._takes_batch = place.type == "cuda", graph.size is None
         self._runner: EagerRunner | CudaGraphRunner | None = (
             CudaGraphRunner(module, place, _DTYPES[precision])
             if self._on_gpu
@@ -82,6 +83,11 @@ class TorchBackend:
         if self._on_gpu:
             name = torch.cuda.get_device_name(place)
             self.info = BackendInfo("torch", str(torch.__version__), "cuda", name, 0, precision, ("CUDA graph",))
+
+    @property
+    def takes_batch(self) -> bool:
+        """Whether the graph is for any image size; then it takes any number of images too."""
+        return self._takes_batch
 
     @property
     def device_seconds(self) -> float | None:
@@ -122,17 +128,15 @@ class _Windows(nn.Module):
 
     def __init__(self, model: nn.Module, choice: PlanChoice, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
-        self.deploy = DeployGraph(model, self._logits, 1.0, mean, std)
+        self.deploy = DeployGraph(model, model, 1.0, mean, std)  # its normalisation, and the network
         self._choice = choice
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Map an image uint8 (1, H, W, 3) RGB to class ids and confidence, uint8 (1, H, W) each."""
-        labels, confidence = self.deploy(image)
-        return labels, confidence
-
-    def _logits(self, image: Tensor) -> Tensor:
+        """Map images uint8 (B, H, W, 3) RGB to class ids and confidence, uint8 (B, H, W) each."""
         # On a CPU one window or crop after the other is quicker and needs the least memory.
-        return predict_logits(self.deploy.network, image, self._choice, max_batch=None if image.is_cuda else 1)
+        pixels, max_batch = self.deploy.normalise(image), None if image.is_cuda else 1
+        labels, confidence = predict_classes(self.deploy.network, pixels, self._choice, max_batch=max_batch)
+        return labels, (confidence * 255 + 0.5).to(torch.uint8)
 
 
 def _network(bundle: Bundle, graph: GraphSpec) -> nn.Module:

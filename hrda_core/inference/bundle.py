@@ -6,16 +6,20 @@ docs/robot/bundle.md describes the layout and every manifest key. Reading a bund
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from hrda_core.errors import BundleError, HrdaError
+from hrda_core.errors import BundleError, HrdaError, TextError
+from hrda_core.inference.answers import Answer
 from hrda_core.inference.onnx_files import stays_inside
+from hrda_core.input_scale import InputScale
 from hrda_core.labels import LabelSpace
+from hrda_core.untrusted_text import read_yaml_file
 from hrda_core.whole_files import file_sha256, locked, write_whole
 from hrda_core.window_plan import GRAPH_PLANS, PlanChoice, Size
 
@@ -44,6 +48,8 @@ UNLISTED_FOLDERS = ("engines", SAMPLES_FOLDER)
 PRECISIONS = ("fp32", "fp16", "int8")
 """Number formats that a static graph may be written in."""
 
+_LONGEST_SIDE = 1 << 14
+
 
 @dataclass(frozen=True)
 class GraphSpec:
@@ -54,12 +60,14 @@ class GraphSpec:
         file: path inside the bundle.
         size: height and width of the padded image of a static graph, pixels; None = any multiple of `multiple_of`.
         precision: one of `PRECISIONS`, written into the graph.
+        answer: what the graph gave for the made image when it was written; None in bundles of older releases.
     """
 
     choice: PlanChoice
     file: str
     size: Size | None = None
     precision: str = "fp32"
+    answer: Answer | None = field(default=None, compare=False)
 
     @classmethod
     def from_dict(cls, plan: str, entry: Mapping[str, Any]) -> GraphSpec:
@@ -71,16 +79,21 @@ class GraphSpec:
         size, precision = entry.get("size"), str(entry.get("precision", "fp32"))
         if precision not in PRECISIONS:
             raise ValueError(f"graph '{entry['file']}' has the unknown precision '{precision}'")
+        answer = None if entry.get("answer") is None else Answer.from_dict(entry["answer"])
         choice = PlanChoice(plan)
         if plan in ("tiles", "topk"):  # others have the keys too, and they mean nothing there
             grid, keep = _pair(entry.get("grid", (1, 1))), int(entry.get("keep", 0)) or None
             choice = PlanChoice(plan, grid, int(entry.get("overlap", 0)), keep)
-        return cls(choice, str(entry["file"]), None if size is None else _pair(size), precision)
+        return cls(choice, str(entry["file"]), None if size is None else _pair(size), precision, answer)
 
     @property
     def plan(self) -> str:
         """Name of the window plan."""
         return self.choice.name
+
+    def made_size(self, multiple_of: int) -> Size:
+        """Return height and width of the made image to which `answer` is the answer, pixels."""
+        return self.size or (2 * multiple_of, 3 * multiple_of)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry of the manifest, without the plan."""
@@ -91,6 +104,7 @@ class GraphSpec:
             "precision": self.precision,
             "overlap": self.choice.overlap,
             "keep": self.choice.keep or 0,
+            **({} if self.answer is None else {"answer": self.answer.to_dict()}),
         }
 
 
@@ -105,7 +119,7 @@ class Bundle:
         label_space: classes of the output ids.
         mean, std: normalisation of the network input, RGB on the 0..255 scale (already inside the ONNX graphs).
         multiple_of: image sides are padded up to a multiple of this, pixels.
-        long_side: images with a longer side are shrunk to it before inference; 0 = never.
+        scale: how images are resized before inference, and the scale of the training.
         context_scale: factor of the context image.
         default_plan: plan that is used by default.
         graphs: plan name to the graph that takes any image size.
@@ -121,7 +135,7 @@ class Bundle:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     multiple_of: int
-    long_side: int
+    scale: InputScale
     context_scale: float
     default_plan: str
     graphs: Mapping[str, GraphSpec]
@@ -149,17 +163,17 @@ class Bundle:
                 name=str(manifest["name"]),
                 preset=str(manifest["preset"]),
                 label_space=LabelSpace.from_dict(manifest["label_space"]),
-                mean=_triple(manifest["normalisation"]["mean"]),
-                std=_triple(manifest["normalisation"]["std"]),
-                multiple_of=int(manifest["input"]["multiple_of"]),
-                long_side=int(manifest["input"]["long_side"]),
-                context_scale=float(manifest["context_scale"]),
+                mean=_triple(manifest["normalisation"]["mean"], _finite),
+                std=_triple(manifest["normalisation"]["std"], _positive),
+                multiple_of=_pixels(manifest["input"]["multiple_of"]),
+                scale=InputScale.from_dict(manifest["input"]),
+                context_scale=_positive(manifest["context_scale"]),
                 default_plan=str(manifest["default_plan"]),
                 graphs=_graphs(manifest),
                 static_graphs=_static_graphs(manifest),
                 manifest=manifest,
             )
-        except (AttributeError, KeyError, TypeError, ValueError, HrdaError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError, OverflowError, HrdaError) as error:
             raise BundleError(
                 f"the manifest of model bundle '{folder}' lacks or garbles a key ({error!r}); "
                 f"export the bundle again with 'hrda export'"
@@ -269,12 +283,11 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise BundleError(f"{where} is not a folder; give the path of a bundle, or a name that 'hrda models' lists")
     path = folder / MANIFEST_NAME
     try:
-        manifest = yaml.safe_load(path.read_text(encoding="utf-8"))
+        manifest = read_yaml_file(path)
     except FileNotFoundError:
         raise BundleError(f"{where} has no {MANIFEST_NAME}; give the folder that 'hrda export' wrote") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
-        raise BundleError(f"{where}: {MANIFEST_NAME} is not readable ({reason}); copy the bundle again") from None
+    except (OSError, TextError) as error:
+        raise BundleError(f"{where}: {MANIFEST_NAME} is not readable ({error}); copy the bundle again") from None
     if not isinstance(manifest, dict) or "format_version" not in manifest:
         raise BundleError(f"{where}: {MANIFEST_NAME} has no 'format_version'; copy or export the bundle again")
     version = manifest["format_version"]
@@ -338,10 +351,28 @@ def _check_listed(manifest: Mapping[str, Any], graphs: Iterable[GraphSpec]) -> N
 
 
 def _pair(values: Any) -> tuple[int, int]:
-    first, second = (int(value) for value in values)
+    first, second = (_pixels(value) for value in values)
     return first, second
 
 
-def _triple(values: Any) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in values)
+def _triple(values: Any, one: Callable[[Any], float]) -> tuple[float, float, float]:
+    red, green, blue = (one(value) for value in values)
     return red, green, blue
+
+
+def _pixels(value: Any) -> int:
+    if not 1 <= int(value) <= _LONGEST_SIDE:
+        raise ValueError(f"{value} is no number from 1 to {_LONGEST_SIDE}")
+    return int(value)
+
+
+def _positive(value: Any) -> float:
+    if _finite(value) <= 0:
+        raise ValueError(f"{value} is not positive")
+    return float(value)
+
+
+def _finite(value: Any) -> float:
+    if not math.isfinite(float(value)):
+        raise ValueError(f"{value} is not finite")
+    return float(value)

@@ -19,7 +19,7 @@ from pathlib import Path
 from hrda_core.errors import BundleError
 from hrda_core.inference.bundle import MANIFEST_NAME, SAMPLES_FOLDER, Bundle
 from hrda_core.inference.say import Say, silent
-from hrda_core.share_folders import is_package, share_folders
+from hrda_core.share_folders import is_package, shipped_folders
 from hrda_core.whole_files import locked, remove_unfinished, replaced_folder
 
 __all__ = [
@@ -67,9 +67,8 @@ def models_home() -> Path | None:
 
 
 def installed_folders() -> tuple[Path, ...]:
-    """The folders that hold installed bundles, first the one that ROS finds: of the sourced workspaces, of this
-    Python, of the source tree. Those that do not exist are left out."""
-    return tuple(dict.fromkeys(folder / _FOLDER for folder in share_folders() if os.path.isdir(folder / _FOLDER)))
+    """The folders that hold installed bundles, see `shipped_folders`."""
+    return shipped_folders(_FOLDER)
 
 
 def default_model() -> Path:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hrda_core.errors import CheckpointError
+from hrda_core.models.finite_weights import not_finite
 
 __all__ = ["IgnoreRule", "LoadReport", "fill_network"]
 
@@ -111,7 +112,7 @@ def fill_network(
         "unknown": [name.lstrip("/") for name in unknown],
         "of another shape": _other_shapes(fitting, own),
         "of another type": _other_types(fitting, own),
-        "with NaN or infinite values": [name for name, value in fitting.items() if not _is_finite(value)],
+        "with NaN or infinite values": not_finite(fitting),
     }
     _refuse({what: names for what, names in problems.items() if names}, type(model).__name__, source, hint)
     model.load_state_dict(fitting, strict=False)
@@ -156,12 +157,6 @@ def _other_types(fitting: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> li
         if value.dtype not in (_FLOATS if own[name].is_floating_point() else _INTEGERS)
         or value.layout is not torch.strided
     ]
-
-
-def _is_finite(value: Tensor) -> bool:
-    if value.dtype not in _FLOATS or value.layout is not torch.strided or value.is_meta:
-        return True  # another type, and refused as such; or without values
-    return bool(torch.isfinite(value).all())
 
 
 def _refuse(problems: Mapping[str, list[str]], model: str, source: str, hint: str) -> None:

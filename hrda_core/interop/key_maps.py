@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["select_network", "translate_encoder", "translate_segmenter"]
+__all__ = ["of_timm", "select_network", "translate_encoder", "translate_segmenter"]
 
 _NETWORKS = {"student": "model.", "teacher": "ema_model.", "ImageNet encoder of the training": "imnet_model."}
 """Networks of a self-training checkpoint and the beginning of their names."""
@@ -113,6 +113,15 @@ def translate_encoder(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for new, part in _as_ours(name, value, renamed):
             merged[new if new not in merged else f"/{new}"] = part
     return merged
+
+
+def of_timm(encoder: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename a file of timm's network to the names of the encoder that is built around it; unknown names stay."""
+    own = encoder.state_dict().keys()
+    return {
+        next((known for known in (name, f"body.{name}", f"body.model.{name}") if known in own), name): value
+        for name, value in tensors.items()
+    }
 
 
 def _as_ours(name: str, value: Tensor, tensors: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:

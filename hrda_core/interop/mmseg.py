@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hrda_core.errors import CheckpointError
 from hrda_core.interop.accounting import IgnoreRule, LoadReport, fill_network
 from hrda_core.interop.guess import describe
-from hrda_core.interop.key_maps import select_network, translate_encoder, translate_segmenter
+from hrda_core.interop.key_maps import of_timm, select_network, translate_encoder, translate_segmenter
 from hrda_core.interop.safe_load import Checkpoint, read_checkpoint, unwrap
 
 __all__ = ["WHICH", "Weights", "load_backbone", "load_mmseg", "take_network"]
@@ -39,6 +39,7 @@ _SEGMENTER_RULES = (
 
 _ENCODER_RULES = (
     IgnoreRule("ImageNet classifier", r"(head|classifier)\.(weight|bias)"),
+    IgnoreRule("pre-training of a ViT", r"mask_token|(norm|fc_norm)\.(weight|bias)|attn_pool\..+"),
     IgnoreRule("style prototypes of domain generalization", _STYLES),
     IgnoreRule("decoder", r"(decode|auxiliary)_head\..+"),
 )
@@ -83,8 +84,8 @@ def load_backbone(
     """Fill an encoder alone, from an ImageNet file or a whole checkpoint; decoders and classifiers are ignored.
 
     Args:
-        encoder: `MixTransformer` for the MiT files of NVlabs, mmsegmentation and Hugging Face; any encoder for files
-            with its own names.
+        encoder: `MixTransformer` for the MiT files of NVlabs, mmsegmentation and Hugging Face; encoders of timm for
+            files of timm's network; any encoder for files with its own names.
         weights: see `load_mmseg`.
         which: as in `load_mmseg`, for whole checkpoints.
         allow_random_backbone: accept a file that lacks part of the encoder; what it lacks stays random.
@@ -99,12 +100,13 @@ def load_backbone(
         tensors = _without_prefix(tensors, prefix)
     return fill_network(
         encoder,
-        translate_encoder(tensors),
+        of_timm(encoder, translate_encoder(tensors)),
         source=checkpoint.name,
         network="encoder",
         rules=_ENCODER_RULES,
         ignored=left_out,
-        may_stay_random=lambda _: allow_random_backbone,
+        # What makes a pyramid of a plain ViT's tokens belongs to the decoder: no file of the encoder has it.
+        may_stay_random=lambda name: allow_random_backbone or name.startswith("enlarge."),
         hint=(
             "an encoder that is not fully loaded learns far worse; use the file of this very encoder, or allow a "
             "random start with --allow-random-backbone"

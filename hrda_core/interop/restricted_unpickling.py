@@ -1,7 +1,8 @@
 """The process of its own in which `trusted_convert.py` opens a pickle; only that module starts it.
 
 There are two locks, one behind the other: the unpickler looks names up in a short table and never imports anything, and
-`process_lock.py` keeps the process from starting a program, connecting, or writing a file all the same.
+`process_lock.py` keeps the process from starting a program, connecting, or writing a file all the same. Before both,
+`pickle_extent.py` refuses what would keep the process busy without end.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import pickle
 import types
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -20,8 +22,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hrda_core.errors import CheckpointError
+from hrda_core.interop.pickle_extent import check_extent
 from hrda_core.interop.process_lock import lock
-from hrda_core.interop.safe_load import unwrap
+from hrda_core.interop.safe_load import plain_names, unwrap
 
 __all__ = ["RestrictedUnpickler", "StandIn", "load_restricted", "main"]
 
@@ -97,6 +100,7 @@ def main(source: str, part: str) -> None:
     answer: dict[str, Any] = {}
     try:
         lock()
+        check_extent(Path(source), zipped=zipfile.is_zipfile(source))
         payload, answer["stand_ins"] = load_restricted(source)
         tensors = _unshared(unwrap(payload, source))
         save_file(tensors, part, {"format": "pt", "source": Path(source).name, "classes": _classes(payload)})
@@ -129,4 +133,4 @@ def _load(stream: IO[bytes], **options: Any) -> Any:
 def _classes(payload: object) -> str:
     meta = payload.get("meta") if isinstance(payload, Mapping) else None
     names = meta.get("CLASSES") if isinstance(meta, Mapping) else None
-    return json.dumps([str(name) for name in names] if isinstance(names, (list, tuple)) else [])
+    return json.dumps(plain_names(names))

@@ -8,7 +8,6 @@ names what it asked for and the one command that converts it (`trusted_convert.p
 from __future__ import annotations
 
 import collections
-import json
 import pickletools
 import re
 import struct
@@ -22,12 +21,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from hrda_core.errors import CheckpointError
+from hrda_core.errors import CheckpointError, TextError
+from hrda_core.interop.pickle_extent import check_extent
+from hrda_core.untrusted_text import parse_json
 
-__all__ = ["DANGEROUS_MODULES", "Checkpoint", "is_dangerous", "read_checkpoint", "unwrap"]
+__all__ = ["DANGEROUS_MODULES", "Checkpoint", "is_dangerous", "plain_names", "read_checkpoint", "unwrap"]
 
 _CONTAINERS = ("state_dict", "model")
 """Keys under which training codes put the weights; the first that is there counts."""
+
+_MOST_CLASSES, _LONGEST_NAME = 1000, 100
 
 DANGEROUS_MODULES = frozenset(
     [
@@ -85,8 +88,8 @@ def unwrap(payload: object, name: str) -> dict[str, Tensor]:
     """
     if isinstance(payload, Mapping):
         inner = next((payload[key] for key in _CONTAINERS if isinstance(payload.get(key), Mapping)), payload)
-        tensors = {str(key): value for key, value in inner.items() if isinstance(value, Tensor)}
-        others = [str(key) for key, value in inner.items() if not isinstance(value, Tensor)]
+        tensors = {key: value for key, value in inner.items() if isinstance(key, str) and isinstance(value, Tensor)}
+        others = [_shown(key) for key in inner if not (isinstance(key, str) and key in tensors)]
         if tensors and not others:
             return _without_wrapper(tensors)
         if tensors:
@@ -97,6 +100,11 @@ def unwrap(payload: object, name: str) -> dict[str, Tensor]:
     raise CheckpointError(
         f"checkpoint '{name}' holds no weights; expected tensors by name, alone or under the key 'state_dict'"
     )
+
+
+def _shown(key: object) -> str:
+    """A key for a message; text of anything but names could be endless."""
+    return key[:_LONGEST_NAME] if isinstance(key, str) else f"a {type(key).__name__} as name"
 
 
 def is_dangerous(name: str) -> bool:
@@ -170,15 +178,22 @@ def _read_safetensors(file: Path) -> Checkpoint:
 
 def _read_torch(file: Path, *, zipped: bool) -> Checkpoint:
     try:
+        check_extent(file, zipped=zipped)
         payload: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
-    except OSError:
+    except (OSError, CheckpointError):
         raise
     except Exception as error:  # torch raises RuntimeError, UnpicklingError, EOFError, KeyError ... for damaged files
         raise CheckpointError(_why_refused(file, str(error))) from None
     meta = payload.get("meta") if isinstance(payload, Mapping) else None
     classes = meta.get("CLASSES") if isinstance(meta, Mapping) else None
-    names = tuple(map(str, classes)) if isinstance(classes, (list, tuple)) else ()
-    return Checkpoint(file.name, unwrap(payload, file.name), names)
+    return Checkpoint(file.name, unwrap(payload, file.name), plain_names(classes))
+
+
+def plain_names(values: object) -> tuple[str, ...]:
+    """Return names of classes, or nothing where one is no text: the text of a list within lists may have no end."""
+    if not isinstance(values, (list, tuple)) or len(values) > _MOST_CLASSES:
+        return ()
+    return tuple(values) if all(isinstance(name, str) and len(name) <= _LONGEST_NAME for name in values) else ()
 
 
 def _why_refused(file: Path, error: str) -> str:
@@ -212,10 +227,9 @@ def _pickles_are_whole(file: Path) -> bool:
 
 def _class_names(text: str) -> tuple[str, ...]:
     try:
-        names = json.loads(text)
-    except ValueError:
+        return plain_names(parse_json(text))
+    except TextError:
         return ()
-    return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
 def _first_line(error: object) -> str:

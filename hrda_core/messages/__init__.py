@@ -4,6 +4,6 @@ Any object with the fields of the message will do, so no ROS is needed, only num
 """
 
 from hrda_core.messages.compressed import decode_compressed
-from hrda_core.messages.raw import ENCODINGS, decode_image
+from hrda_core.messages.raw import ENCODINGS, decode_image, decode_plane
 
-__all__ = ["ENCODINGS", "decode_compressed", "decode_image"]
+__all__ = ["ENCODINGS", "decode_compressed", "decode_image", "decode_plane"]

@@ -18,6 +18,7 @@ from hrda_core.models.deeplab_heads import (
 )
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.mix_transformer import VARIANTS, MixTransformer
+from hrda_core.models.plain_vit import PlainViT, is_plain_vit
 from hrda_core.models.presets import NetworkConfig, resolve_preset
 from hrda_core.models.segformer_head import SegFormerHead
 from hrda_core.models.segmenter import Segmenter
@@ -52,7 +53,7 @@ def build_network(config: NetworkConfig, num_classes: int = 19) -> HRDA | Segmen
     if not isinstance(num_classes, int) or not 1 <= num_classes <= 255:
         raise RecipeError(f"num_classes must be a whole number in 1..255, not {num_classes!r}")
     encoder = _encoder(config)
-    head = _decoder(config, encoder, num_classes, config.decoder_channels, config.fusion)
+    head = _decoder(config, encoder, num_classes, config.decoder_channels, config.fusion, embed=config.embed_channels)
     if not config.hrda:
         return Segmenter(encoder, head)
     attention = None
@@ -60,7 +61,8 @@ def build_network(config: NetworkConfig, num_classes: int = 19) -> HRDA | Segmen
         outputs = num_classes if config.classwise_attention else 1
         # The attention decoder is a light one of the same kind: DAFormer's fusion is replaced by one 1x1 convolution.
         fusion = "conv1" if config.decoder == "daformer" else config.fusion
-        attention = _decoder(config, encoder, outputs, config.attention_channels, fusion)
+        width = config.attention_channels
+        attention = _decoder(config, encoder, outputs, width, fusion, embed=width)
     return HRDA(
         encoder,
         head,
@@ -74,15 +76,19 @@ def build_network(config: NetworkConfig, num_classes: int = 19) -> HRDA | Segmen
     )
 
 
-def _encoder(config: NetworkConfig) -> MixTransformer | TimmEncoder:
+def _encoder(config: NetworkConfig) -> MixTransformer | TimmEncoder | PlainViT:
     prefix, _, variant = config.encoder.partition("_")
     if prefix == "mit" and variant in VARIANTS:
         return MixTransformer(variant)
+    if is_plain_vit(config.encoder):
+        return PlainViT(config.encoder)
     dilated = config.output_stride < STRIDES[-1] and can_dilate(config.encoder, config.output_stride)
     return TimmEncoder(config.encoder, output_stride=config.output_stride if dilated else STRIDES[-1])
 
 
-def _decoder(config: NetworkConfig, encoder: nn.Module, outputs: int, width: int, fusion: str) -> nn.Module:
+def _decoder(
+    config: NetworkConfig, encoder: nn.Module, outputs: int, width: int, fusion: str, *, embed: int
+) -> nn.Module:
     channels: Sequence[int] = encoder.channels  # type: ignore[assignment]
     strides: Sequence[int] = getattr(encoder, "strides", STRIDES)
     upsample = strides[-1] // config.output_stride
@@ -93,7 +99,7 @@ def _decoder(config: NetworkConfig, encoder: nn.Module, outputs: int, width: int
             outputs,
             strides=strides,
             decoder_channels=width,
-            embed_channels=config.embed_channels,
+            embed_channels=embed,
             fusion=fusion,
             norm=norm,
         )

@@ -32,15 +32,15 @@ class NetworkConfig:
     """All values that define a network.
 
     Attributes:
-        encoder: `mit_b0` to `mit_b5`, or a timm name.
+        encoder: `mit_b0` to `mit_b5`, or a timm name: a network with maps at strides 4 to 32, or a plain ViT.
         hrda: put two scales and a learned attention around encoder and decoder; else the decoder's logits are the
             result.
         decoder: one of `DECODERS`.
         output_stride: stride at which the decoder wants the deepest map: 32, or 8 for the decoders made for dilated
             CNNs. A timm CNN is dilated to it; for other encoders the deepest map is upsampled (`neck.py`).
         decoder_channels: width of the decoder (256 in DAFormer; DeepLabV2 has none).
-        embed_channels: width of each embedded level in the DAFormer decoder and the attention decoder.
-        attention_channels: width of the attention decoder.
+        embed_channels: width of each embedded level in the DAFormer decoder.
+        attention_channels: width of the attention decoder and of each of its embedded levels.
         fusion: fusion of the DAFormer decoder, see `DAFormerHead`.
         decoder_norm: BatchNorm in the decoder.
         detail_crop: HRDA: height and width of the training's detail crop, pixels.
@@ -127,6 +127,11 @@ PRESETS: Mapping[str, NetworkConfig] = {
     "isanet_mitb5": NetworkConfig("mit_b5", decoder="isanet", decoder_channels=512, **_CNN),
     # HRDA around DeepLabV2 (HRDA paper, "HRDA with other UDA methods").
     "hrda_dlv2_r101": NetworkConfig(_R101, hrda=True, decoder="dlv2red", output_stride=8),
+    # Encoders of today: DINOv2 (arXiv 2304.07193), a plain vision transformer, under HRDA's decoder and attention.
+    **{
+        f"hrda_dinov2_{size[0]}": NetworkConfig(f"vit_{size}_patch14_dinov2", hrda=True)
+        for size in ("small", "base", "large")
+    },
     # Small enough for two CPU cores: the shipped bundle. Its encoder's ImageNet weights expect inputs in -1..1.
     "hrda_lite": NetworkConfig(
         "tf_efficientnet_lite0",

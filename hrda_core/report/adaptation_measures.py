@@ -41,9 +41,12 @@ class Measure:
 
 
 MEASURES = (
+    Measure("estimate", "Estimated mIoU",
+            "The mean IoU that labels would be expected to give: what is there on labelled source images where this "
+            "model gives a class with a certain confidence. Higher is better. The verdict rests on it.", better=1),
     Measure("information", "Information between views",
             "How much the masks of mirrored and of smaller frames tell about the masks of the frames. Higher is "
-            "better: masks agree and tell many classes apart. The verdict rests on it.", "bits", better=1),
+            "better: masks agree and tell many classes apart, but spoilt models can have it too.", "bits", better=1),
     Measure("flip_agreement", "Agreement when mirrored",
             "Pixels that keep their class when the picture is mirrored. Higher is better, unless one class swallows "
             "the others: always the same answer agrees with itself.", better=1),

@@ -38,7 +38,7 @@ _BANNERS = {
                 "Only BatchNorm statistics were taken from the recording; nothing was trained in this model."),
     "given": ("keep", "Keep the old model", "No candidate is better beyond doubt. Nothing has to be done."),
 }  # fmt: skip
-_TILES = ("information", "source_miou", "eval_miou")
+_TILES = ("estimate", "source_miou", "eval_miou")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +51,9 @@ class AdaptationReport:
         out: bundle folder of the chosen model.
         judgement: `frames`, and `candidates` -> measures by the keys of `MEASURES`, with `histogram`, `source_iou` and
             `eval_iou` (class -> IoU); whatever was not measured is None or absent.
-        verdict: `choice`; `chosen_by` (`verdict`, `person`, or `option` for a choice of the user); `reasons`;
-            `refusals` (candidate -> sentences); `labels_agree` (None without labels); `person` (what a person said, as
+        verdict: `choice`; `chosen_by` (`verdict`, `person`, or `option` for a choice of the user); `sure` (how often
+            the verdict was right on its bench, a sentence); `reasons`; `refusals` (candidate -> sentences);
+            `labels_agree` (None without labels); `person` (what a person said, as
             `hrda_core.comparison.session.Session.result` gives it; None = nobody was asked).
         selection: `counts` (reason -> frames), `frames` (analysed), `cameras`, `span_s` (seconds).
         selection_picture: PNG or JPEG.
@@ -151,7 +152,8 @@ def _banner(report: AdaptationReport) -> dict[str, str]:
         text = "Asked about pixels of held-out frames on which the models disagree."
         return {"kind": kind, "headline": f"A person judged: {headline}", "text": f"{text} {place}"}
     kind, headline, text = _BANNERS.get(choice, ("chosen", f"The {candidate_name(choice)} was chosen", ""))
-    return {"kind": kind, "headline": headline, "text": f"{text} {place}".strip()}
+    sure = " ".join(_sentences([report.verdict.get("sure") or ""]))
+    return {"kind": kind, "headline": headline, "text": " ".join(part for part in (sure, text, place) if part)}
 
 
 def _warnings(report: AdaptationReport) -> list[str]:

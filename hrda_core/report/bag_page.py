@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from hrda_core.data.frames import evenly_spaced
 from hrda_core.data.image_files import UInt8Array, decoded
-from hrda_core.data.scan.camera_scan import Picture
+from hrda_core.data.scan.camera_scan import CameraScan, Picture
 from hrda_core.data.scan.scan import Scan
-from hrda_core.report.bag_text import camera_facts, clock, size_text
+from hrda_core.report.bag_text import camera_facts, clock, jumps_text, size_text
 from hrda_core.report.contact_sheet import contact_sheet, jpeg_bytes
 from hrda_core.report.html_page import jpeg, png, render, write_page
 from hrda_core.report.time_figures import draw_over_time
@@ -27,6 +30,9 @@ BAG_PAGE = """
 {% for entry in recordings %}<tr><td>{{ entry.path }}</td><td>{{ entry.storage }}</td>
 <td class="number">{{ entry.size }}</td><td>{{ entry.begin }}</td><td class="number">{{ entry.length }}</td>
 <td class="number">{{ entry.images }}</td></tr>{% endfor %}</table>
+{% for entry in recordings if entry.jumps %}<p class="note">{{ entry.path }}: {{ entry.jumps }}.</p>
+{% endfor %}
+{% for remark in remarks %}<p class="note">{{ remark }}.</p>{% endfor %}
 {% for entry in salvage %}<p class="warning">Damaged: {{ entry.recording }}. {{ entry.kept }} images kept,
 {% if entry.lost is none %}an unknown number{% else %}{{ entry.lost }}{% endif %} lost: {{ entry.reason }}.</p>
 {% endfor %}
@@ -60,14 +66,15 @@ def write_bag_page(path: Path, summary: Mapping[str, Any], scan: Scan) -> Path:
         DataError: the file cannot be written.
         MissingPackageError: jinja2 or matplotlib is not installed.
     """
-    pictures = {camera.topic: camera.pictures for camera in scan.cameras}
+    cameras = {camera.topic: camera for camera in scan.cameras}
     names = ", ".join(Path(entry["path"]).name for entry in summary["recordings"])
     values = {
         "title": f"Recording {names}",
         "recordings": [_recording(entry) for entry in summary["recordings"]],
         "topics": summary["topics"],
         "salvage": summary["salvage"],
-        "cameras": [_camera(camera, pictures[camera["topic"]], scan.begin_ns) for camera in summary["cameras"]],
+        "remarks": summary["remarks"],
+        "cameras": [_camera(camera, cameras[camera["topic"]]) for camera in summary["cameras"]],
     }
     return write_page(path, render(BAG_PAGE, values))
 
@@ -80,20 +87,21 @@ def _recording(entry: Mapping[str, Any]) -> dict[str, Any]:
         "begin": entry["begin"] or "–",
         "length": "–" if entry["duration_s"] is None else clock(entry["duration_s"]),
         "images": entry["images"],
+        "jumps": jumps_text(entry["clock_jumps_s"]) if entry["clock_jumps_s"] else "",
     }
 
 
-def _camera(camera: Mapping[str, Any], pictures: Sequence[Picture], begin_ns: int) -> dict[str, Any]:
+def _camera(camera: Mapping[str, Any], scanned: CameraScan) -> dict[str, Any]:
     values = {"topic": camera["topic"], "facts": camera_facts(camera), "sheet": "", "curves": ""}
-    if pictures:
+    if scanned.pictures:
         curves = {name: values for name, values in camera["curves"].items() if name != "time_s"}
-        values["sheet"] = jpeg(jpeg_bytes(_sheet(pictures, begin_ns)))
+        values["sheet"] = jpeg(jpeg_bytes(_sheet(scanned.pictures, scanned.elapsed_s)))
         values["curves"] = png(draw_over_time(camera["curves"]["time_s"], curves))
     return values
 
 
-def _sheet(pictures: Sequence[Picture], begin_ns: int) -> UInt8Array:
+def _sheet(pictures: Sequence[Picture], elapsed_s: npt.NDArray[np.float64]) -> UInt8Array:
     """As many pictures as there is room for, evenly spaced."""
     chosen = evenly_spaced(pictures, SHEET_PICTURES)
-    times = [clock((picture.stamp_ns - begin_ns) / 1e9) for picture in chosen]
+    times = [clock(float(elapsed_s[picture.number])) for picture in chosen]
     return contact_sheet([decoded(picture.jpeg) for picture in chosen], times)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["bag_text", "camera_facts", "clock", "size_text", "sparkline"]
+from hrda_core.errors import shown, some_of
+
+__all__ = ["bag_text", "camera_facts", "clock", "jumps_text", "size_text", "sparkline"]
 
 _BARS = "▁▂▃▄▅▆▇█"
 _COLUMNS = 60
@@ -15,7 +17,7 @@ def bag_text(summary: Mapping[str, Any]) -> str:
     """Return recordings, topics and cameras of a summary (`hrda_core.data.scan.summary`), and what is damaged."""
     lines = [*_recordings(summary["recordings"]), "", *_topics(summary["topics"])]
     for camera in summary["cameras"]:
-        lines += ["", camera["topic"]]
+        lines += ["", shown(camera["topic"])]
         lines += [f"  {name:<12}{value}" for name, value in camera_facts(camera)]
         curves = camera["curves"]
         lines.append(f"  {'exposure':<12}{sparkline(curves['time_s'], curves['luminance'])}  0 to 255")
@@ -26,6 +28,8 @@ def bag_text(summary: Mapping[str, Any]) -> str:
             f"damaged: {entry['recording']}",
             f"  {entry['kept']} images kept, {lost} lost: {entry['reason']}",
         ]
+    if summary["remarks"]:
+        lines += ["", *summary["remarks"]]
     return "\n".join(lines)
 
 
@@ -35,9 +39,14 @@ def camera_facts(camera: Mapping[str, Any]) -> list[tuple[str, str]]:
     rate = "–" if camera["rate_hz"] is None else f"{camera['rate_hz']:.2f} Hz median"
     shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in camera["shares"].items())
     facts = [
-        ("images", f"{camera['images']}, {rate}, {sizes}, {', '.join(camera['encodings'])}"),
+        ("images", f"{camera['images']}, {rate}, {sizes}, {some_of(camera['encodings'])}"),
         ("gaps", _intervals(camera["gaps"], camera["gap_count"])),
         ("clock back", _intervals(camera["jumps_back"], camera["jump_back_count"])),
+        *(
+            [("clock on", _intervals(ahead, camera["jump_forward_count"]))]
+            if (ahead := camera["jumps_forward"])
+            else []
+        ),
         ("frames", f"{camera['analysed']} analysed: {shares}"),
     ]
     if camera["undecodable"]:
@@ -67,6 +76,13 @@ def clock(seconds: float) -> str:
     return f"-{text}" if whole < 0 else text
 
 
+def jumps_text(jumps_s: Sequence[float]) -> str:
+    """Say by how much the clock of a recorder jumped, which its duration leaves out."""
+    named = ", ".join(f"{clock(step)}" for step in sorted(jumps_s, key=abs, reverse=True)[:3])
+    more = f"; {len(jumps_s)} times in all" if len(jumps_s) > 3 else ""
+    return f"the recorder's clock jumped by {named} (h:mm:ss){more}; the duration leaves that out"
+
+
 def size_text(size: int) -> str:
     """Write bytes in a unit that fits."""
     value = float(size)
@@ -82,16 +98,18 @@ def _recordings(recordings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield entry["path"]
         length = "no images" if entry["duration_s"] is None else f"{clock(entry['duration_s'])} from {entry['begin']}"
         yield f"  {entry['storage']}, {size_text(entry['bytes'])}, {length}, {entry['images']} images"
+        if entry["clock_jumps_s"]:
+            yield f"  {jumps_text(entry['clock_jumps_s'])}"
 
 
 def _topics(topics: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    name_width = max(len(topic["name"]) for topic in topics)
-    type_width = max(len(topic["message_type"]) for topic in topics)
+    names, types = ([shown(topic[key]) for topic in topics] for key in ("name", "message_type"))
+    name_width, type_width = max(map(len, names)), max(map(len, types))
     yield f"{'topic':<{name_width}}  {'type':<{type_width}}{'messages':>10}{'rate':>12}"
-    for topic in topics:
+    for topic, name, kind in zip(topics, names, types, strict=True):
         count = "–" if topic["count"] is None else topic["count"]
         rate = "–" if topic["rate_hz"] is None else f"{topic['rate_hz']:.2f} Hz"
-        yield f"{topic['name']:<{name_width}}  {topic['message_type']:<{type_width}}{count:>10}{rate:>12}"
+        yield f"{name:<{name_width}}  {kind:<{type_width}}{count:>10}{rate:>12}"
 
 
 def _intervals(intervals: Sequence[Mapping[str, float]], count: int) -> str:

@@ -106,12 +106,17 @@ def draw_bars(rows: Sequence[str], columns: Mapping[str, Sequence[float]]) -> by
     return _png(figure)
 
 
+_LARGEST_MATRIX = 14.0
+"""Side of the cells of a confusion matrix together, inches."""
+
+
 def draw_confusion(counts: npt.ArrayLike, names: Sequence[str]) -> bytes:
     """Draw what each labelled class was predicted as, in per cent of its pixels.
 
     Args:
         counts: (C, C) or (C, C + 1), rows are labels; a last extra column is "no class", drawn if it has pixels.
-        names: names of the C classes. Rows without a labelled pixel are left grey.
+        names: names of the C classes. Rows without a labelled pixel are left grey. Cells of many classes are drawn
+            smaller, without their number.
     """
     table = np.asarray(counts, np.float64)
     columns = list(names)
@@ -122,16 +127,18 @@ def draw_confusion(counts: npt.ArrayLike, names: Sequence[str]) -> bytes:
             table = table[:, :-1]
     totals = table.sum(axis=1, keepdims=True)
     percent = 100 * np.divide(table, totals, out=np.full_like(table, np.nan), where=totals > 0)
-    side = 1.8 + 0.42 * len(names)
+    cell = min(0.42, _LARGEST_MATRIX / len(names))
+    side = 1.8 + cell * len(names)
     figure, axes = _figure(side + 0.42, side)
     axes.set_facecolor(_GREY)
     axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
-    axes.set_xticks(range(len(columns)), columns, rotation=90)
-    axes.set_yticks(range(len(names)), names)
+    size = min(9, 60 * cell)  # points; lines of text as far apart as the cells
+    axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=size)
+    axes.set_yticks(range(len(names)), names, fontsize=size)
     axes.set_xlabel("predicted")
     axes.set_ylabel("labelled")
     axes.set_title("per cent of a labelled class's pixels", fontsize=9)
-    for row, column in np.argwhere(percent >= 0.5):
+    for row, column in np.argwhere(percent >= 0.5) if cell > 0.3 else ():  # smaller cells hold no number
         value = percent[row, column]
         colour = "white" if value > 55 else "black"
         axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)

@@ -5,7 +5,6 @@ Runs end in many ways (a full disk, a kill, a loss that is not finite), and thos
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hrda_core.errors import DataError, require
+from hrda_core.errors import DataError, TextError
+from hrda_core.untrusted_text import parse_json, parse_yaml
 
 __all__ = ["RunData", "latest", "number", "read_run", "series"]
 
@@ -140,10 +140,9 @@ def _read_text(path: Path, missing: list[str]) -> str:
 
 
 def _parse_recipe(text: str, missing: list[str]) -> Mapping[str, Any]:
-    yaml = require("yaml", "train")
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError:
+        values = parse_yaml(text)
+    except TextError:
         values = None
     if isinstance(values, Mapping):
         return values
@@ -154,8 +153,8 @@ def _parse_recipe(text: str, missing: list[str]) -> Mapping[str, Any]:
 
 def _parse_environment(text: str, missing: list[str]) -> Mapping[str, Any]:
     try:
-        values = json.loads(text) if text else {}
-    except ValueError:
+        values = parse_json(text) if text else {}
+    except TextError:
         values = None
     if isinstance(values, Mapping):
         return values
@@ -169,8 +168,8 @@ def _read_lines(path: Path, needed: Sequence[str], missing: list[str]) -> list[M
     kept, left_out = [], 0
     for line in text.splitlines():
         try:
-            values = json.loads(line)
-        except ValueError:
+            values = parse_json(line)
+        except TextError:
             values = None
         fits = isinstance(values, Mapping) and all(key in values for key in needed)
         if fits and isinstance(values["iteration"], int) and isinstance(values.get("iou", {}), Mapping):

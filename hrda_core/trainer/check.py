@@ -1,4 +1,7 @@
-"""`hrda train --check`: does everything that a run does once, estimates the cost of the run, and writes nothing."""
+"""`hrda train --check`: does everything that a run does once, estimates the cost of the run, and writes none.
+
+Bad labels stop it, and are listed in a file of the cache folder.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from hrda_core.trainer.prototypes import renew_prototypes
 from hrda_core.trainer.recipe import Recipe
 from hrda_core.trainer.runtime import Runtime
 from hrda_core.trainer.sources import open_sources
+from hrda_core.trainer.spaces import with_space
 from hrda_core.trainer.state import start_state
 from hrda_core.uda.step import StepRandom
 
@@ -65,6 +69,7 @@ def estimate(
     Raises:
         HrdaError: as `fit`, for whatever would stop a run at its start.
     """
+    recipe = with_space(recipe)
     runtime = Runtime.open(recipe.runtime)
     sources = open_sources(recipe, runtime.rank, runtime.processes, say, count)
     torch.manual_seed(recipe.seed)

@@ -17,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from hrda_core.errors import DataError
+from hrda_core.errors import DataError, TextError
+from hrda_core.untrusted_text import parse_json
 from hrda_core.whole_files import whole_file
 
 __all__ = [
@@ -94,8 +95,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
             if metadata.get("format") != _FORMAT:
                 raise DataError(f"'{path}' is no checkpoint of this version; start a new run")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            return Checkpoint(tensors, json.loads(metadata["values"]))
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+            return Checkpoint(tensors, parse_json(metadata["values"]))
+    except (OSError, SafetensorError, KeyError, TextError) as error:
         reason = str(error).splitlines()[0][:120]
         raise DataError(f"checkpoint '{path}' cannot be read ({reason}); it is damaged: start a new run") from error
 

@@ -10,20 +10,18 @@ from typing import Any, Literal
 from hrda_core.data.augmentation.transforms import AppearanceConfig, CropConfig
 from hrda_core.errors import BundleError, DataError, RecipeError
 from hrda_core.inference.bundle import MANIFEST_NAME, Bundle, file_record
-from hrda_core.labels import CITYSCAPES19
+from hrda_core.input_scale import InputScale
+from hrda_core.label_files import label_space_values
+from hrda_core.labels import LabelSpace
 from hrda_core.models.presets import NetworkConfig, resolve_preset
 from hrda_core.models.timm_encoder import PACKAGED_ENCODER
 from hrda_core.trainer.geometry import CROP_STEP, fitting_crop, scales
 from hrda_core.trainer.loading import RECIPE_NAME, load_recipe
 from hrda_core.trainer.optim import OptimConfig
-from hrda_core.trainer.recipe import (
-    NO_SOURCE,
-    ModelConfig,
-    Recipe,
-    RuntimeConfig,
-    SourceConfig,
-    TargetConfig,
-)
+from hrda_core.trainer.recipe import ModelConfig, Recipe, RuntimeConfig
+from hrda_core.trainer.recipe_data import NO_SOURCE, SourceConfig, TargetConfig
+from hrda_core.trainer.run_use import run_use
+from hrda_core.trainer.spaces import recipe_space
 from hrda_core.trainer.state import WEIGHTS_NAME
 from hrda_core.uda.distillation import DistillationConfig, GuideConfig
 from hrda_core.uda.supervised import LossConfig
@@ -40,15 +38,17 @@ class Larger:
 
     Attributes:
         guide: the network as the recipe names it.
-        long_side: images with a longer side are shrunk to it first, pixels; 0 = never.
+        scale: how images are resized before it sees them.
         grid: rows and columns of detail tiles.
         provenance: origin of the model, plain values; empty where nothing is recorded.
+        label_space: its classes, which the slim network learns.
     """
 
     guide: GuideConfig
-    long_side: int
+    scale: InputScale
     grid: tuple[int, int]
     provenance: Mapping[str, Any]
+    label_space: LabelSpace
 
     @property
     def config(self) -> NetworkConfig:
@@ -118,22 +118,16 @@ def open_larger(path: Path) -> Larger:
     """Read a bundle, or the folder of a finished training run.
 
     Raises:
-        BundleError, DataError, RecipeError: it is neither, is damaged, has no weights, or has other classes than the 19
-            of Cityscapes.
+        BundleError, DataError, RecipeError: it is neither, is damaged, or has no weights.
     """
     if (path / RECIPE_NAME).is_file() and not (path / MANIFEST_NAME).is_file():
         return _larger_of_run(path)
     bundle = Bundle.open(path)
     if WEIGHTS_NAME not in bundle.manifest["files"]:
         raise BundleError(f"model bundle '{path}' has no {WEIGHTS_NAME}; it can be run but not learnt from")
-    if bundle.label_space.classes != CITYSCAPES19.classes:
-        raise RecipeError(
-            f"model bundle '{path}' has the classes of '{bundle.label_space.name}'; distillation trains the 19 classes "
-            f"of {CITYSCAPES19.name}: give a model of these"
-        )
     guide = _guide(bundle.name, bundle.preset, bundle.manifest.get("overrides", {}), bundle.file(WEIGHTS_NAME))
     grid = bundle.tile_grid
-    return Larger(guide, bundle.long_side, grid, bundle.manifest.get("provenance", {}))
+    return Larger(guide, bundle.scale, grid, bundle.manifest.get("provenance", {}), bundle.label_space)
 
 
 def distillation_recipe(
@@ -151,7 +145,7 @@ def distillation_recipe(
 
     Args:
         target: images without labels; their resizing and scales are set here.
-        image_size: smallest height and smallest width of them, pixels, after shrinking to the model's `long_side`.
+        image_size: smallest height and smallest width of them, pixels, as the larger network sees them.
         source: labelled images; None = none.
         source_size: height and width of a typical labelled image.
 
@@ -172,9 +166,12 @@ def distillation_recipe(
     return Recipe(
         name=name,
         method="distillation",
+        label_space=label_space_values(larger.label_space),
         source=source or SourceConfig(name=NO_SOURCE, layout=NO_SOURCE),
         target=TargetConfig(
-            **vars(target) | {"long_side": larger.long_side, "scale_min": scale.target[0], "scale_max": 1.0},
+            **vars(target)
+            | {"resize": larger.scale.resize, "long_side": larger.scale.long_side}
+            | {"scale_min": scale.target[0], "scale_max": 1.0},
         ),
         model=ModelConfig(
             preset=larger.guide.preset,
@@ -185,8 +182,13 @@ def distillation_recipe(
             # Statistics of the encoder that is taken over are those that its weights were trained with.
             freeze_encoder_norm=same_encoder or not slim.allow_random_backbone,
         ),
-        # Images are shrunk as the node shrinks them.
-        crop=CropConfig(*crop, scale_min=scale.source[0], scale_max=scale.source[1], interpolation="area"),
+        # Images are resized as the node resizes them.
+        crop=CropConfig(
+            *crop,
+            scale_min=scale.source[0],
+            scale_max=scale.source[1],
+            interpolation=larger.scale.interpolation,
+        ),
         appearance=AppearanceConfig(photometric=True, gamma=1.5, darken=0.4),
         distillation=DistillationConfig(
             larger.guide,
@@ -215,7 +217,9 @@ def _larger_of_run(run: Path) -> Larger:
     if not (run / WEIGHTS_NAME).is_file():
         raise DataError(f"run '{run}' has no {WEIGHTS_NAME}: it is not finished; resume it, or give a bundle")
     guide = _guide(recipe.name, recipe.model.preset, recipe.model.overrides, run / WEIGHTS_NAME)
-    return Larger(guide, 640, (2, 2), {"limits": recipe.limits} if recipe.limits else {})
+    use = run_use(recipe, run, hrda=resolve_preset(recipe.model.preset, **recipe.model.overrides).hrda)
+    provenance = {"limits": recipe.limits} if recipe.limits else {}
+    return Larger(guide, use.scale, (2, 2), provenance, recipe_space(recipe))
 
 
 def _guide(name: str, preset: str, overrides: Mapping[str, Any], weights: Path) -> GuideConfig:

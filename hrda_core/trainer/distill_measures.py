@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from hrda_core.data.datasets.labelled import ImageLabelPairs
 from hrda_core.data.frames import UnlabelledFrames, evenly_spaced
+from hrda_core.input_scale import InputScale
 from hrda_core.labels import ClassGroups
 from hrda_core.metrics import score
 from hrda_core.models.hrda import HRDA
-from hrda_core.resizing import shrink, shrunk
 from hrda_core.trainer.validation import predict_labels
 from hrda_core.uda.step import Guide
 from hrda_core.window_plan import PlanChoice, Size
@@ -91,7 +91,7 @@ def measure(
     frames: UnlabelledFrames,
     *,
     grid: tuple[int, int],
-    long_side: int = 0,
+    scale: InputScale,
     labelled: ImageLabelPairs | None = None,
     groups: ClassGroups | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -101,14 +101,14 @@ def measure(
     Args:
         frames: images that neither network was trained on; at most 50 of them are taken, evenly spaced.
         grid: rows and columns of detail tiles of both.
-        long_side: larger images are shrunk to it first, pixels; 0 = never.
+        scale: how images are resized before both see them.
         labelled: images with labels, for scores.
         groups: groups of classes that are scored.
         progress: called with the number of labelled images done and of all, for each network.
     """
-    predicts = [predictor(model, grid, long_side) for model in (larger, slim)]
+    predicts = [predictor(model, grid, scale) for model in (larger, slim)]
     first = frames.load(0)
-    size = shrunk(first.shape[0], first.shape[1], long_side)
+    size = scale.size(first.shape[0], first.shape[1])
     measured = []
     for model, predict in zip((larger, slim), predicts, strict=True):
         found = None
@@ -140,11 +140,11 @@ def agreement(one: Predict, other: Predict, images: list[UInt8Array]) -> float:
     return float(same / sum(image.shape[0] * image.shape[1] for image in images))
 
 
-def predictor(model: Guide, grid: tuple[int, int], long_side: int = 0) -> Predict:
+def predictor(model: Guide, grid: tuple[int, int], scale: InputScale) -> Predict:
     """Return a function from an RGB image uint8 (H, W, 3) to class ids uint8 (H, W), in the plan that a bundle runs."""
 
     def predict(rgb: UInt8Array) -> UInt8Array:
-        size, seen = (rgb.shape[0], rgb.shape[1]), shrink(rgb, long_side)
+        size, seen = (rgb.shape[0], rgb.shape[1]), scale.apply(rgb)
         return predict_labels(model.network, seen, size, model.mean, model.std, _choice(model, grid))
 
     return predict

@@ -10,9 +10,10 @@ from torch import nn
 
 from hrda_core.errors import DataError, RecipeError, first_misfit, one_line
 from hrda_core.inference.bundle import file_record
-from hrda_core.labels import CITYSCAPES19
+from hrda_core.interop.guess import count_classes
 from hrda_core.models import HRDA, Segmenter, create_model
 from hrda_core.models.daformer_head import DAFormerHead
+from hrda_core.models.finite_weights import check_finite
 from hrda_core.models.presets import resolve_preset
 from hrda_core.uda.distillation import GuideConfig
 from hrda_core.uda.slim_start import can_cut, cut_decoder
@@ -21,23 +22,35 @@ from hrda_core.uda.step import Guide
 __all__ = ["inherit", "load_guide"]
 
 
-def load_guide(config: GuideConfig) -> Guide:
+def load_guide(config: GuideConfig, classes: int) -> Guide:
     """Build the larger network, frozen, in eval mode, on the CPU.
 
+    Args:
+        classes: number of classes, the slim network's too.
+
     Raises:
-        DataError: the weights are missing, damaged, or of another network.
-        RecipeError: a preset or override is unknown, or the file is not the one that the recipe was made for.
+        DataError: the weights are missing, damaged, not finite, or of another network.
+        RecipeError: a preset or override is unknown, the network has another number of classes, or the file is not the
+            one that the recipe was made for.
     """
-    network = create_model(config.preset, num_classes=len(CITYSCAPES19), **config.overrides)
+    network = create_model(config.preset, num_classes=classes, **config.overrides)
     try:
         # Half precision of a bundle becomes the single precision of the network.
-        network.load_state_dict(load_file(config.weights))
+        weights = load_file(config.weights)
+        found = count_classes(weights)
+        if found not in (0, classes):
+            raise RecipeError(
+                f"the larger network '{config.name}' has {found} classes, the recipe {classes}; a slim network learns "
+                f"the classes of the larger one: give its label space as label_space of the recipe"
+            )
+        network.load_state_dict(weights)
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = first_misfit(error) if isinstance(error, RuntimeError) else one_line(error)
         raise DataError(
             f"weights '{config.weights}' are not those of the larger network '{config.name}' ({reason}); give a bundle "
             f"or a finished run"
         ) from error
+    check_finite(weights, f"weights '{config.weights}' of the larger network have", "give another model", DataError)
     if config.sha256 and file_record(config.weights)["sha256"] != config.sha256:
         raise RecipeError(
             f"weights '{config.weights}' of the larger network have changed since the distillation was begun; begin it "

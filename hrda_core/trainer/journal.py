@@ -24,10 +24,21 @@ import numpy as np
 import numpy.typing as npt
 
 from hrda_core.data.image_files import encoded
+from hrda_core.errors import TextError
 from hrda_core.machine import commit, machine, versions
+from hrda_core.untrusted_text import parse_json
 from hrda_core.whole_files import write_json, write_whole
 
-__all__ = ["EVALUATIONS_NAME", "LOG_NAME", "Journal", "Progress", "environment", "read_evaluations", "trim_lines"]
+__all__ = [
+    "ENVIRONMENT_NAME",
+    "EVALUATIONS_NAME",
+    "LOG_NAME",
+    "Journal",
+    "Progress",
+    "environment",
+    "read_evaluations",
+    "trim_lines",
+]
 
 LOG_NAME = "log.jsonl"
 EVALUATIONS_NAME = "evaluations.jsonl"
@@ -125,13 +136,13 @@ def read_evaluations(run: Path) -> list[dict[str, Any]]:
     path = run / EVALUATIONS_NAME
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def _iteration(line: str) -> int | None:
     try:
-        return int(json.loads(line)["iteration"])
-    except (ValueError, KeyError):
+        return int(parse_json(line)["iteration"])
+    except (TextError, ValueError, LookupError, TypeError):
         return None
 
 

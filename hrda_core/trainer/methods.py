@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hrda_core.labels import CITYSCAPES19
 from hrda_core.models.presets import resolve_preset
 from hrda_core.trainer.recipe import Recipe
+from hrda_core.trainer.spaces import recipe_space
 from hrda_core.trainer.state import State, norm_layers
 from hrda_core.uda.baselines import adversarial_step, entropy_step
 from hrda_core.uda.distillation import distillation_step
@@ -19,8 +19,8 @@ __all__ = ["finish_step", "image_space", "prepare_networks", "take_step"]
 
 def image_space(recipe: Recipe) -> ImageSpace:
     """Return classes and normalisation of the recipe's network."""
-    network = resolve_preset(recipe.model.preset, **recipe.model.overrides)
-    return ImageSpace(len(CITYSCAPES19), CITYSCAPES19.things, network.mean, network.std)
+    network, space = resolve_preset(recipe.model.preset, **recipe.model.overrides), recipe_space(recipe)
+    return ImageSpace(len(space), space.things, network.mean, network.std)
 
 
 def prepare_networks(state: State, recipe: Recipe) -> None:

@@ -13,7 +13,7 @@ from hrda_core.models.mix_transformer import MixTransformer
 from hrda_core.models.timm_encoder import TimmEncoder
 from hrda_core.trainer.recipe import Recipe
 from hrda_core.trainer.runtime import Runtime
-from hrda_core.trainer.samples import SourceSamples
+from hrda_core.trainer.samples import MixedSamples, SourceSamples
 from hrda_core.trainer.state import State
 from hrda_core.uda.step import StepRandom
 from hrda_core.uda.style_hallucination import attached_styles, collect_style_prototypes
@@ -24,7 +24,7 @@ _BATCH = 2
 """Images a pass, as the paper."""
 
 
-def renew_prototypes(state: State, recipe: Recipe, source: SourceSamples, runtime: Runtime) -> None:
+def renew_prototypes(state: State, recipe: Recipe, source: SourceSamples | MixedSamples, runtime: Runtime) -> None:
     """Choose prototypes among the styles of all source images, before the first iteration and every `prototype_every`.
 
     Images pass through the training's transforms, without Rare Class Sampling. Other methods need no prototypes, so
@@ -47,8 +47,8 @@ def renew_prototypes(state: State, recipe: Recipe, source: SourceSamples, runtim
     styles.set_prototypes(mean, std)
 
 
-def _batches(source: SourceSamples, random: StepRandom) -> Iterator[Tensor]:
-    for start in range(0, len(source.pairs), _BATCH):
-        indices = range(start, min(start + _BATCH, len(source.pairs)))
+def _batches(source: SourceSamples | MixedSamples, random: StepRandom) -> Iterator[Tensor]:
+    for start in range(0, len(source), _BATCH):
+        indices = range(start, min(start + _BATCH, len(source)))
         images = [source.draw_from(index, random.image(index, "prototype image")).image for index in indices]
         yield torch.from_numpy(np.stack(images))

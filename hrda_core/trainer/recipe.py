@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from hrda_core.data.augmentation.transforms import AppearanceConfig, CropConfig, MarginConfig
+from hrda_core.data.augmentation.transforms import AppearanceConfig, CropConfig
 from hrda_core.errors import RecipeError, proposal
 from hrda_core.trainer.optim import OptimConfig
+from hrda_core.trainer.recipe_data import NO_SOURCE, SourceConfig, TargetConfig, ValidationConfig
 from hrda_core.uda.distillation import DistillationConfig
 from hrda_core.uda.domain_generalization import DgConfig
 from hrda_core.uda.feature_distance import FeatureDistanceConfig
 from hrda_core.uda.self_training import SelfTrainingConfig
 from hrda_core.uda.supervised import LossConfig
-from hrda_core.window_plan import PlanChoice
 
 __all__ = [
     "METHODS",
-    "NO_SOURCE",
-    "LabelledConfig",
     "ModelConfig",
     "Recipe",
     "RuntimeConfig",
-    "SourceConfig",
-    "TargetConfig",
-    "ValidationConfig",
     "check_keys",
+    "score_name",
 ]
 
 Method = Literal["supervised", "self_training", "domain_generalization", "entropy", "adversarial", "distillation"]
@@ -45,9 +41,6 @@ METHODS: Mapping[str, str] = {
 
 NEEDS_TARGET = ("self_training", "entropy", "adversarial", "distillation")
 
-NO_SOURCE = "none"
-"""Layout of `source` that stands for no labelled images; for distillation only."""
-
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -61,6 +54,8 @@ class ModelConfig:
         allow_random_backbone: let an encoder start from random weights, wholly or in part; else that is an error.
         weights: start the whole network from this `model.safetensors` (of a run or a bundle) instead; the encoder of
             the feature distance still starts from `backbone` or `imagenet`.
+        reset: parts of the network that do not start from `weights` but anew: `classifier` = all that depends on the
+            number of classes, for weights of a network with other classes.
         freeze_encoder_norm: keep the encoder's BatchNorm layers (statistics, scale, shift) as they start.
     """
 
@@ -70,114 +65,12 @@ class ModelConfig:
     backbone: Path | None = None
     allow_random_backbone: bool = False
     weights: Path | None = None
+    reset: list[Literal["classifier"]] = field(default_factory=list)
     freeze_encoder_norm: bool = False
 
-
-@dataclass(frozen=True)
-class LabelledConfig:
-    """The place of labelled images.
-
-    Attributes:
-        name: name for logs and model cards.
-        layout: a row of `hrda_core.data.datasets.layouts`; `folders` = `images` and `labels` below; `none`
-            (distillation) = no labelled images.
-        root, split: folder and part of a data set as downloaded.
-        images, labels: folders; labels are PNGs of the images' relative names.
-        label_space: YAML file that translates the label files' ids; None = train ids.
-        names: text file that lists the images to use, one on each line, relative to `images`.
-        licence: licence of the data, for the model card.
-    """
-
-    name: str
-    layout: str = "folders"
-    root: Path | None = None
-    split: str = "train"
-    images: Path | None = None
-    labels: Path | None = None
-    label_space: Path | None = None
-    names: Path | None = None
-    licence: str = "unknown"
-
-
-@dataclass(frozen=True)
-class SourceConfig(LabelledConfig):
-    """A labelled data set and how it is sampled.
-
-    Attributes:
-        rcs_temperature: T of Rare Class Sampling; 0 = uniform sampling.
-        rcs_min_pixels: an image counts for a class with more than this many of its pixels, at native size.
-        rcs_min_crop_ratio: a crop must show more than `rcs_min_pixels` times this; 0.5 for DAFormer's crops of
-            512, 2 for HRDA's of 1024 in the paper.
-    """
-
-    rcs_temperature: float = 0.01
-    rcs_min_pixels: int = 3000
-    rcs_min_crop_ratio: float = 0.5
-
-
-@dataclass(frozen=True)
-class TargetConfig:
-    """Images without labels.
-
-    Attributes:
-        name: name for logs and model cards.
-        path: folder of images, video file, or recording (rosbag2, ROS 1).
-        layout, root, split: instead of `path`, a data set as downloaded; its labels are not opened.
-        topic: image topic of a recording; empty = the only one.
-        names: text file that lists the images of a folder to use.
-        resize: largest width and height of an image before cropping, ratio kept; None = native size.
-        long_side: larger images are shrunk to this longer side before cropping, pixels; 0 = never.
-        scale_min, scale_max: range of the random factor before cropping.
-        margins: borders whose pseudo-labels are not trusted, pixels after `resize` and `long_side`.
-        licence: licence of the data, for the model card.
-    """
-
-    name: str
-    path: Path | None = None
-    layout: str = ""
-    root: Path | None = None
-    split: str = "train"
-    topic: str = ""
-    names: Path | None = None
-    resize: tuple[int, int] | None = None
-    long_side: int = 0
-    scale_min: float = 1.0
-    scale_max: float = 1.0
-    margins: MarginConfig = field(default_factory=MarginConfig)
-    licence: str = "unknown"
-
-
-@dataclass(frozen=True)
-class ValidationConfig(LabelledConfig):
-    """Labelled images on which the networks are scored. They are never trained on.
-
-    Attributes:
-        groups: score in these groups of classes; empty = every class.
-        plan: window plan; empty = `overlap` for HRDA, `whole` for others.
-        window: `crop` of the plan `nested` or `slide`: height and width of its outer windows, pixels.
-        resize: largest width and height of an image before prediction, ratio kept; None = native size. Labels keep
-            their size.
-        limit: at most this many images, evenly spaced; 0 = all.
-    """
-
-    split: str = "val"
-    groups: str = ""
-    plan: str = ""
-    window: tuple[int, int] | None = None
-    resize: tuple[int, int] | None = None
-    limit: int = 0
-
     def __post_init__(self) -> None:
-        if self.plan or self.window:
-            self.choice(hrda=True)  # a mistake shall show now, and not after the first thousand iterations
-
-    def choice(self, *, hrda: bool) -> PlanChoice:
-        """Return the window plan for an HRDA network, or for another one.
-
-        Raises:
-            BackendError: the plan is not known, or has no outer windows.
-        """
-        return PlanChoice(self.plan or ("overlap" if hrda else "whole"), crop=self.window)
+        if self.reset and self.weights is None:
+            raise RecipeError("model.reset says what is not taken from model.weights; give model.weights too")
 
 
 @dataclass(frozen=True)
@@ -218,9 +111,11 @@ class Recipe:
     Attributes:
         name: name of the run and of the exported model.
         method: training method, see `METHODS`.
-        source: labelled data.
+        source: labelled data: one data set, or a list of several, of which each sample's is drawn by its share.
         target: unlabelled data, for methods that adapt.
         validation: data sets to score on.
+        label_space: classes of the network: a label space file, or its keys and values. None = those of the source's
+            label space file, else the 19 of Cityscapes. `hrda_core.trainer.spaces` finds them.
         model, crop, appearance, optim, runtime: see the classes of these. `crop` and `appearance` are for source
             images.
         loss: weights of HRDA's loss terms.
@@ -235,15 +130,19 @@ class Recipe:
             decay; 0 = the last weights.
         seed: all randomness derives from it.
         checkpoint_every, evaluate_every, pictures_every: iterations; 0 = at the end only.
+        keep_best: `VALIDATION/SCORE`: keep the networks at the highest score of the student beside the last ones;
+            VALIDATION is the name of a validation set, SCORE one of `mean_iou`, `boundary_f`, `pixel_accuracy` or the
+            name of a class, for its IoU. Empty = not. It wants `evaluate_every`.
         limits: what the model is not good for, for the model card.
         paper: sentences for the report on how the recipe departs from the paper's.
     """
 
     name: str
-    source: SourceConfig
+    source: SourceConfig | list[SourceConfig]
     method: Method = "supervised"
     target: TargetConfig | None = None
     validation: list[ValidationConfig] = field(default_factory=list)
+    label_space: Path | dict[str, Any] | None = None
     model: ModelConfig = field(default_factory=ModelConfig)
     crop: CropConfig = field(default_factory=CropConfig)
     appearance: AppearanceConfig = field(default_factory=AppearanceConfig)
@@ -263,6 +162,7 @@ class Recipe:
     checkpoint_every: int = 100
     evaluate_every: int = 0
     pictures_every: int = 0
+    keep_best: str = ""
     limits: str = ""
     paper: list[str] = field(default_factory=list)
 
@@ -275,14 +175,49 @@ class Recipe:
             raise RecipeError(f"average is a decay in 0..1 (1 excluded), not {self.average}")
         if self.method not in METHODS:
             raise RecipeError(f"method '{self.method}' is not known; choose one of {', '.join(METHODS)}")
+        if self.keep_best:
+            self._check_keep_best()
         if self.method in NEEDS_TARGET and self.target is None:
             raise RecipeError(f"method '{self.method}' adapts to unlabelled images: give target.path, or target.layout")
         if self.method == "distillation" and self.distillation is None:
             raise RecipeError("method 'distillation' learns from a larger network: give distillation.guide")
-        if self.source.layout == NO_SOURCE and self.method != "distillation":
+        self._check_sources()
+        self._check_validation()
+
+    @property
+    def sources(self) -> tuple[SourceConfig, ...]:
+        """The labelled data sets, one or several."""
+        return tuple(self.source) if isinstance(self.source, list) else (self.source,)
+
+    def _check_validation(self) -> None:
+        names = [part.name for part in self.validation]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise RecipeError(f"two validation sets have the name '{twice}'; give each its own")
+
+    def _check_sources(self) -> None:
+        names = [part.name for part in self.sources]
+        if not names:
+            raise RecipeError("source is an empty list; give one data set or several")
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise RecipeError(f"two sources have the name '{twice}'; give each its own")
+        if NO_SOURCE not in [part.layout for part in self.sources]:
+            return
+        if len(names) > 1:
+            raise RecipeError(f"layout '{NO_SOURCE}' stands for no labelled images, but there are {len(names)} sources")
+        if self.method != "distillation":
             raise RecipeError(
                 f"method '{self.method}' learns from labelled images: give source.images and source.labels"
             )
+
+    def _check_keep_best(self) -> None:
+        names, (where, _) = [config.name for config in self.validation], score_name(self.keep_best)
+        if where not in names:
+            raise RecipeError(
+                f"keep_best '{self.keep_best}': validation set '{where}' is not known; "
+                f"{proposal(where, names) if names else 'the recipe has none'}"
+            )
+        if not self.evaluate_every:
+            raise RecipeError("keep_best compares scores, but evaluate_every is 0: there is a score at the end alone")
 
     @property
     def needs_imagenet_encoder(self) -> bool:
@@ -296,14 +231,14 @@ class Recipe:
 
     def provenance(self, exported_network: str) -> dict[str, Any]:
         """Return what a bundle's manifest and model card say of this run: plain values, empty where there is none."""
-        target = self.target
+        targets = () if self.target is None else self.target.parts
         return {
             "recipe": self.name,
             "method": self.method,
-            "source_data": self.source.name,
-            "source_licence": self.source.licence,
-            "target_data": "" if target is None else f"{target.name}: images alone, no labels",
-            "target_licence": "" if target is None else target.licence,
+            "source_data": _joined(part.name for part in self.sources),
+            "source_licence": _joined(part.licence for part in self.sources),
+            "target_data": _joined(part.name for part in targets) + ": images alone, no labels" if targets else "",
+            "target_licence": _joined(part.licence for part in targets),
             "exported_network": exported_network,
             "iterations": self.iterations,
             "seed": self.seed,
@@ -317,6 +252,29 @@ class Recipe:
         return values
 
 
+def score_name(text: str) -> tuple[str, str]:
+    """Split `VALIDATION/SCORE` into the name of the validation set and that of the score.
+
+    Raises:
+        RecipeError: there are not two names.
+    """
+    where, _, score = text.rpartition("/")
+    if not where or not score:
+        raise RecipeError(f"keep_best is VALIDATION/SCORE, for example 'cityscapes/mean_iou', not '{text}'")
+    return where, score
+
+
+def _joined(texts: Iterable[str]) -> str:
+    return " + ".join(dict.fromkeys(texts))
+
+
+_GONE = {
+    "source.more": "write several sources as a list, source: [{name: a, share: 2, ...}, {name: b, share: 1, ...}]",
+    "source.repeat": "write several sources as a list and give each a share of the draws",
+}
+"""Keys of earlier releases, and what stands in their place."""
+
+
 def check_keys(values: Mapping[str, Any], known: type = Recipe, where: str = "") -> None:
     """Refuse unknown keys of a recipe file, before anything else reads it.
 
@@ -327,7 +285,8 @@ def check_keys(values: Mapping[str, Any], known: type = Recipe, where: str = "")
     names = [entry.name for entry in fields(known)]
     for key, value in values.items():
         if key not in names:
-            raise RecipeError(f"recipe key '{where}{key}' is not known; {proposal(key, names, where)}")
+            cure = _GONE.get(f"{where}{key}") or proposal(key, names, where)
+            raise RecipeError(f"recipe key '{where}{key}' is not known; {cure}")
         inner = _dataclass_in(hints[key])
         if inner is None:
             continue

@@ -28,7 +28,7 @@ from hrda_core.labels import IGNORE_LABEL
 from hrda_core.uda.rare_class_sampling import RareClassSampler
 from hrda_core.uda.step import Batch, StepRandom
 
-__all__ = ["Samples", "SourceSample", "SourceSamples", "TargetSample", "TargetSamples"]
+__all__ = ["MixedSamples", "Samples", "SourceSample", "SourceSamples", "TargetSample", "TargetSamples"]
 
 _REDRAWS = 10
 
@@ -73,6 +73,9 @@ class SourceSamples:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
+    def __len__(self) -> int:
+        return len(self.pairs)
+
     def draw(self, rng: np.random.RandomState) -> SourceSample:
         """Draw one sample; all randomness comes from `rng`."""
         if self.sampler is None:
@@ -90,6 +93,39 @@ class SourceSamples:
         image = augment_appearance(image, self.appearance, rng)
         padded, labels = pad_to_crop(normalise(image, self.mean, self.std), labels, self.crop, IGNORE_LABEL)
         return SourceSample(padded, labels.astype(np.int64))
+
+
+@dataclass(frozen=True)
+class MixedSamples:
+    """Draws samples from several sets of labelled images: first a set by its share, then a sample as the set draws it.
+
+    Attributes:
+        parts: the sets; their crops have one size.
+        shares: probability of each, which add up to 1.
+    """
+
+    parts: tuple[SourceSamples, ...]
+    shares: tuple[float, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    @property
+    def crop(self) -> CropConfig:
+        """A crop of the first set, for its height and width."""
+        return self.parts[0].crop
+
+    def draw(self, rng: np.random.RandomState) -> SourceSample:
+        """Draw one sample; all randomness comes from `rng`."""
+        return self.parts[int(rng.choice(len(self.parts), p=self.shares))].draw(rng)
+
+    def draw_from(self, index: int, rng: np.random.RandomState) -> SourceSample:
+        """Draw one sample of image `index`, counted through all sets."""
+        for part in self.parts:
+            if index < len(part):
+                return part.draw_from(index, rng)
+            index -= len(part)
+        raise IndexError("there are fewer images")
 
 
 @dataclass(frozen=True)
@@ -128,7 +164,7 @@ class Samples:
         first: place of this process's first image in the global batch.
     """
 
-    source: SourceSamples
+    source: SourceSamples | MixedSamples
     target: TargetSamples | None
     seed: int
     count: int
@@ -137,7 +173,7 @@ class Samples:
     def batch(self, iteration: int) -> Batch:
         """Return the batch of an iteration, which is always the same."""
         random = StepRandom(self.seed, iteration, self.first)
-        count, size = (self.count if self.source.pairs else 0), (self.source.crop.height, self.source.crop.width)
+        count, size = (self.count if len(self.source) else 0), (self.source.crop.height, self.source.crop.width)
         source = [self.source.draw(random.image(place, "source sample")) for place in range(count)]
         images, labels = torch.zeros(0, 3, *size), torch.zeros(0, *size, dtype=torch.int64)
         if source:

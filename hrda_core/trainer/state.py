@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hrda_core.errors import DataError, RecipeError, first_misfit
 from hrda_core.interop import load_backbone
-from hrda_core.labels import CITYSCAPES19
 from hrda_core.models import HRDA, Segmenter, create_model
+from hrda_core.models.finite_weights import check_finite
 from hrda_core.models.mix_transformer import MixTransformer
+from hrda_core.models.plain_vit import PlainViT
 from hrda_core.models.timm_encoder import TimmEncoder, load_imagenet_weights
 from hrda_core.trainer.checkpoint import (
     Checkpoint,
@@ -30,18 +29,16 @@ from hrda_core.trainer.checkpoint import (
 )
 from hrda_core.trainer.guide import inherit, load_guide
 from hrda_core.trainer.optim import build_optimizer
-from hrda_core.trainer.recipe import ModelConfig, Recipe
+from hrda_core.trainer.recipe import Recipe
 from hrda_core.trainer.runtime import Runtime
+from hrda_core.trainer.spaces import recipe_space
+from hrda_core.trainer.start_weights import WEIGHTS_NAME, load_start
 from hrda_core.trainer.sync_norm import synchronise_norms
 from hrda_core.uda.adversarial import Discriminator, DiscriminatorConfig, build_discriminator_optimizer
 from hrda_core.uda.step import Networks
 from hrda_core.uda.style_hallucination import attach_styles, load_style_tensors, style_tensors
 
 __all__ = ["WEIGHTS_NAME", "State", "norm_layers", "shipped_weights", "start_state"]
-
-WEIGHTS_NAME = "model.safetensors"
-
-_HRDA_DECODER, _SCALE_ATTENTION = "decode_head.head.", "decode_head.scale_attention."
 
 
 @dataclass
@@ -95,9 +92,10 @@ class State:
 
         Raises:
             RecipeError: the checkpoint belongs to another recipe.
-            DataError: its tensors do not fit the networks.
+            DataError: its tensors do not fit the networks, or are not finite.
         """
         _check_recipe(recipe.to_dict(), saved.values["recipe"])
+        check_finite(saved.tensors, "the checkpoint has", "start a new run with a lower optim.lr", DataError)
         try:
             for name in ("student", "teacher", "discriminator"):
                 network = getattr(self.networks, name)
@@ -124,18 +122,19 @@ def start_state(recipe: Recipe, runtime: Runtime) -> State:
         RecipeError: the recipe names no initial weights for the encoder, or values that contradict each other.
         DataError, CheckpointError: a weights file cannot be used.
     """
-    student = create_model(recipe.model.preset, num_classes=len(CITYSCAPES19), **recipe.model.overrides)
+    classes = len(recipe_space(recipe))
+    student = create_model(recipe.model.preset, num_classes=classes, **recipe.model.overrides)
     guide, inherited = None, None
     if recipe.method == "distillation" and recipe.distillation is not None:
-        guide = load_guide(recipe.distillation.guide)
+        guide = load_guide(recipe.distillation.guide, classes)
         if recipe.model.weights is None:
             inherited = inherit(student, guide.network, recipe.distillation.start)
-    loaded = inherited or _load_start(student, recipe.model)
+    loaded = inherited or load_start(student, recipe.model, classes)
     if recipe.model.freeze_encoder_norm:
         for module in norm_layers(student.backbone):
             module.requires_grad_(False)
     imagenet = _imagenet_encoder(student, recipe) if recipe.needs_imagenet_encoder else None
-    discriminator = Discriminator(len(CITYSCAPES19)) if recipe.method == "adversarial" else None
+    discriminator = Discriminator(classes) if recipe.method == "adversarial" else None
     if runtime.processes > 1 and runtime.config.sync_norm:
         synchronise_norms(student)
     teacher = None
@@ -181,45 +180,6 @@ def save_weights(state: State, recipe: Recipe, run: Path) -> Path:
     return path
 
 
-def _load_start(student: HRDA | Segmenter, config: ModelConfig) -> dict[str, Any]:
-    """Fill the network with what the recipe says it starts from; returns source, loaded, of."""
-    count = len(student.state_dict())
-    encoder = len(student.backbone.state_dict())
-    if config.weights is not None:
-        _load_weights(student, config.weights)
-        return {"source": str(config.weights), "loaded": count, "of": count}
-    if config.backbone is not None:
-        report = load_backbone(student.backbone, config.backbone, allow_random_backbone=config.allow_random_backbone)
-        return {"source": str(config.backbone), "loaded": len(report.used), "of": encoder}
-    if config.imagenet:
-        if not isinstance(student.backbone, TimmEncoder):
-            raise RecipeError("MiT encoders start from a file: give model.backbone, or allow_random_backbone")
-        return {"source": load_imagenet_weights(student.backbone), "loaded": encoder, "of": encoder}
-    if not config.allow_random_backbone:
-        raise RecipeError(
-            "the encoder would start from random weights and learn far worse; give model.backbone or model.weights, "
-            "or allow it with --allow-random-backbone"
-        )
-    return {"source": "random", "loaded": 0, "of": encoder}
-
-
-def _load_weights(student: HRDA | Segmenter, path: Path) -> None:
-    """Fill the whole network. From an HRDA's weights, a single-scale network takes encoder and segmentation decoder, an
-    HRDA with a fixed attention takes all but the scale attention."""
-    try:
-        weights = load_file(path)
-        if isinstance(student, Segmenter) or student.fixed_attention is not None:
-            weights = {name: value for name, value in weights.items() if not name.startswith(_SCALE_ATTENTION)}
-        if isinstance(student, Segmenter):
-            weights = {name.replace(_HRDA_DECODER, "decode_head."): value for name, value in weights.items()}
-        student.load_state_dict(weights)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(
-            f"weights '{path}' cannot start this network ({reason}); give {WEIGHTS_NAME} of a run or bundle"
-        ) from error
-
-
 def _imagenet_encoder(student: HRDA | Segmenter, recipe: Recipe) -> nn.Module:
     """The frozen encoder of the feature distance: always with ImageNet weights, whatever the student starts from."""
     config = recipe.model
@@ -242,7 +202,7 @@ def _prepare_encoder(student: HRDA | Segmenter, runtime: Runtime) -> None:
     if runtime.config.gradient_checkpointing:
         if isinstance(encoder, MixTransformer):
             encoder.checkpoint_blocks = True
-        elif isinstance(encoder, TimmEncoder) and hasattr(encoder.body, "set_grad_checkpointing"):
+        elif isinstance(encoder, TimmEncoder | PlainViT) and hasattr(encoder.body, "set_grad_checkpointing"):
             # Blocks run twice, so BatchNorm layers in train mode would move their statistics twice.
             if any(layer.training and layer.weight.requires_grad for layer in norm_layers(encoder)):
                 raise RecipeError("runtime.gradient_checkpointing with BatchNorm needs model.freeze_encoder_norm")
@@ -256,10 +216,22 @@ def _prepare_encoder(student: HRDA | Segmenter, runtime: Runtime) -> None:
 
 def _check_recipe(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     # How a run is carried out may change between its parts; what it computes may not.
-    free = ("runtime", "checkpoint_every", "evaluate_every", "pictures_every", "validation", "limits", "paper")
-    changed = sorted(key for key in ours if key not in free and ours[key] != theirs.get(key))
+    free = ("runtime", "checkpoint_every", "evaluate_every", "pictures_every", "keep_best", "validation", "limits")
+    fixed = set(ours) - {*free, "paper", "iterations"}
+    changed = sorted(key for key in fixed if ours[key] != theirs.get(key))
+    if "label_space" in changed:
+        one, two = (values.get("label_space") or {"name": "cityscapes19"} for values in (theirs, ours))
+        raise RecipeError(
+            f"the run to resume has the classes of '{one['name']}', the recipe those of '{two['name']}'; a network has "
+            f"one label space: use another folder"
+        )
     if changed:
         raise RecipeError(f"the run to resume has another recipe (differs in {', '.join(changed)}); use another folder")
+    if ours["iterations"] < theirs["iterations"]:
+        raise RecipeError(
+            f"the run to resume has {theirs['iterations']} iterations, not {ours['iterations']}; give as many, or more "
+            f"to train it longer"
+        )
 
 
 def _plain(optimizer: Any) -> torch.optim.Optimizer:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +13,19 @@ import torch.nn.functional as F
 from torch import nn
 
 from hrda_core.data.augmentation.transforms import normalise
+from hrda_core.data.datasets.labelled import ImageLabelPairs
 from hrda_core.metrics import score
 from hrda_core.models.hrda import HRDA
 from hrda_core.resizing import keep_ratio_size, resize_image
 from hrda_core.trainer.journal import Journal
 from hrda_core.trainer.methods import image_space
-from hrda_core.trainer.recipe import Recipe, ValidationConfig
-from hrda_core.trainer.sources import open_validation, validation_groups
-from hrda_core.trainer.state import State
+from hrda_core.trainer.recipe import Recipe
+from hrda_core.trainer.recipe_data import ValidationConfig
+from hrda_core.trainer.sources import validation_groups
+from hrda_core.trainer.spaces import recipe_space
+from hrda_core.trainer.state import State, shipped_weights
 from hrda_core.window_plan import PlanChoice, Size
+from hrda_core.windows.class_bands import predict_classes
 from hrda_core.windows.torch_windows import predict_logits
 
 __all__ = ["predict_labels", "predictor", "validate"]
@@ -27,17 +33,45 @@ __all__ = ["predict_labels", "predictor", "validate"]
 UInt8Array = npt.NDArray[np.uint8]
 
 
-def validate(state: State, recipe: Recipe, journal: Journal, say: Callable[[str], None], *, both: bool) -> None:
-    """Score the student (with `both` also the teacher) on every validation set; write scores to journal and log."""
-    networks: dict[str, nn.Module] = {"student": state.networks.student}
-    if both and state.networks.teacher is not None:
-        networks["teacher"] = state.networks.teacher
-    for config in recipe.validation:
-        pairs, groups = open_validation(config), validation_groups(config)
+def validate(
+    state: State,
+    recipe: Recipe,
+    sets: Sequence[ImageLabelPairs],
+    journal: Journal,
+    say: Callable[[str], None],
+    *,
+    both: bool,
+) -> dict[str, dict[str, Any]]:
+    """Score the student (with `both` also the teacher) on every validation set; write scores to journal and log.
+
+    Where a moving average is exported, the student is scored with these weights, and there is no teacher.
+
+    Args:
+        sets: the pairs of the recipe's validation sets, in its order, that passed their audit.
+
+    Returns:
+        the student's scores by validation set, as the journal keeps them.
+    """
+    networks = _networks(state, recipe, both)
+    found: dict[str, dict[str, Any]] = {}
+    for config, pairs in zip(recipe.validation, sets, strict=True):
+        groups = validation_groups(config, recipe_space(recipe))
         for name, network in networks.items():
             result = score(predictor(network, recipe, config), pairs, groups)
             journal.evaluation(state.iteration, name, config.name, result.to_dict())
+            if name == "student":
+                found[config.name] = result.to_dict()
             say(f"{config.name}, {name}: mIoU {100 * result.mean_iou:.1f} %")
+    return found
+
+
+def _networks(state: State, recipe: Recipe, both: bool) -> dict[str, nn.Module]:
+    student, teacher = state.networks.student, state.networks.teacher
+    if recipe.averages and teacher is not None:
+        exported = copy.deepcopy(teacher)
+        exported.load_state_dict(shipped_weights(state, recipe))
+        return {"student": exported}
+    return {"student": student} if teacher is None or not both else {"student": student, "teacher": teacher}
 
 
 def predictor(network: nn.Module, recipe: Recipe, config: ValidationConfig) -> Callable[[UInt8Array], UInt8Array]:
@@ -79,8 +113,10 @@ def predict_labels(
     """
     weights = next(network.parameters())
     image = torch.from_numpy(normalise(rgb, mean, std))[None].to(weights.device, weights.dtype)
-    logits = predict_logits(network, image, plan)
-    if logits.shape[2:] != size:
-        logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-    labels: UInt8Array = logits[0].argmax(0).to(torch.uint8).cpu().numpy()
+    if tuple(image.shape[2:]) == tuple(size):
+        found = predict_classes(network, image, plan)[0][0]
+    else:
+        logits = predict_logits(network, image, plan)
+        found = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)[0].argmax(0).to(torch.uint8)
+    labels: UInt8Array = found.cpu().numpy()
     return labels

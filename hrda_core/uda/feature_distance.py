@@ -7,6 +7,7 @@ A cell of the feature map shows the class that fills at least 3/4 of its pixels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -75,8 +76,9 @@ def thing_feature_distance(
     labels: Tensor,
     things: Sequence[int],
     *,
-    num_classes: int = 19,
+    num_classes: int,
     min_share: float = 0.75,
+    scale: float = 1.0,
     context: StepContext | None = None,
 ) -> Tensor:
     """Compute the mean distance over the cells that show a thing class; 0 with zero gradient if there is none.
@@ -85,8 +87,12 @@ def thing_feature_distance(
 
     Args:
         student_map, imagenet_map: (B, C, h, w) of the same images.
-        labels: int64 (B, H, W) of these images; a cell has W // w pixels along a side.
+        labels: int64 (B, H, W) of these images; a cell has W // w pixels along a side, or, where the encoder's stride
+            does not divide the image, the stride of the encoder.
         things: class ids to compare; empty = compare every cell, whatever it shows.
+        num_classes: number of classes.
+        min_share: share of a cell's pixels that one class needs for the cell to show it.
+        scale: factor by which the encoder saw the images resized.
         context: with several processes the mean runs over the cells of all of them.
 
     Returns:
@@ -96,13 +102,26 @@ def thing_feature_distance(
     difference = at_least_single(student_map - imagenet_map)
     distance = difference.norm(dim=1)  # (B, h, w)
     if things:
-        cells = downscale_labels(labels, labels.shape[2] // student_map.shape[3], min_share, num_classes)
+        cells = _cells(labels, (student_map.shape[2], student_map.shape[3]), scale, min_share, num_classes)
         mask = torch.isin(cells, torch.as_tensor(things, device=cells.device))
         # A norm of 0 has no gradient: take cells out by index, not by a product with 0.
         distance = distance[mask]
     count = context.reduce(distance.new_tensor(float(distance.numel())))
     mean: Tensor = distance.sum() * (context.processes / count.clamp_min(1))
     return mean
+
+
+def _cells(labels: Tensor, size: tuple[int, int], scale: float, min_share: float, num_classes: int) -> Tensor:
+    """Class of each cell of a map (h, w): int64 (B, h, w)."""
+    height, width = labels.shape[1:]
+    cell = width // size[1]
+    if (height // cell, width // cell) != size:
+        # The last row or column of the map reaches beyond the image: what lies there has no class.
+        reach = max(height * scale / size[0], width * scale / size[1])
+        cell = math.ceil(2 ** math.ceil(math.log2(reach)) / scale)
+        beyond = (0, max(0, size[1] * cell - width), 0, max(0, size[0] * cell - height))
+        labels = F.pad(labels, beyond, value=IGNORE_LABEL)
+    return downscale_labels(labels, cell, min_share, num_classes)[:, : size[0], : size[1]]
 
 
 @torch.no_grad()

@@ -171,6 +171,7 @@ def source_feature_distance(
             things,
             num_classes=space.num_classes,
             min_share=config.min_share,
+            scale=factor,
             context=context,
         )
     return total

@@ -218,7 +218,7 @@ def attach_styles(network: HRDA | Segmenter, count: int) -> StyleHallucination:
 
 def attached_styles(network: HRDA | Segmenter) -> StyleHallucination | None:
     """Return what `attach_styles` gave the network's encoder, or None."""
-    styles = _encoder(network).style_hallucination
+    styles = getattr(network.backbone, "style_hallucination", None)  # encoders without stages cannot have it
     return styles if isinstance(styles, StyleHallucination) else None
 
 
@@ -245,7 +245,10 @@ def load_style_tensors(network: HRDA | Segmenter, tensors: Mapping[str, Tensor])
 def _encoder(network: HRDA | Segmenter) -> MixTransformer | TimmEncoder:
     encoder = network.backbone
     if not isinstance(encoder, MixTransformer | TimmEncoder):
-        raise RecipeError(f"style hallucination needs a MiT or timm encoder, not {type(encoder).__name__}")
+        raise RecipeError(
+            f"style hallucination changes the map at stride 4 on its way through a MiT or another encoder with stages, "
+            f"and {type(encoder).__name__} has none; take an encoder that has stages"
+        )
     return encoder
 
 

@@ -43,7 +43,7 @@ from hrda_core.window_plan import (
 from hrda_core.windows.detail_tiles import ChosenTiles
 from hrda_core.windows.feather import crop_weights
 
-__all__ = ["plan_for", "predict_logits", "predict_probs", "run_plan"]
+__all__ = ["check_image", "plan_for", "predict_logits", "predict_probs", "run_plan", "window_logits"]
 
 _ENCODER_STRIDE = 32
 """Coarsest stride of the encoders; an input below it leaves nothing of some map (MiT: of its reduced keys)."""
@@ -78,7 +78,7 @@ def predict_logits(
         ImageError: the image has another shape or dtype, or the batch is empty.
         RecipeError: windows, scales or `max_batch` make no sense.
     """
-    _check_image(model, image)
+    check_image(model, image)
     choice = PlanChoice.of(plan, **options)
     if tuple(scales) == (1.0,) and not flip:
         return run_plan(model, image, plan_for(model, choice, *image.shape[2:]), max_batch)
@@ -111,7 +111,7 @@ def predict_probs(
     Raises:
         BackendError, ImageError, RecipeError: as `predict_logits`.
     """
-    _check_image(model, image)
+    check_image(model, image)
     if not scales or any(scale <= 0 for scale in scales):
         raise RecipeError(f"scales must be one or more factors above 0, not {tuple(scales)}")
     choice = PlanChoice.of(plan, **options)
@@ -168,27 +168,36 @@ def plan_for(
 @torch.no_grad()
 def run_plan(model: nn.Module, image: Tensor, plan: WindowPlan, max_batch: int | None = None) -> Tensor:
     """Carry out a window plan made by `plan_for`: (B, 3, H, W) normalised -> logits (B, C, H, W)."""
+    return _average(plan, window_logits(model, image, plan, max_batch))
+
+
+@torch.no_grad()
+def window_logits(model: nn.Module, image: Tensor, plan: WindowPlan, max_batch: int | None = None) -> Iterable[Tensor]:
+    """Run a window plan made by `plan_for` on (B, 3, H, W) normalised; return logits (B, C, h, w) of each window.
+
+    They lie on the network's own grid, of any size; enlarged to the window's size they are its logits.
+    """
     if max_batch is not None and max_batch < 1:
         raise RecipeError(f"max_batch must be 1 or more, or None for no limit, not {max_batch}")
     padded = _pad(image, plan)
     windows = torch.cat([padded[box.index] for box in plan.windows])
     if not isinstance(model, HRDA):
-        logits = _run(model, windows, max_batch).chunk(len(plan.windows))
-        return _average(plan, logits)
+        return _run(model, windows, max_batch).chunk(len(plan.windows))
     if plan.name == "context":
-        return _average(plan, [_run(model.context_logits, windows, max_batch)])
+        return [_run(model.context_logits, windows, max_batch)]
     if plan.name == "topk":
         chosen = ChosenTiles(model, plan).to(windows.device)
-        return _average(plan, [torch.cat([chosen(window) for window in torch.split(windows, 1)])])
+        return [torch.cat([chosen(window) for window in torch.split(windows, 1)])]
     contexts = [model.context(batch) for batch in torch.split(windows, max_batch or len(windows))]
     context = ContextOutput(
         torch.cat([part.logits for part in contexts]), torch.cat([part.attention for part in contexts]), []
     )
     del contexts
     detail = _run(model.detail, torch.cat(_detail_crops(model, padded, plan)), max_batch).chunk(len(plan.detail))
-    return _average(plan, _fused(model, context, detail, plan))
+    return _fused(model, context, detail, plan)
 
 
+@torch.no_grad()
 def _fused(model: HRDA, context: ContextOutput, detail: Sequence[Tensor], plan: WindowPlan) -> Iterable[Tensor]:
     """Fused logits of each window in turn, (B, C, h/4, w/4)."""
     count = len(plan.windows)
@@ -268,7 +277,8 @@ def _resize(x: Tensor, size: Size) -> Tensor:
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
-def _check_image(model: nn.Module, image: Tensor) -> None:
+def check_image(model: nn.Module, image: Tensor) -> None:
+    """Raise `ImageError` unless the image is a float tensor (B, 3, H, W) of the network's dtype."""
     if not isinstance(image, Tensor) or image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
         found = f"{image.dtype} {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
         raise ImageError(f"images must be a float tensor (B, 3, H, W), normalised; found {found}", "array")

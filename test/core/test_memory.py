@@ -20,6 +20,62 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+_POOLS = """
+import ctypes
+import tempfile
+import threading
+import numpy as np
+from hrda_core.memory import give_back_memory, keep_big_buffers, share_one_pool
+if {one}:
+    assert share_one_pool()
+keep_big_buffers()
+
+def resident_mb():
+    status = open("/proc/self/status").read()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+def pools():
+    libc = ctypes.CDLL(None)
+    libc.fopen.restype = ctypes.c_void_p
+    with tempfile.NamedTemporaryFile("r") as report:
+        stream = ctypes.c_void_p(libc.fopen(report.name.encode(), b"w"))
+        libc.malloc_info(0, stream)
+        libc.fclose(stream)
+        return report.read().count("<heap nr=")
+
+def load(all_load):
+    all_load.wait()  # a pool is taken by a thread that finds the others in use
+    kept = [np.ones(1 << 20, np.uint8) for _ in range(20)]
+    all_load.wait()
+
+before, pools_before = resident_mb(), pools()
+barrier = threading.Barrier(4)
+threads = [threading.Thread(target=load, args=(barrier,)) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+give_back_memory()
+print(resident_mb() - before, pools() - pools_before)
+"""
+
+
+def _left(one: bool) -> tuple[float, int]:
+    """Megabytes that four threads leave behind, and pools that they have made."""
+    code = _POOLS.format(one=one)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    megabytes, pools = done.stdout.split()
+    return float(megabytes), int(pools)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the setting is one of glibc")
+def test_l8_threads_share_one_pool_and_what_they_have_freed_goes_back_to_the_kernel() -> None:
+    megabytes, pools = _left(one=True)
+    assert pools == 0
+    assert megabytes < 10  # of 80; what several pools keep depends on the order in which the threads end
+    assert _left(one=False)[1] > 0, "otherwise glibc needs no setting any more"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the setting is one of glibc")
 def test_frame_sized_buffers_are_not_faulted_in_again() -> None:
     result = subprocess.run([sys.executable, "-c", _CODE], capture_output=True, text=True, check=True)

@@ -24,6 +24,7 @@ def test_scores_of_a_case_small_enough_to_count_by_hand() -> None:
     confusion.add(np.array([[0, 0], [1, 1]], np.uint8), np.array([[0, 1], [1, 255]], np.uint8))
     scores = confusion.scores()
     assert scores.iou[:2].tolist() == [1 / 2, 1 / 2]
+    assert scores.accuracy[:2].tolist() == [1, 1 / 2]
     assert np.isnan(scores.iou[2])
     assert scores.mean_iou == 0.5
     assert scores.pixel_accuracy == pytest.approx(2 / 3)

@@ -34,7 +34,7 @@ def _compile(folder: Path, code: str, **values: int) -> str:
     source.write_text(code)
     library = folder / "libdriver.so"
     defines = [f"-D{name}={value}" for name, value in values.items()]
-    subprocess.run(["gcc", "-shared", "-fPIC", *defines, "-o", library, source], check=True, timeout=60)
+    subprocess.run(["gcc", "-shared", "-fPIC", *defines, "-o", library, source], check=True, timeout=240)
     return str(library)
 
 

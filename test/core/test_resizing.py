@@ -72,3 +72,12 @@ def test_an_image_of_the_right_size_is_not_copied() -> None:
     image, labels = np.zeros((6, 8, 3), np.uint8), np.zeros((6, 8), np.uint8)
     assert shrink(image, 8) is image
     assert resize_map(labels, 6, 8) is labels
+
+
+@pytest.mark.parametrize("size", [(7, 9), (60, 100)])
+def test_between_two_classes_no_third_one_appears(size: tuple[int, int]) -> None:
+    labels = np.zeros((20, 30), np.uint8)
+    labels[:, 11:] = 10
+    resized = resize_map(labels, *size)
+    assert resized.shape == size
+    assert np.unique(resized).tolist() == [0, 10]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from hrda_core.errors import BundleError, DataError, HrdaError
 from hrda_core.whole_files import (
     cache_folder,
     file_sha256,
+    held_folder,
     locked,
     read_json,
+    remove_unfinished,
     replaced_folder,
     unfinished,
     whole_file,
@@ -134,12 +137,13 @@ def test_permissions_are_those_of_all_files_of_the_process_unless_they_are_given
 
 
 def test_what_a_killed_process_left_an_hour_ago_goes_with_the_next_durable_write(tmp_path: Path) -> None:
-    old, new = tmp_path / ".0123.part", tmp_path / ".4567.part"
-    for part in (old, new):
+    old, new, foreign = (tmp_path / f".{name}.part" for name in ("0123456789abcdef", "fedcba9876543210", "film"))
+    for part in (old, new, foreign):
         part.write_bytes(b"half")
-    os.utime(old, (time.time() - 3700,) * 2)
+    for part in (old, foreign):
+        os.utime(part, (time.time() - 3700,) * 2)
     write_whole(tmp_path / "a", b"", durable=True)
-    assert names(tmp_path) == [".4567.part", "a"]
+    assert names(tmp_path) == [".fedcba9876543210.part", ".film.part", "a"]
 
 
 WRITE_FOR_EVER = """
@@ -156,7 +160,7 @@ def test_processes_that_write_the_same_file_do_not_meet(tmp_path: Path) -> None:
     write_whole(path, b"0" * 100_000)
     writers = [subprocess.Popen([sys.executable, "-c", WRITE_FOR_EVER, str(path), letter]) for letter in "12"]
     try:
-        seen, deadline = set(), time.monotonic() + 30
+        seen, deadline = set(), time.monotonic() + 120
         while len(seen) < 3 and time.monotonic() < deadline:
             content = path.read_bytes()
             assert len(content) == 100_000
@@ -287,7 +291,76 @@ def test_two_that_write_the_same_folder_are_told_apart(tmp_path: Path) -> None:
     assert names(tmp_path / "out") == ["first", MARKER]
 
 
+@pytest.mark.parametrize("resume", [True, False])
+def test_t9_two_at_once_what_no_call_left_beside_a_result_is_never_removed(tmp_path: Path, resume: bool) -> None:
+    part = tmp_path / "out.part"
+    part.mkdir()
+    (part / "about.json").write_text("{}")
+    (part / "thesis.tex").write_text("years")
+    with (
+        pytest.raises(BundleError, match=r"thesis.tex' was left by no interrupted call; move it away, or give another"),
+        replaced_folder(tmp_path / "out", MARKER, resume=resume, error=BundleError),
+    ):
+        pytest.fail("the block was entered")
+    remove_unfinished(tmp_path / "out")
+    assert names(part) == ["about.json", "thesis.tex"]
+
+
+def test_t9_two_at_once_an_earlier_result_is_kept_if_another_took_its_place_after_a_kill(tmp_path: Path) -> None:
+    out, part = tmp_path / "out", tmp_path / "out.part"
+    for folder, text in ((out, "of another"), (part / "out.old", "earlier"), (part / "out.new", "killed")):
+        folder.mkdir(parents=True)
+        fill(folder, text)
+    for name in (".lock", "about.json"):
+        (part / name).write_text("{}")
+    with (
+        pytest.raises(DataError, match=r"out.old' is the result that was in '.*out' before a call was killed; move"),
+        replaced_folder(out, MARKER),
+    ):
+        pytest.fail("the block was entered")
+    assert names(part / "out.old") == ["earlier", MARKER]
+    assert names(out) == ["of another", MARKER]
+    shutil.rmtree(part / "out.old")
+    with replaced_folder(out, MARKER) as work:
+        fill(work, "new")
+    assert names(tmp_path) == ["out"]
+
+
 # --- the lock
+
+
+def test_t9_two_at_once_one_process_works_in_a_folder_and_an_empty_one_is_removed(tmp_path: Path) -> None:
+    run = tmp_path / "deep" / "run"
+    sentence = f"process {os.getpid()} is training in 'run'; wait until it has ended, or give another place"
+    with held_folder(run, "training in 'run'"):
+        with pytest.raises(DataError, match=sentence), held_folder(run, "training in 'run'"):
+            pytest.fail("the block was entered")
+        assert names(run) == [".lock"]
+    assert not run.exists()
+    with held_folder(run, "training in 'run'"):
+        (run / "result").touch()
+    assert names(run) == ["result"]
+    with (
+        pytest.raises(BundleError, match=r"folder '.*result' cannot be written"),
+        held_folder(run / "result", "training", error=BundleError),
+    ):
+        pytest.fail("the block was entered")
+
+
+def test_t9_two_at_once_the_second_goes_on_if_the_first_ends_and_removes_the_folder_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = ExitStack()
+    first.enter_context(held_folder(tmp_path / "run", "training"))
+    monkeypatch.setattr(time, "sleep", lambda seconds: first.close())  # between two looks of the second
+    with held_folder(tmp_path / "run", "training"):
+        assert names(tmp_path / "run") == [".lock"]
+    fill(first.enter_context(replaced_folder(tmp_path / "out", MARKER)), "first")
+    with replaced_folder(tmp_path / "out", MARKER) as work:
+        assert names(tmp_path / "out") == ["first", MARKER]
+        fill(work, "second")
+    assert names(tmp_path / "out") == [MARKER, "second"]
+    assert names(tmp_path) == ["out"]
 
 
 def test_a_lock_is_waited_for_and_leaves_nothing(tmp_path: Path) -> None:
@@ -323,9 +396,17 @@ def test_a_folder_without_room_for_a_lock_is_one_sentence(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("case", "least"),
-    [("file", 5), ("folder", 15), ("folder without swap", 15), ("bundle", 20), ("copy", 10), ("record", 12)],
+    [
+        ("file", 5),
+        ("folder", 15),
+        ("folder without swap", 15),
+        ("bundle", 20),
+        ("copy", 10),
+        ("record", 12),
+        ("engine", 9),
+    ],
 )
-def test_a_kill_before_any_change_leaves_the_old_or_the_new_whole(
+def test_c3_a_kill_before_any_change_leaves_the_old_or_the_new_whole(
     repository: Path, tmp_path: Path, case: str, least: int
 ) -> None:
     """Also of a bundle: it opens, with hashes that match."""
@@ -335,7 +416,7 @@ def test_a_kill_before_any_change_leaves_the_old_or_the_new_whole(
         [sys.executable, str(support / "killed_writes.py"), case, str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=240,
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
@@ -347,7 +428,7 @@ def test_a_kill_before_any_change_leaves_the_old_or_the_new_whole(
     assert set(result["found"]) == {"old", "new"}
 
 
-def test_no_error_of_a_writer_escapes_as_anything_but_a_sentence(tmp_path: Path) -> None:
+def test_c4_no_error_of_a_writer_escapes_as_anything_but_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for write in (
         lambda: write_json(tmp_path / "file" / "x", {}),

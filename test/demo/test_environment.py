@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from street_demo.environment import child_environment
+from street_demo.environment import child_environment, free_domain
 from street_demo.pacing import MAX_PLAYING_S, MAX_RATE_HZ, choose_rate
 from street_demo.paths import DEMO
 
-from hrda_ros.fastdds_profile import profile_variable
+from hrda_ros.start.fastdds_profile import profile_variable
 
 SOURCED = {
     "PATH": "/usr/bin",
@@ -42,6 +44,28 @@ def test_domain_is_drawn_afresh_and_valid() -> None:
     domains = {int(child_environment(Path(), Path(), SOURCED)["ROS_DOMAIN_ID"]) for _ in range(200)}
     assert len(domains) > 20
     assert domains <= set(range(1, 102))
+
+
+def test_a_domain_in_which_others_take_part_is_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Of the numbers that nobody draws: one that a graph of another test has would be no free one here.
+    monkeypatch.setattr("street_demo.environment._DOMAINS", range(102, 105))
+    with contextlib.ExitStack() as sockets:
+        for domain in (102, 104):
+            taken = sockets.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            taken.bind(("127.0.0.1", 7410 + 250 * domain))
+        assert {free_domain() for _ in range(20)} == {103}
+
+
+def test_a_domain_in_which_a_killed_process_has_left_ports_is_the_last_choice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("street_demo.environment._DOMAINS", range(102, 105))
+    monkeypatch.setattr("street_demo.environment._SHARED_MEMORY", tmp_path)
+    for name in (f"fastdds_port{7413 + 250 * 102}_el", f"fastrtps_port{7411 + 250 * 104}", "fastdds_0123", "other"):
+        (tmp_path / name).touch()
+    assert {free_domain() for _ in range(20)} == {103}
+    (tmp_path / f"fastdds_port{7411 + 250 * 103}").touch()
+    assert {free_domain() for _ in range(50)} == {102, 103, 104}
 
 
 @pytest.mark.parametrize(("inference_s", "rate_hz"), [(0.005, MAX_RATE_HZ), (0.12, 5.0), (30.0, 101 / MAX_PLAYING_S)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -88,13 +87,23 @@ def test_it_is_built_as_an_ament_package(workspace):
 def test_share_holds_launch_config_and_models(repository, share):
     for folder, patterns in {
         "launch": ["*.launch.py"],
-        "config": ["**/*.yaml", "**/*.xml", "**/*.rviz"],
+        "config": ["**/*.yaml", "**/*.xml", "**/*.rviz", "**/*.json", "**/*.service", "**/*.env"],
         "models": ["*/manifest.yaml", "*/*.onnx", "*/*.safetensors", "*/MODEL_CARD.md"],
     }.items():
         for pattern in patterns:
             for path in (repository / folder).glob(pattern):
                 name = path.relative_to(repository)
                 assert (share / name).is_file(), f"{name} is not installed"
+
+
+def test_the_installed_command_finds_the_installed_source_pack(workspace, share):
+    code = (
+        "from pathlib import Path; from hrda_core.data.packs.pack_folders import find_source; "
+        "from hrda_core.data.packs.source_pack import SourcePack; "
+        "print(SourcePack.open(Path(find_source('streets').spec)).path)"
+    )
+    done = run(sourced(workspace, f'{sys.executable} -c "{code}"'), workspace)
+    assert done.stdout.strip() == str(share / "packs" / "streets")
 
 
 def test_only_links_let_edited_files_be_seen_without_a_rebuild(request, workspace, share):
@@ -105,7 +114,7 @@ def test_only_links_let_edited_files_be_seen_without_a_rebuild(request, workspac
 
 def test_programs_are_where_ros2_run_looks(workspace):
     folder = workspace / "install" / "hrda_ros" / "lib" / "hrda_ros"
-    assert {path.name for path in folder.iterdir()} >= {"segment_node", "hrda"}
+    assert {path.name for path in folder.iterdir()} >= {"segment_node", "cloud_node", "ground_node", "hrda"}
     first_line = (folder / "segment_node").read_text().splitlines()[0]
     assert "python" in first_line
 
@@ -127,6 +136,7 @@ def test_installed_bundles_open_also_with_graphs_for_one_image_size(share):
     assert [graph.size for graph in Bundle.open(share / "models" / "mine").static_graphs] == [(64, 64)]
 
 
+@pytest.mark.parametrize("workspace", ["links"], indirect=True)  # where a write would reach the source tree
 def test_an_export_of_the_installed_model_gives_the_graph_to_a_copy_and_leaves_it_whole(
     workspace, share, tmp_path, monkeypatch
 ):
@@ -141,14 +151,19 @@ def test_an_export_of_the_installed_model_gives_the_graph_to_a_copy_and_leaves_i
         assert Bundle.open(bundle).static_graphs == ()
 
 
-def test_the_installed_node_starts_with_the_installed_model_and_ends_cleanly_on_sigint(workspace, tmp_path):
+def test_the_installed_node_starts_with_the_installed_model_and_ends_cleanly_on_sigint(
+    workspace, repository, tmp_path, monkeypatch
+):
     pytest.importorskip("rclpy")
     pytest.importorskip("onnxruntime")
+    monkeypatch.syspath_prepend(repository / "demo")
+    from street_demo.environment import free_domain
+
     environment = {
         **os.environ,
         "ROS_LOG_DIR": str(tmp_path),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        "ROS_DOMAIN_ID": str(random.randint(0, 101)),
+        "ROS_DOMAIN_ID": str(free_domain()),
     }
     program = "install/hrda_ros/lib/hrda_ros/segment_node"
     log = tmp_path / "output.txt"
@@ -160,7 +175,7 @@ def test_the_installed_node_starts_with_the_installed_model_and_ends_cleanly_on_
             wait_for(lambda: "segmenting images of" in log.read_text() or node.poll() is not None, timeout_s=60)
         finally:
             node.send_signal(signal.SIGINT)
-            code = node.wait(timeout=30)
+            code = node.wait(timeout=60)
     assert "segmenting images of" in log.read_text()
     assert code == 0, log.read_text()
     assert "Traceback" not in log.read_text()
@@ -173,6 +188,7 @@ def wait_for(condition: Callable[[], bool], timeout_s: float) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.parametrize("workspace", ["copies"], indirect=True)
 def test_colcon_test_runs_tests_and_reports_them(workspace):
     colcon = shutil.which("colcon", path=str(Path(sys.executable).parent)) or "colcon"
     files = ["test/package/test_setup.py", "test/package/test_config_files.py"]

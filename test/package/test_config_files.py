@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 import yaml
 
-from hrda_ros.parameters import PARAMETERS
+from hrda_ros.settings.parameters import PARAMETERS
 
 NODE = "segment_node"
 IMAGE_OUTPUTS = {"labels", "color", "overlay", "confidence"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shlex
@@ -14,7 +15,7 @@ import pytest
 from pages import LANGUAGES, NEEDS, RUNNABLE, Block, anchors, blocks, blocks_of, links, page_files, prose
 
 from hrda_core.inference import Bundle
-from hrda_ros.parameters import PARAMETERS
+from hrda_ros.settings.parameters import PARAMETERS
 from hrda_training.__main__ import VERBS, main
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -22,12 +23,11 @@ BLOCKS = blocks_of(REPOSITORY)
 COMMANDS = [(block.place, command) for block in BLOCKS for command in block.commands()]
 RUN = sorted({block.page for block in BLOCKS if block.runs})
 TUTORIAL = "docs/recordings/adapt_on_your_bags.md"
-WITH_NODE = {block.page for block in BLOCKS if block.runs and "run_demo" in block.text}
 INDEX = REPOSITORY / "docs" / "README.md"
 DOCS = [path for path in page_files(REPOSITORY) if path.is_relative_to(REPOSITORY / "docs") and path != INDEX]
 PARAMETER_NAMES = {spec.name for spec in PARAMETERS}
 NAMED_FILE = re.compile(
-    r"`((?:hrda_core|hrda_ros|training|launch|config|demo|benchmarks|test|tools|models|docs)/[\w./-]+\.\w+)"
+    r"`((?:hrda_core|hrda_ros|training|launch|config|demo|benchmarks|test|tools|models|packs|docs)/[\w./-]+\.\w+)"
 )
 
 
@@ -90,13 +90,17 @@ def test_the_parser_of_its_verb_takes_every_hrda_command(
     place: str, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jsonargparse = pytest.importorskip("jsonargparse")
-    parse = jsonargparse.ArgumentParser.parse_args
 
-    def parse_and_stop(self: object, *arguments: object, **options: object) -> None:
-        parse(self, *arguments, **options)
-        raise AcceptedError
+    def stopping(parse: Callable[..., object]) -> Callable[..., None]:
+        def parse_and_stop(self: object, *arguments: object, **options: object) -> None:
+            parse(self, *arguments, **options)
+            raise AcceptedError
 
-    monkeypatch.setattr(jsonargparse.ArgumentParser, "parse_args", parse_and_stop)
+        return parse_and_stop
+
+    # `hrda doctor` has the parser of the standard library, since it says which packages are missing.
+    for parser in (argparse.ArgumentParser, jsonargparse.ArgumentParser):
+        monkeypatch.setattr(parser, "parse_args", stopping(parser.parse_args))
     monkeypatch.chdir(REPOSITORY)
     words = shlex.split(command)
     with pytest.raises(AcceptedError):
@@ -154,13 +158,7 @@ def test_most_blocks_of_commands_run_and_the_others_say_why_not(record_property:
 
 @pytest.mark.heavy
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    "page",
-    [
-        pytest.param(page, marks=pytest.mark.xdist_group("dds") if page in WITH_NODE else pytest.mark.alone)
-        for page in RUN
-    ],
-)
+@pytest.mark.parametrize("page", RUN)
 def test_the_commands_of_a_page_run_as_they_are_written(page: str, tmp_path: Path) -> None:
     for package in ("mcap", "onnx", "rclpy", "rosbags", "torch"):
         pytest.importorskip(package)

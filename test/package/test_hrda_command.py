@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -82,6 +83,43 @@ def test_an_interrupt_ends_with_130(verb, capsys):
     verb.main = main
     assert command.main(["probe"]) == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+def test_c4_a_full_disk_is_one_sentence_wherever_it_shows(verb, capsys):
+    def main(argv):
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/graph.onnx")
+
+    verb.main = main
+    assert command.main(["probe"]) == 2
+    assert capsys.readouterr().err.startswith("hrda probe: error: the disk is full ('/tmp/graph.onnx'); make room")
+
+
+def test_f7_a_path_that_the_system_refuses_is_one_sentence_without_its_control_characters(verb, capsys):
+    def main(argv):
+        raise PermissionError(errno.EACCES, "Permission denied", "/data/\x1b[31m\n/a.bag")
+
+    verb.main = main
+    assert command.main(["probe"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("hrda probe: error: '/data/\ufffd[31m\ufffd/a.bag' cannot be used (Permission denied); give")
+
+
+def test_f7_a_file_name_that_is_no_text_is_one_sentence(verb, capsys):
+    def main(argv):
+        "a\udce9.png".encode()
+
+    verb.main = main
+    assert command.main(["probe"]) == 2
+    assert "the file name 'a\ufffd.png' is no text in UTF-8" in capsys.readouterr().err
+
+
+def test_another_error_of_the_system_keeps_its_traceback(verb):
+    def main(argv):
+        raise OSError(errno.EIO, "Input/output error")
+
+    verb.main = main
+    with pytest.raises(OSError, match="Input/output"):
+        command.main(["probe"])
 
 
 def test_a_fault_of_ours_keeps_its_traceback(verb):

@@ -29,7 +29,7 @@ ROS = ("rclpy", "sensor_msgs", "std_msgs", "diagnostic_msgs", "launch_ros")
 def import_all(roots, blocked=(), unwanted=()):
     """Import every module below `roots` in a fresh interpreter in which `blocked` packages are absent."""
     code = IMPORT_ALL.format(blocked=blocked, roots=roots, unwanted=unwanted)
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
 
 
 def test_import_contracts_are_kept(repository):

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from launch_files import calls, first_literals, keywords
 
-from hrda_ros.parameters import PARAMETERS
+from hrda_ros.settings.parameters import PARAMETERS
 
 SPECS = {spec.name: spec for spec in PARAMETERS}
 OF_EVERY_NODE = {"use_sim_time"}
 ARGUMENTS = {
-    "image", "image_transport", "model", "backend", "precision", "build_engine", "on_gpu_failure", "plan", "namespace",
-    "params_file", "use_sim_time", "autostart", "log_level", "rviz", "fastdds_profile", "respawn",
+    "image", "cameras", "image_transport", "model", "backend", "precision", "build_engine", "on_gpu_failure", "plan",
+    "namespace", "params_file", "use_sim_time", "autostart", "log_level", "rviz", "fastdds_profile", "respawn",
 }  # fmt: skip
 
 
@@ -30,23 +31,6 @@ def path(repository) -> Path:
 @pytest.fixture(scope="module")
 def tree(path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
-
-
-def calls(tree: ast.AST, name: str) -> list[ast.Call]:
-    """All calls of a function by its plain name."""
-    return [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name
-    ]
-
-
-def keywords(call: ast.Call) -> dict[str | None, ast.expr]:
-    return {keyword.arg: keyword.value for keyword in call.keywords}
-
-
-def first_literals(found: list[ast.Call]) -> set[str]:
-    return {call.args[0].value for call in found if call.args and isinstance(call.args[0], ast.Constant)}
 
 
 @pytest.fixture(scope="module")
@@ -120,20 +104,20 @@ def test_files_that_it_names_are_in_the_source_tree(tree, repository):
         assert repository.joinpath(*parts).is_file(), parts
 
 
-@pytest.mark.parametrize("name", ["segment.launch.py", "segment_cameras.launch.py"])
+@pytest.mark.parametrize("name", ["segment.launch.py", "segment_cameras.launch.py", "space.launch.py"])
 def test_it_imports_only_the_checks_of_this_package(repository, name):
     # `ros2 launch --show-args` must stay quick.
     tree = ast.parse((repository / "launch" / name).read_text(encoding="utf-8"))
     modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     ours = {module for module in modules if module.startswith(("hrda", "training"))}
-    assert ours == {"hrda_ros.launch_checks"}
+    assert ours == {"hrda_ros.start.launch_checks"}
     assert {module.split(".")[0] for module in modules - ours} <= {
         "ament_index_python", "launch", "launch_ros", "pathlib", "tempfile"
     }  # fmt: skip
 
 
 def test_the_checks_load_no_library_but_the_standard_one():
-    code = "import sys; before = set(sys.modules); import hrda_ros.launch_checks; print(*sys.modules.keys() - before)"
+    code = "import sys; old = set(sys.modules); import hrda_ros.start.launch_checks; print(*sys.modules.keys() - old)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     roots = {module.partition(".")[0] for module in loaded}
     assert {root for root in roots if root not in sys.stdlib_module_names} <= {"hrda_ros", "hrda_core"}
@@ -183,7 +167,7 @@ def test_real_launch_starts_the_node_and_ends_it_cleanly(launch_module, tmp_path
     assert codes == [0]
 
 
-def test_real_launch_passes_only_the_arguments_that_were_given(launch_module):
+def test_c7_real_launch_passes_only_the_arguments_that_were_given(launch_module):
     from launch import LaunchContext
 
     context = LaunchContext()
@@ -215,6 +199,8 @@ def launch(words: list[str], tmp_path: Path, timeout_s: float = 60.0) -> subproc
         (["segment.launch.py", "params_file:=/nowhere.yaml"], "params_file '/nowhere.yaml' is not a file"),
         (["segment.launch.py", "fastdds_profile:=/nowhere.xml"], "fastdds_profile '/nowhere.xml' is not a file"),
         (["segment.launch.py", "model:=/nowhere"], "segment_node has ended with exit code 2"),
+        (["space.launch.py", "heigt_m:=1"], "there is no launch argument 'heigt_m'; did you mean 'height_m'?"),
+        (["space.launch.py", "params_file:=/nowhere.yaml"], "give the path of a copy of config/space.yaml"),
         (["segment_cameras.launch.py", "cameras:=front,front"], "camera 'front' stands in cameras twice"),
         (["segment_cameras.launch.py", "cameras:=front", "plann:=tiles"], "did you mean 'plan'?"),
     ],

@@ -17,8 +17,8 @@ ROSDEP_KEYS = {
     "numpy": "python3-numpy",
     "yaml": "python3-yaml",
 }
-WITHOUT_ROSDEP_KEY = {"onnxruntime", "simplejpeg", "tensorrt"}
-"""tools/robot_setup brings ONNX Runtime; the others are optional."""
+WITHOUT_ROSDEP_KEY = {"bondpy", "onnxruntime", "pynvml", "simplejpeg", "tensorrt"}
+"""tools/robot_setup brings ONNX Runtime; the others are optional (bondpy is not in every distribution)."""
 NOT_IMPORTED_BY_A_STATEMENT = {
     "builtin_interfaces",  # of message headers
     "lifecycle_msgs",  # of rclpy.lifecycle

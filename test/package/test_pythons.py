@@ -86,7 +86,6 @@ def test_the_tests_of_node_and_demo_pass_on_jazzy(stack: Path, tmp_path: Path) -
     assert outcome.reasons <= {"collection skipped"}, outcome.output  # test_predict_identity needs torch
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("stack", [("humble", "3.10")], ids=["humble"], indirect=True)
 def test_what_a_robot_runs_without_rclpy_passes_with_the_libraries_of_humble(stack: Path, tmp_path: Path) -> None:
     outcome = run_tests(stack, tmp_path / "report.xml", *WITHOUT_RCLPY, "-m", "not heavy")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hrda_ros.outputs import OUTPUT_ENCODINGS
+from hrda_ros.masks.outputs import OUTPUT_ENCODINGS
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from hrda_core.data.datasets.layouts import FOLDERS, LAYOUTS, find_layout
-from hrda_core.labels import EVALUATION_GROUPS
+from hrda_core.label_files import find_groups
 from hrda_core.models import create_model
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.presets import resolve_preset
 from hrda_core.models.segmenter import Segmenter
 from hrda_core.trainer.recipe import Recipe
+from hrda_core.trainer.spaces import recipe_space
 from hrda_core.window_plan import HRDA_PLANS, SINGLE_SCALE_PLANS
 from hrda_training import train
 
@@ -75,7 +76,7 @@ def test_the_training_crop_holds_the_detail_crop_of_the_network(stem: str) -> No
 @pytest.mark.parametrize("stem", RECIPES)
 def test_every_data_set_is_a_known_layout_with_labels_where_they_are_needed(stem: str) -> None:
     recipe = load(stem)
-    for data in (recipe.source, *recipe.validation):
+    for data in (*recipe.sources, *recipe.validation):
         if data.layout == FOLDERS:
             assert data.images
             assert data.labels
@@ -88,11 +89,14 @@ def test_every_data_set_is_a_known_layout_with_labels_where_they_are_needed(stem
 
 
 @pytest.mark.parametrize("stem", RECIPES)
-def test_scores_are_taken_in_known_groups_by_a_plan_of_the_network(stem: str) -> None:
+def test_scores_are_taken_in_groups_of_its_classes_by_a_plan_of_the_network(
+    stem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
     recipe = load(stem)
     plans = HRDA_PLANS if isinstance(network_of(recipe), HRDA) else SINGLE_SCALE_PLANS
     assert {data.plan for data in recipe.validation} <= {"", *plans}
-    assert {data.groups for data in recipe.validation} <= {"", *EVALUATION_GROUPS}
+    assert all(find_groups(data.groups, recipe_space(recipe)).groups for data in recipe.validation)
 
 
 @pytest.mark.parametrize("stem", PAPER)
@@ -108,7 +112,7 @@ def test_a_paper_recipe_says_its_departures_and_the_licences_of_its_data(stem: s
     recipe = load(stem)
     assert recipe.paper
     assert recipe.limits
-    for data in filter(None, (recipe.source, recipe.target)):
+    for data in filter(None, (*recipe.sources, recipe.target)):
         assert data.licence == LAYOUTS[data.layout].licence
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import subprocess
 import sys
@@ -53,15 +54,28 @@ def test_base_install_asks_for_setuptools_only(described):
 
 
 def test_extras_are_the_documented_ones(described):
-    assert set(described["extras_require"]) == {"runtime", "ros", "bag", "train", "tensorrt", "test"}
+    assert set(described["extras_require"]) == {
+        "runtime",
+        "ros",
+        "bag",
+        "video",
+        "train",
+        "openvino",
+        "tensorrt",
+        "test",
+    }
 
 
-def test_the_page_of_hrda_compare_is_installed_beside_its_module(described, repository):
+def test_files_that_code_reads_are_installed_beside_it_with_the_bytes_of_the_source_tree(described, repository):
+    from hrda_core.adaptation.verdict.track_record import PATH
     from hrda_training.compare_server import PAGE
 
-    assert described["package_data"] == {"hrda_training": [PAGE.name]}
-    # An installed copy has the bytes of the source tree.
-    assert PAGE.read_bytes() == (repository / described["package_dir"]["hrda_training"] / PAGE.name).read_bytes()
+    folders = {"hrda_core": "hrda_core", **described["package_dir"]}
+    files = [(package, name) for package, names in described["package_data"].items() for name in names]
+    installed = [Path(importlib.import_module(package).__file__).parent / name for package, name in files]
+    assert sorted(installed) == sorted([PATH, PAGE])
+    for (package, name), path in zip(files, installed, strict=True):
+        assert path.read_bytes() == (repository / folders[package] / name).read_bytes()
 
 
 def test_colcon_finds_pytest_in_the_test_extra(described):
@@ -80,7 +94,7 @@ def test_ros_wheels_cannot_hide_a_sourced_distribution(repository):
 
 
 def test_only_training_brings_torch(described):
-    for extra in ("runtime", "ros", "bag", "tensorrt"):
+    for extra in ("runtime", "ros", "bag", "openvino", "tensorrt"):
         names = [requirement.lower() for requirement in described["extras_require"][extra]]
         assert not [name for name in names if name.startswith(("torch", "timm"))]
 
@@ -138,9 +152,30 @@ def test_bundles_are_installed_without_engines(repository, installed):
     assert not [name for name in installed if "/engines/" in name]
 
 
+def test_the_source_pack_is_installed_whole(repository, installed):
+    files = [path.relative_to(repository) for path in (repository / "packs" / "streets").rglob("*") if path.is_file()]
+    assert len(files) > 900
+    for name in files:
+        assert installed.get(name.as_posix()) == f"share/hrda_ros/{name.parent.as_posix()}", f"{name} not installed"
+    # Packs that somebody made beside it stay where they are.
+    assert {name.split("/")[1] for name in installed if name.startswith("packs/")} == {"streets"}
+
+
+def test_notice_and_pack_name_the_makers_of_what_the_renderings_show(repository):
+    for name in ("NOTICE", "packs/streets/README.md", "packs/streets/pack.yaml"):
+        text = " ".join((repository / name).read_text(encoding="utf-8").split())
+        for word in (
+            "osrf/gazebo_models, commit 8163eb4b5e7e21985c6591d1c0bfb56468c0093f",
+            "Copyright 2012 Nathan Koenig",
+            "https://creativecommons.org/licenses/by/3.0/",
+            "osrf/citysim, commit 3928b08e2598f5ead2e9b24640fe1bde262a136d",
+        ):
+            assert word in text, f"{name} lacks '{word}'"
+
+
 def test_entry_points_exist(repository, described):
     scripts = dict(entry.split(" = ") for entry in described["entry_points"]["console_scripts"])
-    assert set(scripts) == {"segment_node", "hrda"}
+    assert set(scripts) == {"segment_node", "cloud_node", "ground_node", "hrda"}
     for target in scripts.values():
         module, function = target.split(":")
         path = repository / (module.replace("hrda_training", "training").replace(".", "/") + ".py")
@@ -159,7 +194,7 @@ def test_every_requirement_of_ci_is_pinned(repository, described):
     utils = pytest.importorskip("packaging.utils")
     lines = (repository / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = [requirements.Requirement(line) for line in lines if line and not line.startswith("#")]
-    for extra in ("runtime", "ros", "bag", "train", "test"):
+    for extra in ("runtime", "ros", "bag", "train", "openvino", "test"):
         for text in described["extras_require"][extra]:
             requirement = requirements.Requirement(text)
             name = utils.canonicalize_name(requirement.name)

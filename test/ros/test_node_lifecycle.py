@@ -74,7 +74,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_model_fails_to_configure_with_one_sentence(
+def test_p8_c8_damaged_model_fails_to_configure_with_one_sentence(
     managed: Any, client: Any, copied_bundle: Path, damage: str
 ) -> None:
     action, reason = DAMAGES[damage]
@@ -118,9 +118,7 @@ def test_masks_come_only_while_active_and_each_configure_takes_new_settings(
     rgb = picture()
 
     def mask() -> np.ndarray:
-        client.spin_until(lambda: managed.camera.get_subscription_count() == 1, "the node's subscription")
-        client.spin_until(lambda: client.node.count_publishers(f"{NODE}/labels") == 1, "the node's masks")
-        client.spin_for(0.3)
+        client.meet(NODE, managed.camera, outputs=[f"{NODE}/labels"])
         answer = client.exchange(managed.camera, image_message(rgb), managed.masks)
         return np.frombuffer(answer.data, np.uint8).reshape(rgb.shape[:2])
 
@@ -150,13 +148,25 @@ def test_masks_come_only_while_active_and_each_configure_takes_new_settings(
     np.testing.assert_array_equal(mask(), expected_labels(rgb, "context"))
 
 
-def test_impossible_transition_is_refused_and_harmless(managed: Any, client: Any) -> None:
+def bring_up(client: Any, bundle: Path) -> None:
+    """Make the node active, wherever the tests before have left it."""
+    client.set_parameter(NODE, "model", str(bundle))
+    for before, transition in (("unconfigured", "configure"), ("inactive", "activate")):
+        if state(client) == before:
+            assert change(client, transition)
     assert state(client) == "active"
+
+
+def test_c1_impossible_transition_is_refused_and_harmless(managed: Any, client: Any, tiny_bundle: Path) -> None:
+    bring_up(client, tiny_bundle)
     assert not change(client, "configure")
     assert state(client) == "active"
 
 
-def test_shutdown_from_active_ends_in_finalized_and_sigint_still_exits_cleanly(managed: Any, client: Any) -> None:
+def test_c2_shutdown_from_active_ends_in_finalized_and_sigint_still_exits_cleanly(
+    managed: Any, client: Any, tiny_bundle: Path
+) -> None:
+    bring_up(client, tiny_bundle)
     assert change(client, "shutdown")
     assert state(client) == "finalized"
     assert managed.process.stop() == 0

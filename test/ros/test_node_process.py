@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 from tiny_bundle import expected_labels
 
-from hrda_ros.fastdds_profile import SEGMENT_BYTES
+from hrda_ros.start.fastdds_profile import SEGMENT_BYTES
+
+TIMEOUT_S = 60.0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_in_the_middle_of_a_stream_exits_cleanly(
+def test_c2_signal_in_the_middle_of_a_stream_exits_cleanly(
     start_node: Callable[..., Any],
     client: Any,
     tiny_bundle: Path,
@@ -32,7 +34,7 @@ def test_signal_in_the_middle_of_a_stream_exits_cleanly(
     )
     camera = client.camera("/ending")
     process.wait_for_log("segmenting images")
-    client.spin_until(lambda: camera.get_subscription_count() == 1, "the node's subscription")
+    client.meet(f"/ending_{number}", camera)
     for _ in range(20):
         camera.publish(image_message(picture()))
     assert process.stop(number) == 0
@@ -40,9 +42,11 @@ def test_signal_in_the_middle_of_a_stream_exits_cleanly(
     client.node.destroy_publisher(camera)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("delay_s", [0.25, 0.5, 0.75, 1.0])
-def test_signal_during_the_imports_exits_cleanly(ros: Any, tiny_bundle: Path, number: int, delay_s: float) -> None:
+@pytest.mark.parametrize(
+    ("number", "delay_s"),
+    [(signal.SIGINT, 0.25), (signal.SIGTERM, 0.5), (signal.SIGINT, 0.75), (signal.SIGTERM, 1.0)],
+)
+def test_c2_signal_during_the_imports_exits_cleanly(ros: Any, tiny_bundle: Path, number: int, delay_s: float) -> None:
     # The entry announces itself, so that the signal meets the imports and not the start of Python.
     code = "import sys; from hrda_ros.__main__ import main; print('entered', flush=True); sys.exit(main())"
     command = [sys.executable, "-c", code, "--ros-args", "-p", f"model:={tiny_bundle}"]
@@ -51,14 +55,21 @@ def test_signal_during_the_imports_exits_cleanly(ros: Any, tiny_bundle: Path, nu
         assert process.stdout.readline() == "entered\n"
         time.sleep(delay_s)
         process.send_signal(number)
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, output
     assert "Traceback" not in output
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("module", ["cv2", "rclpy", "hrda_ros.segment_node"])
-def test_a_signal_that_an_import_would_swallow_ends_the_node(
+@pytest.mark.parametrize(
+    ("number", "module"),
+    [
+        (signal.SIGINT, "cv2"),
+        (signal.SIGTERM, "cv2"),
+        (signal.SIGINT, "rclpy"),
+        (signal.SIGTERM, "hrda_ros.segment_node"),
+    ],
+)
+def test_c2_a_signal_that_an_import_would_swallow_ends_the_node(
     ros: Any, tiny_bundle: Path, number: int, module: str
 ) -> None:
     # The signal meets the import of this very module, in a place that catches everything, as `import cv2` has some.
@@ -80,15 +91,17 @@ from hrda_ros.__main__ import main
 sys.exit(main())
 """
     command = [sys.executable, "-c", code, "--ros-args", "-p", f"model:={tiny_bundle}"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT_S, check=False
+    )
     assert (done.returncode, set(done.stdout.split())) == (0, {"sent"})
 
 
-def test_signal_in_the_middle_of_a_build_ends_it_and_exits_cleanly(ros: Any) -> None:
+def test_c2_signal_in_the_middle_of_a_build_ends_it_and_exits_cleanly(ros: Any) -> None:
     # In place of TensorRT: it reports every step as a build does, for a minute.
     code = """
 import sys, time
-from hrda_ros import process, segment_node
+from hrda_ros import __main__, segment_node
 
 def build(settings, say):
     for step in range(600):
@@ -96,17 +109,131 @@ def build(settings, say):
         time.sleep(0.1)
     raise SystemExit("the build went on to its end")
 
-segment_node.open_segmenter = build
-sys.exit(process.run_node())
+assert segment_node.open_within_budget, 'what is replaced is there'
+segment_node.open_within_budget = build
+sys.exit(__main__.main())
 """
     command = [sys.executable, "-c", code, "--ros-args"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         assert "building the engine: step 0" in process.stdout.readline(), "progress is in the log"
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=20)
+        output, _ = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, output
     assert "Traceback" not in output
+
+
+HANGING = """
+import ctypes, sys
+from fake_segmenter import FakeSegmenter
+from sensor_msgs.msg import Image
+from hrda_ros import __main__, segment_node
+
+class Hanging(FakeSegmenter):
+    def warm_up(self, height, width):
+        if sys.argv[1] == "configure":
+            self(None)
+
+    def __call__(self, rgb):
+        lock = ctypes.create_string_buffer(64)
+        lock_it = ctypes.CDLL(None).pthread_mutex_lock
+        lock_it(lock)
+        print("hangs", flush=True)
+        lock_it(lock)  # in native code for ever, and no signal wakes it
+
+def start(node):
+    started = node.start()
+    node.cameras[0].on_image(Image(height=2, width=2, step=6, encoding="rgb8", data=bytes(12)))
+    return started
+
+assert segment_node.open_within_budget, 'what is replaced is there'
+segment_node.open_within_budget = lambda settings, say: Hanging("hanging")
+segment_node.autostart = start
+sys.exit(__main__.main(["--ros-args", "-p", "lazy:=false"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "where", "again_s"), [(signal.SIGINT, "configure", 0.03), (signal.SIGTERM, "frame", 0.3)]
+)
+def test_c2_l2_a_signal_ends_a_node_whose_back_end_hangs_and_a_second_one_changes_nothing(
+    ros: Any, repository: Path, number: int, where: str, again_s: float
+) -> None:
+    from hrda_ros.start.process import _LONGEST_END_S
+
+    assert _LONGEST_END_S < 2.0
+    path = os.pathsep.join([str(repository), str(repository / "test" / "support"), os.environ.get("PYTHONPATH", "")])
+    with subprocess.Popen(
+        [sys.executable, "-c", HANGING, where],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "hangs\n"
+            process.send_signal(number)
+            time.sleep(again_s)
+            process.send_signal(number)
+            assert process.wait(TIMEOUT_S) == 0, "by itself it would never end"
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_c2_a_second_signal_while_the_process_ends_does_not_change_the_exit_code(
+    ros: Any, tiny_bundle: Path, number: int
+) -> None:
+    # One of the last objects that Python takes down sends it.
+    code = f"""
+import os, sys
+from hrda_ros import __main__, segment_node
+
+class Last:
+    def __del__(self, kill=os.kill, me=os.getpid(), write=os.write):
+        write(1, b"sent")
+        kill(me, {number})
+
+last = Last()
+segment_node.autostart = lambda node: os.kill(os.getpid(), {number}) or True
+sys.exit(__main__.main())
+"""
+    command = [sys.executable, "-c", code, "--ros-args", "-p", f"model:={tiny_bundle}"]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=TIMEOUT_S, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "sent")
+
+
+@pytest.mark.parametrize(("state", "number"), [("unconfigured", signal.SIGTERM), ("inactive", signal.SIGINT)])
+def test_c2_a_signal_in_a_state_without_frames_exits_cleanly_and_a_second_one_changes_nothing(
+    ros: Any, tiny_bundle: Path, state: str, number: int
+) -> None:
+    code = f"""
+import sys
+from hrda_ros import __main__, segment_node
+
+def start(node):
+    assert {state == "unconfigured"} or node.trigger_configure().name == "SUCCESS"
+    node.create_timer(0.01, lambda: print(node._state_machine.current_state[1], flush=True))
+    return True
+
+segment_node.autostart = start
+sys.exit(__main__.main())
+"""
+    command = [sys.executable, "-c", code, "--ros-args", "-p", f"model:={tiny_bundle}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == f"{state}\n", "it runs, and answers to timers"
+            process.send_signal(number)
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=TIMEOUT_S)
+        finally:
+            process.kill()
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
 
 
 def test_a_node_without_a_launch_file_has_the_segment_for_images(
@@ -116,12 +243,13 @@ def test_a_node_without_a_launch_file_has_the_segment_for_images(
         monkeypatch.delenv(name, raising=False)
     if os.statvfs("/dev/shm").f_bavail * os.statvfs("/dev/shm").f_frsize < SEGMENT_BYTES:
         pytest.skip("/dev/shm has too little room for the profile's segment")
-    names = "fast*_*"  # fastrtps_ up to Jazzy, fastdds_ since Kilted
-    before = set(Path("/dev/shm").glob(names))
-    process = start_node("-r", "__node:=unlaunched", "-p", f"model:={tiny_bundle}")
+    before = set(map(str, Path("/dev/shm").iterdir()))
+    # `1`, where a number with a point is expected, is taken.
+    process = start_node("-r", "__node:=unlaunched", "-p", f"model:={tiny_bundle}", "-p", "max_age_s:=1")
     process.wait_for_log("segmenting images")
-    sizes = [path.stat().st_size for path in set(Path("/dev/shm").glob(names)) - before]
-    assert max(sizes) >= 64 << 20
+    # Of the segments that this process has open, those of no process before it.
+    mapped = {word for word in Path(f"/proc/{process.pid}/maps").read_text().split() if word.startswith("/dev/shm/")}
+    assert max(Path(name).stat().st_size for name in mapped - before) >= 64 << 20
     assert "DEPRECATED" not in process.log().upper(), "the variable of this distribution and no other"
     assert process.stop() == 0
 
@@ -131,12 +259,13 @@ def test_a_node_without_a_launch_file_has_the_segment_for_images(
     [
         (["-p", "model:=/nowhere/model"], "'/nowhere/model' is not a folder"),
         (["-p", "overlay_alpha:=3.0"], "overlay_alpha out of range"),
+        (["-p", "max_age_s:=61"], "max_age_s must be 0 to 60, not 61"),
         (["-p", "threads:=many"], "'threads' to 'many' of type 'STRING', expecting type 'INTEGER'"),
-        (["-p", "backend:=magic"], "backend must be one of auto, onnx, cuda, tensorrt, torch, not 'magic'"),
+        (["-p", "backend:=magic"], "backend must be one of auto, onnx, openvino, cuda, tensorrt, torch, not 'magic'"),
         (["--params-file", "/nowhere/params.yaml"], "/nowhere/params.yaml"),
     ],
 )
-def test_start_that_cannot_succeed_says_why_and_exits_with_2(
+def test_p8_c6_start_that_cannot_succeed_says_why_and_exits_with_2(
     start_node: Callable[..., Any], arguments: list[str], reason: str
 ) -> None:
     process = start_node(*arguments)
@@ -146,7 +275,7 @@ def test_start_that_cannot_succeed_says_why_and_exits_with_2(
 
 
 @pytest.mark.filterwarnings("ignore:Deprecated in favor:DeprecationWarning")  # rclpy's own report of unfit QoS
-def test_two_nodes_at_once_and_warnings_about_topics_without_frames(
+def test_c5_two_nodes_at_once_and_warnings_about_topics_without_frames(
     start_node: Callable[..., Any],
     client: Any,
     tiny_bundle: Path,
@@ -169,10 +298,8 @@ def test_two_nodes_at_once_and_warnings_about_topics_without_frames(
     client.camera("/picky/image", reliable=False)
     for process in (left, right, lonely, picky):
         process.wait_for_log("segmenting images")
-    for name in masks:
-        client.spin_until(lambda name=name: cameras[name].get_subscription_count() == 1, f"subscription of {name}")
-    client.spin_for(0.5)
-    for name in masks:
+    for name, topic in topics.items():
+        client.meet(topic.removesuffix("/labels"), cameras[name], outputs=[topic])
         rgb = picture()
         mask = client.exchange(cameras[name], image_message(rgb), masks[name])
         np.testing.assert_array_equal(np.frombuffer(mask.data, np.uint8).reshape(120, 160), expected_labels(rgb))
@@ -184,17 +311,27 @@ def test_two_nodes_at_once_and_warnings_about_topics_without_frames(
     assert "/test_client (best_effort volatile: incompatible QoS" in warning
 
 
-def test_node_module_imports_neither_torch_nor_plotting(ros: Any) -> None:
-    code = "import sys, hrda_ros.process; print(*sys.modules)"
+def test_l10_node_module_imports_neither_torch_nor_plotting(ros: Any) -> None:
+    code = "import sys, hrda_ros.start.process; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "rclpy" in loaded
     heavy = {"torch", "torchvision", "matplotlib", "timm", "scipy", "PIL", "pandas"}
     assert not heavy & set(loaded)
 
 
-def test_ros_free_modules_import_without_ros() -> None:
-    modules = "codec pipeline parameters diagnostics outputs label_info segmenter topic_watch"
-    modules += " hot_swap served_model meters"
+def test_l10_ros_free_modules_import_without_ros() -> None:
+    modules = "masks.codec masks.outputs masks.label_info masks.served_model frames.pipeline frames.meters"
+    modules += " settings.parameters health.diagnostics health.topic_watch model.segmenter model.hot_swap"
     code = "import sys; sys.modules.update(dict.fromkeys(['rclpy', 'sensor_msgs', 'std_msgs', 'rcl_interfaces']));"
     code += "import " + ", ".join(f"hrda_ros.{name}" for name in modules.split())
     subprocess.run([sys.executable, "-c", code], check=True, env=dict(os.environ))
+
+
+def test_a_misspelt_class_of_the_mask_ends_the_start_with_one_sentence(
+    start_node: Callable[..., Any], tiny_bundle: Path
+) -> None:
+    process = start_node("-r", "__ns:=/misspelt", "-p", f"model:={tiny_bundle}", "-p", "mask_classes:=persn")
+    assert process.wait() == 2
+    assert "cannot configure: parameter mask_classes names 'persn'" in process.log()
+    assert "did you mean 'person'?" in process.log()
+    assert "Traceback" not in process.log()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hrda_core.errors import BackendError
 from hrda_core.inference import Prediction
 from hrda_core.messages import ENCODINGS
-from hrda_ros.pipeline import OUTCOMES
+from hrda_ros.frames.pipeline import OUTCOMES
 
 EXAMPLES, MESSAGES = 250, 20
 
@@ -104,24 +104,24 @@ def to_message(fields: dict[str, Any], transport: str) -> Any:
     return message
 
 
-def test_no_random_message_ends_the_node_and_counters_add_up(node: Any) -> None:
+def test_p1_p3_m7_no_random_message_ends_the_node_and_counters_add_up(node: Any) -> None:
     messages = raw_messages() if node.transport == "raw" else compressed_messages()
-    pipeline = node.node._pipeline
+    pipeline = node.node.cameras[0].pipeline
     sent = [0]
 
     @settings(max_examples=EXAMPLES // 2, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(st.tuples(messages, st.booleans()), min_size=MESSAGES, max_size=MESSAGES))
     def send(batch: list[tuple[dict[str, Any], bool]]) -> None:
         for fields, hurry in batch:
-            node.node._on_image(to_message(fields, node.transport))
+            node.node.cameras[0].on_image(to_message(fields, node.transport))
             sent[0] += 1
             if not hurry:  # otherwise the next message supersedes this one
-                assert pipeline.wait_until_idle(5.0)
+                assert pipeline.wait_until_idle(60.0)
             counts = pipeline.counts()
             assert counts.received == sum(getattr(counts, name) for name in OUTCOMES) + counts.in_flight == sent[0]
 
     send()
-    assert pipeline.wait_until_idle(5.0)
+    assert pipeline.wait_until_idle(60.0)
     counts = pipeline.counts()
     assert counts.in_flight == 0
     assert sent[0] >= EXAMPLES // 2 * MESSAGES

@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from answering_graphs import constant_graph
 from fake_segmenter import FakeSegmenter
+from tiny_bundle import write_tiny_bundle
 
 from hrda_core.errors import BackendError, BundleError
+from hrda_core.inference import Prediction
 from hrda_core.labels import CITYSCAPES19, LabelSpace
+from hrda_ros.model.segmenter import open_segmenter
 
 NODE = "/swapping"
-WAIT_S = 10.0
+WAIT_S = 60.0
 COARSE = LabelSpace("coarse", ("sky", "rest", "street", "car"), ((0, 0, 9), (1, 1, 9), (2, 2, 9), (3, 3, 9)))
 
 
@@ -24,6 +29,17 @@ class Constant(FakeSegmenter):
     """Every pixel has the same class."""
 
     warmed_up: tuple[int, int] | None = None
+    hangs: threading.Event | None = None
+
+    def __init__(self, *names: Any) -> None:
+        super().__init__(*names)
+        self.entered = threading.Event()
+
+    def __call__(self, rgb: np.ndarray) -> Prediction:
+        if self.hangs is not None:
+            self.entered.set()
+            assert self.hangs.wait(WAIT_S)
+        return super().__call__(rgb)
 
     def warm_up(self, height: int, width: int) -> None:
         if self.bundle.name == "cold":
@@ -38,12 +54,14 @@ class Models:
         self.gate, self.opened = threading.Event(), threading.Event()
         self.opened_models: list[Constant] = []
 
-    def __call__(self, settings: Any) -> Constant:
+    def __call__(self, settings: Any) -> Any:
         self.opened.set()
         if settings.model == "broken":
             raise BundleError("model bundle 'broken' is not a folder; give another")
         if settings.model == "slow":
             assert self.gate.wait(WAIT_S)
+        if "/" in settings.model:
+            return open_segmenter(settings)
         names = {"": ("old", 1), "slow": ("slow", 2), "coarse": ("coarse", 3, COARSE), "cold": ("cold", 4)}
         self.opened_models.append(Constant(*names[settings.model]))
         return self.opened_models[-1]
@@ -95,10 +113,8 @@ def swapping(ros: Any, client: Any) -> Iterator[Any]:
 @pytest.fixture
 def active(swapping: Any, client: Any) -> Any:
     assert swapping.node.start()
-    client.spin_until(lambda: swapping.camera.get_subscription_count() == 1, "the node's subscription")
-    client.spin_until(lambda: client.node.count_publishers(f"{NODE}/labels") == 1, "the node's masks")
+    client.meet(NODE, swapping.camera, outputs=[f"{NODE}/labels", f"{NODE}/color"])
     client.spin_until(lambda: swapping.infos, "the first label info")
-    client.spin_for(0.3)
     return swapping
 
 
@@ -149,7 +165,7 @@ def stamp(header: Any) -> dict[str, int]:
     return {"sec": header.stamp.sec, "nanosec": header.stamp.nanosec}
 
 
-def test_frames_and_services_go_on_while_a_model_loads(
+def test_p6_frames_and_services_go_on_while_a_model_loads(
     active: Any, client: Any, label_of: Callable[[Any], tuple[int, Any]]
 ) -> None:
     assert client.set_parameter(NODE, "model", "slow").successful
@@ -175,8 +191,8 @@ def test_frames_and_services_go_on_while_a_model_loads(
 def test_the_end_of_a_reload_wakes_an_executor_that_has_nothing_else_to_do(ros: Any, client: Any) -> None:
     from rclpy.executors import SingleThreadedExecutor
 
-    from hrda_ros.hot_swap import HotSwap
-    from hrda_ros.reload_service import ReloadService
+    from hrda_ros.model.hot_swap import HotSwap
+    from hrda_ros.services.reload_service import ReloadService
 
     models: HotSwap[Any] = HotSwap(lambda old, new, duration_s: "exchanged")
     models.install(SimpleNamespace(announce=lambda: None))
@@ -187,7 +203,7 @@ def test_the_end_of_a_reload_wakes_an_executor_that_has_nothing_else_to_do(ros: 
         return SimpleNamespace(announce=lambda: None)
 
     node = ros.create_node("idle")  # without the timer of the real node
-    ReloadService(node, models, lambda: load)
+    ReloadService(node, models, lambda: (load, 0.0))
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     spinning = threading.Thread(target=executor.spin)
@@ -240,7 +256,7 @@ def test_colours_change_with_the_label_space_in_the_same_frame(
 
 
 @pytest.mark.parametrize(("model", "reason"), [("broken", "is not a folder; give another"), ("cold", "out of memory")])
-def test_a_broken_model_leaves_the_old_one_serving(
+def test_p6_c8_a_broken_model_leaves_the_old_one_serving(
     active: Any, client: Any, label_of: Callable[[Any], tuple[int, Any]], model: str, reason: str
 ) -> None:
     success, message = reload(client, model)
@@ -261,7 +277,55 @@ def test_a_broken_model_leaves_the_old_one_serving(
     assert (values["model"], values["reloads"], values["reload_error"]) == ("coarse", "1", "")
 
 
-def test_deactivation_drops_a_reload_on_its_way(
+@pytest.mark.parametrize("confidence", [0, 200])
+def test_p6_m11_c8_a_model_that_does_not_answer_like_one_leaves_the_old_one_serving(
+    active: Any, client: Any, label_of: Callable[[Any], tuple[int, Any]], tmp_path: Path, confidence: int
+) -> None:
+    bundle = write_tiny_bundle(tmp_path / "constant", model=constant_graph(0, confidence))  # 0 is what NaNs become
+    success, message = reload(client, str(bundle))
+    assert not success
+    assert "the old model goes on serving: graph 'model.onnx'" in message
+    assert "does not answer like a model" in message
+    assert label_of(active)[0] == 1
+
+
+def test_p7_l2_a_back_end_that_hangs_is_an_error_within_two_seconds_and_recovers(
+    active: Any, client: Any, image_message: Callable[..., Any], label_of: Callable[[Any], tuple[int, Any]]
+) -> None:
+    assert label_of(active)[0] == 1
+    model = active.models.opened_models[-1]
+    model.hangs = threading.Event()
+    active.camera.publish(image_message(np.zeros((6, 8, 3), np.uint8)))
+    client.spin_until(model.entered.is_set, "the frame that hangs")
+
+    def level() -> tuple[int, str]:
+        return client.status(active.diagnostics, NODE)[:2]
+
+    found = [level() for _ in range(3)]  # there is one a second
+    assert found[-1][0] == 2
+    assert "has not come back with a frame" in found[-1][1]
+    model.hangs.set()
+    assert label_of(active)[0] == 1
+    assert level()[0] == 0
+
+
+def test_l2_a_reload_that_hangs_answers_after_its_time_out_and_can_be_tried_again(
+    active: Any, client: Any, label_of: Callable[[Any], tuple[int, Any]]
+) -> None:
+    assert client.set_parameter(NODE, "reload_timeout_s", 0.3).successful
+    success, message = reload(client, "slow")
+    assert not success
+    assert message.endswith("the new model has given no sign of life for 0.3 s (reload_timeout_s)")
+    assert label_of(active)[0] == 1
+    assert client.status(active.diagnostics, NODE)[0] == 1
+    assert client.set_parameter(NODE, "reload_timeout_s", 60.0).successful
+    assert reload(client, "coarse")[0]
+    assert label_of(active)[0] == 3
+    active.models.gate.set()
+    client.spin_until(lambda: ("slow", 1) in active.models.closed(), "the end of the model that came too late")
+
+
+def test_c1_deactivation_drops_a_reload_on_its_way(
     active: Any, client: Any, label_of: Callable[[Any], tuple[int, Any]]
 ) -> None:
     assert client.set_parameter(NODE, "model", "slow").successful
@@ -274,8 +338,7 @@ def test_deactivation_drops_a_reload_on_its_way(
     assert "dropped" in answer.result().message
     active.models.gate.set()
     assert change(client, "activate")
-    client.spin_until(lambda: active.camera.get_subscription_count() == 1, "the node's subscription")
-    client.spin_for(0.3)
+    client.meet(NODE, active.camera)
     assert label_of(active)[0] == 1
 
 
@@ -309,8 +372,7 @@ def test_an_inactive_node_takes_the_new_model_and_an_unconfigured_one_refuses(
     assert client.status(swapping.diagnostics, NODE)[2]["model"] == "coarse"
     assert swapping.infos == [], "nothing is published before activate"
     assert change(client, "activate")
-    client.spin_until(lambda: swapping.camera.get_subscription_count() == 1, "the node's subscription")
-    client.spin_for(0.3)
+    client.meet(NODE, swapping.camera, outputs=[f"{NODE}/labels"])
     assert label_of(swapping)[0] == 3
 
 

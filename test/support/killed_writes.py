@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hrda_core import whole_files
 from hrda_core.whole_files import replaced_folder, write_whole
@@ -38,6 +39,10 @@ class Case:
     def check(self) -> str:
         """Which of the two is there, `old` or `new`."""
         return (self.folder / "file").read_text()
+
+    def left(self) -> list[str]:
+        """What a kill has left and the next call has not removed."""
+        return [path.name for path in self.folder.iterdir() if path.name in ("out.part", "bundle.part", "tiny.part")]
 
 
 class Folder(Case):
@@ -165,6 +170,65 @@ class RecordedScores(Case):
         return "new" if "dusk" in scores else "old"
 
 
+class BuiltEngine(Case):
+    """An engine of the cache, which is three files."""
+
+    facts: ClassVar = {"bundle": "b", "graph": "g", "gpu": "none"}
+    plan, golden = random.Random(0).randbytes(3 << 20), random.Random(1).randbytes(1 << 20)
+
+    def __init__(self, folder: Path) -> None:
+        from hrda_core.inference.tensorrt.engine_cache import EngineCache
+
+        super().__init__(folder)
+        self.cache = EngineCache(folder / "engines")
+
+    def begin(self) -> None:
+        """There is none."""
+
+    def act(self) -> None:
+        self.cache.get_or_build(self.facts, lambda: self.plan, lambda plan: self.golden)
+
+    def check(self) -> str:
+        engine = self.cache.find(self.facts)
+        assert engine is None or (engine.plan, engine.golden) == (self.plan, self.golden)
+        return "old" if engine is None else "new"
+
+    def left(self) -> list[str]:
+        return [path.name for path in self.cache.folder.iterdir() if path.suffix not in (".plan", ".golden", ".json")]
+
+
+class Night(Case):
+    """A turn of `hrda night` that adopts; the link leads to a whole bundle at every moment."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        import jinja2  # noqa: F401  (loaded once, not after every fork)
+        from tiny_bundle import write_tiny_bundle
+
+        import hrda_core.night.night  # noqa: F401
+
+        self.bundle = write_tiny_bundle(folder / "images")  # a name that is not cleared
+
+    def begin(self) -> None:
+        from night_world import World
+
+        self.world = World(self.folder / "world", self.bundle)
+        self.world.record("drive", "instant")
+
+    def act(self) -> None:
+        self.world.night().one_pass()
+
+    def check(self) -> str:
+        from hrda_core.inference import Bundle
+
+        Bundle.open(self.world.link)
+        new = self.world.goal != "first"
+        if new and not (self.world.store / "turn.json").exists():
+            assert (self.world.store / "journal.jsonl").read_text().count("\n") == 1
+            assert not (self.world.store / "work").exists()
+        return "new" if new else "old"
+
+
 CASES = {
     "file": Case,
     "folder": Folder,
@@ -172,6 +236,8 @@ CASES = {
     "bundle": ChangedBundle,
     "copy": CopiedModel,
     "record": RecordedScores,
+    "engine": BuiltEngine,
+    "night": Night,
 }
 
 
@@ -221,8 +287,7 @@ def main(name: str, folder: Path) -> None:
             found.append(case.check())
             _in_child(case.act, folder, 0)  # what a kill has left does not stand in the way
             assert case.check() == "new"
-            left = [path.name for path in folder.iterdir() if path.name in ("out.part", "bundle.part", "tiny.part")]
-            assert not left, left
+            assert not case.left(), case.left()
         except Exception as error:
             broken.append(f"kill {kill_at}: {error!r}")
         if alive:

@@ -16,7 +16,7 @@ from hrda_core.deploy.deploy_graph import DeployGraph
 from hrda_core.deploy.folding import folded
 from hrda_core.deploy.onnx_writing import trace
 from hrda_core.inference.bundle import write_manifest
-from hrda_core.labels import CITYSCAPES19
+from hrda_core.labels import CITYSCAPES19, LabelSpace
 from hrda_core.models import HRDA, create_model
 from hrda_core.window_plan import PlanChoice
 
@@ -24,10 +24,10 @@ CHOICES = (PlanChoice("tiles", (2, 2)), PlanChoice("context"))
 MEAN = (127.5, 127.5, 127.5)
 
 
-def write_network_bundle(folder: Path) -> Path:
+def write_network_bundle(folder: Path, space: LabelSpace = CITYSCAPES19) -> Path:
     """HRDA with random weights, window plans `tiles` (the default) and `context`; sides are multiples of 64."""
     torch.manual_seed(0)
-    network = create_model("hrda_lite", **TINY).eval()
+    network = create_model("hrda_lite", len(space), **TINY).eval()
     assert isinstance(network, HRDA)
     with torch.no_grad():  # spread the logits, so that the winner does not hang on the last digit
         network.decode_head.head.conv_seg.weight.mul_(100)  # type: ignore[union-attr,operator]
@@ -39,7 +39,7 @@ def write_network_bundle(folder: Path) -> Path:
         "name": "small",
         "preset": "hrda_lite",
         "overrides": TINY,
-        "label_space": CITYSCAPES19.to_dict(),
+        "label_space": space.to_dict(),
         "normalisation": {"mean": list(MEAN), "std": list(MEAN)},
         "input": {"multiple_of": 64, "long_side": 0},
         "context_scale": 0.5,

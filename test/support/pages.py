@@ -22,6 +22,7 @@ NEEDS = {
     "data": "a data set, a recording or a checkpoint that is not in the tree",
     "hours": "minutes to hours of computing",
     "network": "the network",
+    "systemd": "root on a machine that runs systemd",
     "person": "a person who looks at a page and answers",
     "suite": "to be left alone: they are the tests themselves, or set them up",
 }

@@ -19,7 +19,7 @@ def torchrun(processes: int, arguments: Sequence[str]) -> str:
         [*command, *arguments],
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=280,
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
     )
     assert done.returncode == 0, done.stdout + done.stderr

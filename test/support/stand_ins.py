@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from made_bag import write_made_bag
+from orchard import write_pictures
 from two_domains import CLASSES, draw_street
 
 LINKED = ("benchmarks", "config", "demo", "docs", "hrda_core", "hrda_ros", "launch", "setup.py", "training")
@@ -27,7 +28,9 @@ def write_clone(folder: Path, repository: Path) -> Path:
     folder.mkdir()
     for name in LINKED:
         (folder / name).symlink_to(repository / name)
-    (folder / "models").mkdir()
+    for name in ("models", "packs"):
+        (folder / name).mkdir()
+    (folder / "packs" / "streets").symlink_to(repository / "packs" / "streets")
     for bundle in ("hrda_lite", "hrda_lite_source"):
         (folder / "models" / bundle).symlink_to(repository / "models" / bundle)
     shutil.copytree(repository / "models" / "hrda_lite", folder / "models" / "mine", ignore=lambda *_: {"engines"})
@@ -38,7 +41,12 @@ def write_clone(folder: Path, repository: Path) -> Path:
     rng = np.random.default_rng(0)
     _write_own(folder, [draw_street(rng, SMALL, target=True) for _ in range(16)])
     _write_downloads(folder / "data", [draw_street(rng, SMALL, target=False) for _ in range(10)])
-    names = (repository / "config" / "splits" / "camvid_adapt.txt").read_text(encoding="utf-8").split()
+    splits = repository / "config" / "splits"
+    names = {
+        data: (splits / f"{listed}_adapt.txt").read_text(encoding="utf-8").split()
+        for data, listed in (("camvid", "camvid"), ("real_mix", "real_mix"))
+    }
+    names["boston_rear"] = ["000001.jpg"]
     _write_shared(folder.parent / "shared" / "data", names, [draw_street(rng, LARGE, target=False) for _ in range(4)])
     return folder
 
@@ -50,6 +58,8 @@ def _write_own(folder: Path, streets: list[Street]) -> None:
         _picture(folder / "frames" / f"{number:03d}.jpg", image)
         _picture(folder / "labels" / f"{number:03d}.png", labels)
     _picture(folder / "street.jpg", streets[0][0])
+    for split in ("train", "val"):
+        write_pictures(folder / "orchard", split=split)
 
 
 def _write_downloads(data: Path, streets: list[Street]) -> None:
@@ -65,12 +75,11 @@ def _write_downloads(data: Path, streets: list[Street]) -> None:
         _picture(cities / "gtFine" / "val" / "ulm" / f"{stem}_gtFine_labelIds.png", ids[labels])
 
 
-def _write_shared(data: Path, names: list[str], streets: list[Street]) -> None:
+def _write_shared(data: Path, names: dict[str, list[str]], streets: list[Street]) -> None:
     for number, (image, labels) in enumerate(streets):
         _picture(data / "synth_streets" / "images" / "train" / f"{number}.png", image)
         _picture(data / "synth_streets" / "labels" / "train" / f"{number}.png", labels)
-    for name in names:
-        path = data / "camvid" / "images" / name
+    for path in [data / place / "images" / name for place, listed in names.items() for name in listed]:
         path.parent.mkdir(parents=True, exist_ok=True)
         os.link(data / "synth_streets" / "images" / "train" / "0.png", path.with_suffix(".png"))
 

@@ -103,7 +103,7 @@ def test_no_other_file_calls_tensorrt_or_cuda(repository):
         for file in (repository / package).rglob("*.py")
         if calls.search(file.read_text(encoding="utf-8")) and file.parent.name != "tensorrt"
     }
-    assert found <= {"tensorrt_backend.py"}
+    assert found <= {"tensorrt_backend.py", "backend_checks.py"}  # the doctor asks for the version, in another process
 
 
 def test_every_function_of_the_engine_code_is_read_in_some_version(sources, tensorrt):

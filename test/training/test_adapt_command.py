@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 from made_bag import write_made_bag
 
+from hrda_core.whole_files import held_folder
 from hrda_training.__main__ import main
 
 
@@ -50,6 +53,65 @@ def test_the_given_model_is_not_a_place_for_the_result(
     tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "is the given model" in _refused(capsys, *_options(tmp_path, tiny_bundle, **{"--out": str(tiny_bundle)}))
+
+
+def test_t9_two_at_once_the_second_call_for_a_result_is_one_sentence(
+    tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = tmp_path / "out.work"
+    with held_folder(work, f"adapting in '{work}'"):
+        options = _options(tmp_path, repository / "models" / "hrda_lite")
+        refusal = f"process {os.getpid()} is adapting in '{work}'; wait until it has ended, or give another place"
+        assert refusal in _refused(capsys, *options)
+        assert [path.name for path in tmp_path.rglob("*")] == ["out.work", ".lock"]
+
+
+def _options_of_a_network(folder: Path, repository: Path, source: str) -> list[str]:
+    model = str(repository / "models" / "hrda_lite")
+    return _options(folder, Path(model), **{"--source": source})
+
+
+@pytest.mark.parametrize("broken", ["version", "missing", "changed", "emptied"])
+def test_a_source_pack_that_cannot_be_used_is_refused_in_one_sentence(
+    tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture[str], broken: str
+) -> None:
+    package = tmp_path / "share" / "hrda_ros"
+    pack = Path(shutil.copytree(repository / "packs" / "streets", package / "packs" / "streets"))
+    (package / "package.xml").write_text("<package><name>hrda_ros</name></package>")
+    image = next((pack / "images").iterdir())
+    if broken == "version":
+        text = (pack / "pack.yaml").read_text(encoding="utf-8")
+        (pack / "pack.yaml").write_text(text.replace("format_version: 1", "format_version: 2"), encoding="utf-8")
+    elif broken == "missing":
+        image.unlink()
+    elif broken == "changed":
+        image.write_bytes(image.read_bytes()[:-1] + b"?")
+    else:
+        shutil.rmtree(pack)
+        pack.mkdir()
+    found = {
+        "version": "has format version 2, this release reads 1",
+        "missing": f"{image.name}' is missing from its source pack",
+        "changed": f"{image.name}' is not the file that pack.yaml describes",
+        "emptied": "has no pack.yaml, its pack was taken away",
+    }
+    sentence = _refused(capsys, *_options_of_a_network(tmp_path, repository, str(pack)))
+    assert found[broken] in sentence
+    assert "'git checkout -- packs/streets' brings it back" in sentence
+    assert sentence.endswith("--source none")
+    assert [path.name for path in tmp_path.iterdir()] == ["share"]
+
+
+def test_a_package_without_its_source_pack_says_where_to_get_it(
+    tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hrda_core.data.packs.pack_folders.shipped_folders", lambda name: (tmp_path / name,))
+    options = ["--bag", "drive", "--model", str(repository / "models" / "hrda_lite"), "--out", str(tmp_path / "out")]
+    sentence = _refused(capsys, *options)
+    assert f"'{tmp_path / 'packs'}' lacks the source pack 'streets'" in sentence
+    assert sentence.endswith("--source none")
+    # Whoever wants none gets as far as the drive.
+    assert "drive" in _refused(capsys, *options, "--source", "none")
 
 
 def test_an_option_that_does_not_exist_is_corrected(

@@ -7,10 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from made_bag import TOPIC, write_made_bag
+from made_bag import STORE, TOPIC, write_made_bag
 from made_scan import street
+from rosbags.rosbag2 import StoragePlugin, Writer
 
 from hrda_training.__main__ import main
+
+IMAGE = "sensor_msgs/msg/Image"
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +35,37 @@ def test_info_prints_and_writes_what_the_recording_holds(
     assert values["cameras"][0]["images"] == 12
     assert values["recordings"][0]["storage"] == "mcap"
     assert page.read_text().startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize(("steps_s", "told"), [((0.0, 1.7e9), "jumped by 472222:"), ((40.0, 0.0), "clock back")])
+def test_a_jump_of_the_clock_is_no_time_of_the_drive_and_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], steps_s: tuple[float, float], told: str
+) -> None:
+    path, result, page = tmp_path / "drive", tmp_path / "info.json", tmp_path / "info.html"
+    with Writer(path, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection(TOPIC, IMAGE, typestore=STORE)
+        for number in range(12):
+            stamp = round(1e9 * (100 + number + steps_s[number >= 4]))
+            log = stamp if steps_s[1] else round(1e9 * (100 + number))
+            rgb = street(20 * number)
+            time = STORE.types["builtin_interfaces/msg/Time"](sec=stamp // 10**9, nanosec=0)
+            header = STORE.types["std_msgs/msg/Header"](stamp=time, frame_id="camera")
+            height, width = rgb.shape[:2]
+            message = STORE.types[IMAGE](header, height, width, "rgb8", 0, 3 * width, rgb.reshape(-1))
+            writer.write(connection, log, STORE.serialize_cdr(message, IMAGE))
+
+    assert main(["bag", "info", str(path), "--json", str(result), "--out", str(page)]) == 0
+
+    output, values = capsys.readouterr().out, json.loads(result.read_text())
+    assert told in output
+    assert values["recordings"][0]["duration_s"] == (10 if steps_s[1] else 11)
+    (camera,) = values["cameras"]
+    assert camera["gaps"] == []
+    assert camera["curves"]["time_s"] == list(range(12))
+    (jump,) = camera["jumps_forward"] + camera["jumps_back"]
+    assert jump["at_s"] == 3
+    assert values["topics"][0]["rate_hz"] == pytest.approx(12 / values["recordings"][0]["duration_s"], abs=1e-3)
+    assert ("jumped by" in page.read_text()) == bool(steps_s[1])
 
 
 def test_a_recording_that_is_cut_off_is_shown_with_what_was_kept(

@@ -213,6 +213,17 @@ def test_tensorrt_without_a_driver_is_one_sentence_and_no_record(
     assert not (bundle / "engines").exists()
 
 
+def test_openvino_is_timed_and_its_masks_are_compared(bundle: Path, known_cpu: Device, tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="the package openvino is not installed here: setup.py, extra openvino")
+    record = bench(tmp_path, bundle, *QUICK, "--backend", "openvino")
+    assert record["settings"]["backend"].startswith("OpenVINO ")
+    figures = record["figures"]
+    assert figures["agreement_with_onnxruntime"]["labels"] > 0.999
+    assert figures["roofline"]["device"] == "this CPU"
+    convolutions = [layer for layer in figures["layers"] if layer["kind"] == "Conv" and layer["gflops"] > 0]
+    assert len(convolutions) > 20, "layers are known by their names"
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "reason"),
     [
@@ -229,6 +240,8 @@ def test_tensorrt_without_a_driver_is_one_sentence_and_no_record(
         (("--baseline", "whole"), BackendError, "'whole' is not one for an HRDA network"),
         (("--peak_tflops", "3"), RecipeError, "belong together"),
         (("--bakend", "onnx"), RecipeError, "did you mean --backend"),
+        (("--device", "TPU"), BackendError, "device 'TPU' is not known; choose one of CPU, GPU, NPU"),
+        (("--inference_precision", "f8"), BackendError, "'f8' is not known; choose one of f32, bf16, f16"),
     ],
 )
 def test_a_mistake_is_one_sentence(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from street_images import write_street_images
 from tiny_bundle import write_tiny_bundle
 from tiny_network import TINY
 
+from hrda_core.data.image_files import read_image
 from hrda_core.inference import Bundle
 from hrda_training.__main__ import main
 
@@ -45,6 +47,42 @@ def test_train_export_evaluate_leave_a_scored_bundle(tmp_path: Path, capsys: pyt
     assert f"{100 * scores['mean_iou']:.1f}" in (bundle / "MODEL_CARD.md").read_text()
     assert "made-up" in Bundle.open(bundle).manifest["provenance"]["scores"]
     assert "mIoU" in capsys.readouterr().out
+
+
+def test_a_graph_for_one_camera_is_exported_without_a_word_on_images(tmp_path: Path) -> None:
+    recipe, run, bundle = _write_recipe(tmp_path), tmp_path / "run", tmp_path / "bundle"
+    assert main(["train", str(recipe), "--run", str(run), "--iterations", "1", "--source.licence", "CC0"]) == 0
+    assert main(["export", str(run), "--out", str(bundle)]) == 0
+    samples = sorted((bundle / "samples").glob("*.jpg"))
+    assert len(samples) == 4
+    assert "made up (licence: CC0)" in (bundle / "samples" / "NOTICE.md").read_text()
+    assert main(["export", str(bundle), "--size", "64x128"]) == 0
+    assert [graph.size for graph in Bundle.open(bundle).static_graphs] == [(64, 128)]
+
+
+def test_with_an_image_of_yours_the_data_of_the_run_need_not_be_there(tmp_path: Path) -> None:
+    recipe, run, bundle = _write_recipe(tmp_path), tmp_path / "run", tmp_path / "bundle"
+    assert main(["train", str(recipe), "--run", str(run), "--iterations", "1"]) == 0
+    image = tmp_path / "street.jpg"
+    shutil.copy(tmp_path / "data" / "images" / "train" / "frame1.jpg", image)
+    shutil.rmtree(tmp_path / "data")
+    assert main(["export", str(run), "--out", str(bundle)]) == 2
+    assert main(["export", str(run), "--out", str(bundle), "--sample", str(image)]) == 0
+    assert len(list((bundle / "samples").glob("*.jpg"))) == 1
+    assert "street.jpg" in (bundle / "samples" / "NOTICE.md").read_text()
+
+
+def test_samples_are_of_what_the_run_is_scored_on_where_it_is_scored(tmp_path: Path) -> None:
+    recipe, run, bundle = _write_recipe(tmp_path), tmp_path / "run", tmp_path / "bundle"
+    images, labels = write_street_images(tmp_path / "other", count=3, size=(128, 160))
+    values = yaml.safe_load(recipe.read_text())
+    values["validation"] = [{"name": "other", "images": str(images), "labels": str(labels), "licence": "MIT"}]
+    recipe.write_text(yaml.safe_dump(values))
+    assert main(["train", str(recipe), "--run", str(run), "--iterations", "1"]) == 0
+    assert main(["export", str(run), "--out", str(bundle)]) == 0
+    shapes = {read_image(path).shape for path in (bundle / "samples").glob("*.jpg")}
+    assert shapes == {(128, 160, 3)}
+    assert "other (licence: MIT)" in (bundle / "samples" / "NOTICE.md").read_text()
 
 
 def test_a_list_file_selects_images(tmp_path: Path) -> None:

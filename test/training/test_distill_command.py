@@ -26,7 +26,9 @@ from hrda_core.trainer.journal import Progress
 from hrda_core.trainer.loading import load_recipe
 from hrda_core.trainer.loop import fit
 from hrda_core.trainer.optim import OptimConfig
-from hrda_core.trainer.recipe import ModelConfig, Recipe, SourceConfig, TargetConfig
+from hrda_core.trainer.recipe import ModelConfig, Recipe
+from hrda_core.trainer.recipe_data import SourceConfig, TargetConfig
+from hrda_core.whole_files import held_folder
 from hrda_training import distill
 
 LARGE = {**TINY, "decoder_channels": 16, "embed_channels": 12}
@@ -212,9 +214,11 @@ def test_a_larger_network_that_changed_since_is_refused(large: Path, tmp_path: P
     weights["decode_head.head.conv_seg.bias"] += 1
     save_file(weights, tmp_path / "model.safetensors")
     with pytest.raises(RecipeError, match="have changed"):
-        load_guide(replace(guide, weights=tmp_path / "model.safetensors"))
+        load_guide(replace(guide, weights=tmp_path / "model.safetensors"), 19)
     with pytest.raises(DataError, match="not those of the larger network"):
-        load_guide(replace(guide, overrides=TINY))
+        load_guide(replace(guide, overrides=TINY), 19)
+    with pytest.raises(RecipeError, match="'large' has 19 classes, the recipe 7"):
+        load_guide(guide, 7)
 
 
 def test_a_crop_off_the_grid_of_the_encoder_is_refused(large: Path, street: Path) -> None:
@@ -244,7 +248,7 @@ def test_the_scale_of_labelled_images_follows_their_size(large: Path, street: Pa
         ({"--images": "absent"}, "'absent' is not a folder"),
         ({"--eval_images": "x"}, "both --eval_images and --eval_labels"),
         ({"--start": "zero"}, "--start: expected slices or encoder"),
-        ({"--groups": "camvid12"}, "--groups 'camvid12' is not known"),
+        ({"--groups": "camvid12"}, "groups 'camvid12' are not known"),
         ({"--held_out": "0.9"}, "--held_out is a share"),
         ({"--temperature": "-1"}, "temperature"),
         ({"--decoder_channels": "0"}, "decoder_channels must be a whole number"),
@@ -274,6 +278,14 @@ def test_a_mistake_that_is_mended_can_be_called_again(large: Path, street: Path,
         distill.main(_options(large, street, tmp_path / "slim", **{"--encoder": "resnet1000"}))
     with pytest.raises(RecipeError, match="temperature"):  # reaches as far as the first call: no word of other options
         distill.main(_options(large, street, tmp_path / "slim", **{"--temperature": "-1"}))
+
+
+def test_t9_two_at_once_the_second_call_for_a_result_is_one_sentence(large: Path, street: Path, tmp_path: Path) -> None:
+    work = tmp_path / "slim.work"
+    with held_folder(work, "distilling"):
+        with pytest.raises(RecipeError, match=r"process \d+ is distilling in '.*slim.work'; wait until it has ended"):
+            distill.main(_options(large, street, tmp_path / "slim"))
+        assert [path.name for path in tmp_path.rglob("*")] == ["slim.work", ".lock"]
 
 
 def test_neither_a_foreign_folder_nor_the_larger_model_is_overwritten(
@@ -314,4 +326,4 @@ def test_help_needs_no_torch(capsys: pytest.CaptureFixture[str], monkeypatch: py
 def test_what_a_larger_model_says_of_its_tiles_is_kept(large: Path) -> None:
     found = open_larger(large)
     assert isinstance(found, Larger)
-    assert (found.grid, found.long_side) == ((2, 2), 640)
+    assert (found.grid, found.scale.trained) == ((2, 2), (128, 128))

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from street_images import CAR, ROAD, SKY, write_street_images
 from tiny_bundle import write_tiny_bundle
 from tiny_network import TINY
+from two_domains import write_domain
 
 from hrda_core.data.augmentation.transforms import normalise
 from hrda_core.data.datasets.labelled import pair_folders
@@ -23,6 +24,7 @@ from hrda_core.labels import CITYSCAPES19, EVALUATION_GROUPS, LabelSpace
 from hrda_core.metrics import score
 from hrda_core.models import create_model
 from hrda_core.models.presets import resolve_preset
+from hrda_core.trainer.best import BEST_NAME
 from hrda_core.trainer.checkpoint import CHECKPOINT_NAME, Checkpoint, save_checkpoint
 from hrda_core.trainer.loading import load_network
 from hrda_core.windows.torch_windows import predict_logits
@@ -103,6 +105,87 @@ def test_groups_of_cityscapes_are_refused_for_a_model_of_other_classes(
     data = _write_exact_data(tmp_path / "data")
     assert main(["evaluate", "--bundle", bundle, *data, "--groups", "camvid11"]) == 2
     assert "'two'" in capsys.readouterr().err
+
+
+ORCHARD = LabelSpace("orchard", ("soil", "trunk", "wire", "leaf", "sky", "picker", "tractor"), things=(5, 6))
+
+
+def _orchard(folder: Path, native: dict[int, int]) -> list[str]:
+    """A bundle of seven classes, and an image of all of them with labels in native ids; returns the options."""
+    bundle = write_tiny_bundle(folder / "bundle", label_space=ORCHARD.to_dict())
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir()
+    ids = np.repeat(np.arange(7, dtype=np.uint8), 14)[None].repeat(64, axis=0)
+    image = np.zeros((*ids.shape, 3), np.uint8)
+    image[..., 2] = ids * 16 + 8
+    cv2.imwrite(str(folder / "images" / "a.png"), image)
+    cv2.imwrite(str(folder / "labels" / "a.png"), np.vectorize(native.get)(ids).astype(np.uint8))
+    return ["--bundle", str(bundle), "--images", str(folder / "images"), "--labels", str(folder / "labels")]
+
+
+def _write(path: Path, **values: Any) -> str:
+    path.write_text(yaml.safe_dump(values))
+    return str(path)
+
+
+def test_labels_of_other_ids_are_matched_with_the_classes_of_the_model_by_name(tmp_path: Path) -> None:
+    options = _orchard(tmp_path, {number: 10 * (number + 1) for number in range(7)})
+    turned = ORCHARD.classes[::-1]
+    natives = {10 * (number + 1): name for number, name in enumerate(ORCHARD.classes)}
+    file = _write(tmp_path / "turned.yaml", classes=list(turned), ids=natives)
+    scores = _evaluate(tmp_path, *options, "--label_space", file)
+    assert (scores["groups"], scores["mean_iou"]) == ("orchard", 1)
+    assert scores["iou"] == dict.fromkeys(ORCHARD.classes, 1)
+    ids = _write(tmp_path / "ids.yaml", ids=natives)
+    assert _evaluate(tmp_path, *options, "--label_space", ids)["iou"] == scores["iou"]
+
+
+def test_classes_that_labels_or_model_lack_are_named_and_the_others_are_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = _orchard(tmp_path, {number: number for number in range(7)})
+    classes = [*ORCHARD.classes[:5], "ladder", "tractor"]
+    scores = _evaluate(tmp_path, *options, "--label_space", _write(tmp_path / "other.yaml", classes=classes))
+    said = capsys.readouterr().out
+    assert "labels of 'ladder' are not scored: the model has no such class" in said
+    assert "no labels of 'picker': where the model predicts these" in said
+    assert scores["iou"] == dict.fromkeys(ORCHARD.classes, 1) | {"picker": None}
+    assert np.array(scores["confusion"]).sum() == 64 * 14 * 6
+
+
+def test_labels_without_any_class_of_the_model_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = _orchard(tmp_path, {number: number for number in range(7)})
+    cityscapes = _write(tmp_path / "streets.yaml", classes=["road", "car"])
+    assert main(["evaluate", *options, "--label_space", cityscapes]) == 2
+    sentence = capsys.readouterr().err
+    assert "no class of the same name: 'streets' has 'road', 'car'" in sentence
+    assert "the model 'soil', 'trunk', 'wire', 'leaf' and 3 more" in sentence
+
+
+def test_label_ids_that_are_no_classes_of_the_model_are_refused_with_the_ids_and_the_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = _orchard(tmp_path, dict(enumerate((0, 1, 2, 3, 11, 26, 33))))
+    assert main(["evaluate", *options]) == 2
+    sentence = capsys.readouterr().err
+    assert "hold ids 11, 26, 33 that are neither classes of 'orchard' (0..6) nor 255" in sentence
+    assert "label_space" in sentence
+
+
+def test_own_groups_are_scored_by_name_in_the_classes_of_the_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = _orchard(
+        tmp_path, {0: 0, 1: 2, 2: 1, 3: 3, 4: 4, 5: 5, 6: 0}
+    )  # trunk and wire exchanged; tractor is soil
+    groups = {"ground": ["soil"], "plant": ["trunk", "wire", "leaf"], "moving": ["picker", "tractor"]}
+    file = _write(tmp_path / "coarse.yaml", groups=groups, unscored=["moving"])
+    scores = _evaluate(tmp_path, *options, "--groups", file)
+    assert scores["groups"] == "coarse"
+    assert scores["iou"] == {"ground": 0.5, "plant": 1}
+    wrong = _write(tmp_path / "wrong.yaml", groups={"plant": ["leef"]})
+    assert main(["evaluate", *options, "--groups", wrong]) == 2
+    assert "did you mean 'leaf'" in capsys.readouterr().err
 
 
 def test_the_confusion_matrix_is_drawn_on_demand(tmp_path: Path) -> None:
@@ -233,7 +316,7 @@ def test_scores_without_a_labelled_pixel_are_not_recorded(tmp_path: Path, capsys
     for name in ("a", "b"):
         cv2.imwrite(str(tmp_path / "data" / "labels" / f"{name}.png"), np.full(SIZE, 255, np.uint8))
     assert main(["evaluate", "--bundle", bundle, *data, "--record", "nothing"]) == 2
-    assert "no pixel of any class" in capsys.readouterr().err
+    assert "has a class, all are ignored" in capsys.readouterr().err
 
 
 def test_scores_of_a_shipped_bundle_are_recorded_in_its_copy_in_the_home(
@@ -251,3 +334,84 @@ def test_scores_of_a_shipped_bundle_are_recorded_in_its_copy_in_the_home(
     assert f"a copy of it was made: '{copy}'" in capsys.readouterr().out
     assert list(Bundle.open(copy).manifest["provenance"]["scores"]) == ["exact"]
     assert (shipped / "manifest.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "bad", [np.zeros((*SIZE, 3), np.uint8), np.zeros((32, 48), np.uint8), np.full(SIZE, 26, np.uint8)]
+)
+def test_labels_that_cannot_be_scored_on_are_one_sentence_before_the_scoring(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], bad: np.ndarray
+) -> None:
+    data = _write_exact_data(tmp_path / "data")
+    cv2.imwrite(str(tmp_path / "data" / "labels" / "b.png"), bad)
+    command = ["evaluate", "--bundle", str(write_tiny_bundle(tmp_path / "bundle")), *data]
+    assert main([*command, "--json", str(tmp_path / "scores.json")]) == 2
+    said = capsys.readouterr().err
+    assert "b.png" in said
+    assert "listed in '" in said
+    assert not (tmp_path / "scores.json").exists()
+    (tmp_path / "data" / "images" / "c.png").write_bytes((tmp_path / "data" / "images" / "a.png").read_bytes())
+    scores = _evaluate(tmp_path, *command[1:], "--on_bad", "skip")
+    assert (scores["images"], scores["mean_iou"]) == (1, 1)
+    assert "left out: 2 of 3 pairs" in capsys.readouterr().err
+
+
+def test_a_network_of_half_size_scores_the_same_in_its_report_by_its_run_and_as_a_bundle(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The recipe says at which size the network is tested, and whoever uses it afterwards need not know."""
+    folder = write_domain(tmp_path / "data", 6, target=False, seed=1, size=(192, 256))
+    data = {"images": str(folder / "images"), "labels": str(folder / "labels")}
+    recipe = {
+        "name": "daformer",
+        "source": {"name": "made", "rcs_temperature": 0, **data},
+        "validation": [{"name": "made", "split": "", "plan": "whole", "resize": [128, 96], **data}],
+        "model": {"overrides": TINY | {"hrda": False}, "imagenet": False, "allow_random_backbone": True},
+        "crop": {"height": 64, "width": 64, "resize": [128, 96]},
+        "optim": {"lr": 1e-2, "warmup": 5},
+        "iterations": 30,
+        "average": 0.2,
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    run, bundle = tmp_path / "run", tmp_path / "bundle"
+    assert main(["train", str(tmp_path / "recipe.yaml"), "--run", str(run)]) == 0
+    (line,) = (json.loads(text) for text in (run / "evaluations.jsonl").read_text().splitlines())
+    report = line["mean_iou"]
+
+    given = [option for name, value in data.items() for option in (f"--{name}", value)]
+    assert _evaluate(tmp_path, "--run", str(run), *given)["mean_iou"] == pytest.approx(report, abs=1e-9)
+    assert main(["export", str(run), "--out", str(bundle)]) == 0
+    assert "images are resized to fit 128x96 (bilinear); window plan whole" in capsys.readouterr().out
+    assert _evaluate(tmp_path, "--bundle", str(bundle), *given)["mean_iou"] == pytest.approx(report, abs=0.01)
+    assert "times larger" not in capsys.readouterr().err
+    assert Bundle.open(bundle).scale.trained == (128, 128)
+
+    at_full_size = _evaluate(tmp_path, "--run", str(run), *given, "--resize", "256", "192")
+    assert abs(at_full_size["mean_iou"] - report) > 0.01
+    assert capsys.readouterr().err.count("2.0 times larger than those that it was trained on") == 1
+
+
+def test_the_best_networks_of_a_run_are_scored_and_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = _write_run(tmp_path / "run", hrda=False, finished=False)  # a run that is still going has a best too
+    images, labels = write_street_images(tmp_path / "data", count=1, size=(128, 128))
+    data = ["--images", str(images), "--labels", str(labels)]
+    best = {f"student/{key}": value for key, value in load_network(run, "teacher").state_dict().items()}
+    values = {"iteration": 2, "score": "val/mean_iou", "value": 0.5}
+    save_checkpoint(run / BEST_NAME, Checkpoint(best, values))
+    scores = _evaluate(tmp_path, "--run", str(run), *data, "--which", "best")
+    assert scores["confusion"] == _evaluate(tmp_path, "--run", str(run), *data, "--network", "teacher")["confusion"]
+    assert scores["confusion"] != _evaluate(tmp_path, "--run", str(run), *data)["confusion"]
+    assert (scores["which"], scores["network"]) == ("best", "student")
+
+    sample = str(next(path for path in images.rglob("*") if path.is_file()))
+    command = ["export", str(run), "--out", str(tmp_path / "bundle"), "--sample", sample]
+    assert main(command) == 2  # the last networks are not finished
+    assert main([*command, "--which", "best"]) == 0
+    facts = Bundle.open(tmp_path / "bundle").manifest["provenance"]
+    assert (facts["iterations"], facts["exported_network"]) == (
+        2,
+        "student, chosen by the best val/mean_iou of the run",
+    )
+    capsys.readouterr()
+    assert main(["evaluate", "--bundle", str(tmp_path / "bundle"), *data, "--which", "best"]) == 2
+    assert "--which belong to --run" in capsys.readouterr().err

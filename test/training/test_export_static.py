@@ -17,6 +17,8 @@ from tiny_network import TINY
 from hrda_core.deploy import static_export
 from hrda_core.deploy.export import ExportSpec, export_bundle
 from hrda_core.inference import Bundle, Predictor
+from hrda_core.input_scale import InputScale
+from hrda_core.labels import CITYSCAPES19
 from hrda_core.models import create_model
 from hrda_training.__main__ import main
 
@@ -32,7 +34,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = create_model("hrda_lite", **TINY)
     with torch.no_grad():
         model.decode_head.head.conv_seg.weight.mul_(100)  # type: ignore[union-attr,operator]
-    spec = ExportSpec("tiny", "hrda_lite", TINY, 0, {"licence": "Apache-2.0"})
+    spec = ExportSpec("tiny", "hrda_lite", TINY, InputScale(), {"licence": "Apache-2.0"}, CITYSCAPES19)
     folder = tmp_path_factory.mktemp("export") / "tiny"
     export_bundle(model, spec, folder, _picture(0))
     return folder

@@ -79,6 +79,25 @@ def test_a_single_scale_network_becomes_a_bundle_with_the_plan_whole(
     assert predictor(np.zeros((50, 70, 3), np.uint8)).labels.shape == (50, 70)
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_a_network_of_other_classes_gets_their_names_from_a_file_or_made_up_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], named: bool
+) -> None:
+    monkeypatch.setattr(export, "measure_parity", lambda *_: export.ParityReport(1.0, 0))  # slow, and tested elsewhere
+    torch.save(_state("daformer_mitb0", 1, classes=3), tmp_path / "yard.pth")
+    file, bundle = tmp_path / "yard.yaml", tmp_path / "bundle"
+    file.write_text("classes: [floor, robot]")
+    options = [tmp_path / "yard.pth", "--preset", "daformer_mitb0", "--out", bundle]
+    assert _run(*options, "--label_space", file) == 2
+    assert "yard.yaml' has 2 classes, but the network of the checkpoint gives 3" in capsys.readouterr().err
+    assert not bundle.exists()
+    file.write_text("classes: [floor, robot, crate]\nthings: [robot]")
+    assert _run(*options, *(["--label_space", file] if named else [])) == 0
+    space = Bundle.open(bundle).label_space
+    names = ("floor", "robot", "crate") if named else ("class 0", "class 1", "class 2")
+    assert (space.name, space.classes, space.things) == ("yard" if named else "imported", names, (1,) if named else ())
+
+
 def test_weights_alone_are_written_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, out = _uda_file(tmp_path / "a.pth", "daformer_mitb0"), tmp_path / "new" / "a.safetensors"
     assert _run(file, "--weights-only", out) == 0
@@ -125,6 +144,8 @@ class _Trap:
         (["a.pth", "--out", "b", "--preset", "hrda_mitb1"], "HRDA on MiT-B0 with 19 classes"),
         (["a.pth", "--out", "mine"], "no earlier result"),
         (["a.pth", "--weights-only", "c.pth"], "does not end in .safetensors"),
+        (["a.pth", "--weights-only", "c.safetensors", "--label_space", "x.yaml"], "give --out BUNDLE"),
+        (["a.pth", "--out", "b", "--label_space", "x.yaml"], "label space file 'x.yaml' cannot be read"),
         (["absent.pth", "--out", "b"], "absent.pth"),
         (["text.pth", "--out", "b"], "text file"),
         (["empty.pth", "--out", "b"], "is empty"),

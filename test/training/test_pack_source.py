@@ -51,6 +51,27 @@ def test_a_pack_has_every_class_and_the_table_and_json_say_so(
     assert pack.manifest["command"].startswith("hrda pack-source --source")
 
 
+def test_named_images_are_held_out_and_a_lower_quality_makes_the_pack_smaller(data: Path, tmp_path: Path) -> None:
+    names = tmp_path / "held.txt"
+    names.write_text("train/frame3\nframe11.png\n")
+    options = ["--source", str(data), "--images", "30", "--held_out_names", str(names)]
+    assert main([*options, "--out", str(tmp_path / "fine")]) == 0
+    assert main([*options, "--out", str(tmp_path / "coarse"), "--quality", "40"]) == 0
+    fine, coarse = SourcePack.open(tmp_path / "fine"), SourcePack.open(tmp_path / "coarse")
+    assert {path.stem.split("_")[1] for path in coarse.held_out_pairs().images} == {"frame3", "frame11"}
+    assert len(coarse.train_pairs()) == 28
+    assert coarse.bytes < fine.bytes
+    assert (fine.manifest["quality"], coarse.manifest["quality"]) == (95, 40)
+    assert "JPEG of quality 40" in (tmp_path / "coarse" / "README.md").read_text()
+
+
+def test_whom_to_name_stands_in_the_pack_and_its_readme(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pack"
+    assert main(["--source", str(data), "--out", str(out), "--attribution", "A. Painter, CC BY"]) == 0
+    assert SourcePack.open(out).manifest["notes"] == ["Attribution: A. Painter, CC BY"]
+    assert "\nAttribution: A. Painter, CC BY\n" in (out / "README.md").read_text()
+
+
 def test_fewer_images_than_asked_are_all_taken(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--source", str(data), "--out", str(tmp_path / "pack"), "--held_out", "0"]) == 0
     printed = capsys.readouterr()
@@ -82,6 +103,7 @@ def test_two_folders_a_list_and_own_classes(data: Path, tmp_path: Path) -> None:
         (["--held_out", "0.9"], "--held_out is 0.9"),
         (["--long_side", "10"], "--long_side is 10"),
         (["--seed", "-1"], "--seed is -1"),
+        (["--quality", "0"], "--quality is 0"),
         (["--labels_folder", "x"], "give the data: --source SPEC, or --images_folder"),
         (["--heldout", "0.1"], "did you mean --held_out"),
         (["--split", "vall"], "no folder 'vall'"),

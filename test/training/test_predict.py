@@ -14,9 +14,10 @@ from safetensors.torch import save_file
 from tiny_bundle import expected_confidence, expected_labels, write_tiny_bundle
 from tiny_network import TINY
 
+from hrda_core.data.datasets.servers import SERVERS
 from hrda_core.errors import HrdaError
 from hrda_core.inference import Predictor
-from hrda_core.labels import CITYSCAPES19
+from hrda_core.labels import CITYSCAPES19, LabelSpace
 from hrda_core.models import create_model
 from hrda_training.predict import main
 from hrda_training.run_predictor import RunPredictor
@@ -88,6 +89,25 @@ def test_long_side_is_passed_on(tmp_path: Path, tiny_bundle: Path) -> None:
     expected = Predictor(tiny_bundle, long_side=28)(rgb).labels
     assert not np.array_equal(expected, expected_labels(rgb))
     np.testing.assert_array_equal(_read(tmp_path / "out/labels/a.png"), expected)
+
+
+@pytest.mark.parametrize("options", [(), ("--value_range", "0", "4095")])
+def test_images_of_twelve_bits_give_the_masks_of_those_of_eight(
+    tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
+) -> None:
+    (tmp_path / "in").mkdir()
+    rgb = _picture(1)
+    cv2.imwrite(str(tmp_path / "in" / "a.png"), (rgb[..., ::-1].astype(np.uint16) << 4) + 15)
+    (tmp_path / "in" / "b.heic").write_bytes(b"?")
+    result = _predict(tmp_path, tmp_path / "in", "--model", tiny_bundle, "--out", tmp_path / "out", *options)
+    np.testing.assert_array_equal(_read(tmp_path / "out/labels/a.png"), expected_labels(rgb))
+    assert result["remarks"][0].startswith("left out: 1 .heic")
+    assert result["remarks"][1] == "16-bit pixels: 0..4095 become 0..255"
+    assert "16-bit pixels" in capsys.readouterr().out
+    dark = ["--model", tiny_bundle, "--out", tmp_path / "dark", "--value_range", "0", "65535"]
+    assert "near black" in _predict(tmp_path, tmp_path / "in", *dark)["remarks"][1]
+    with pytest.raises(HrdaError, match="makes no sense"):
+        main([*map(str, [tmp_path / "in", *dark]), "--value_range", "9", "9"])
 
 
 def test_images_that_only_a_suffix_tells_apart_keep_it(tmp_path: Path, tiny_bundle: Path) -> None:
@@ -286,3 +306,84 @@ def test_a_mistake_is_a_sentence_and_writes_nothing(
     with pytest.raises(HrdaError, match=sentence):
         main([*arguments, *defaults])
     assert _files(tmp_path) == before
+
+
+def _write_test_images(root: Path, layout: str) -> list[str]:
+    """Two test images and one of another split, where a data set as downloaded has them; their own file names."""
+    folder, ending, *names = {
+        "cityscapes": ("leftImg8bit/{}/berlin", "leftImg8bit", "berlin_000000_000019", "berlin_000001_000019"),
+        "acdc": ("rgb_anon/fog/{}/GOPR0475", "rgb_anon", "GOPR0475_frame_000041", "GOPR0475_frame_000247"),
+        "dark_zurich": ("rgb_anon/{}/night/GOPR0364", "rgb_anon", "GOPR0364_frame_000001", "GP010364_frame_000009"),
+    }[layout]
+    names = [f"{name}_{ending}" for name in names]
+    for number, name in enumerate(names):
+        _write_image(root / folder.format("test") / f"{name}.png", number)
+    _write_image(root / folder.format("train") / f"{names[0]}.png", 5)
+    return names
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_masks_for_the_server_of_cityscapes_have_its_names_and_the_ids_of_its_label_files(
+    tmp_path: Path, tiny_bundle: Path, whole: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _write_test_images(tmp_path / "data", "cityscapes")
+    given, out = tmp_path / "data" if whole else tmp_path / "data/leftImg8bit/test", tmp_path / "out"
+    result = _predict(tmp_path, given, "--model", tiny_bundle, "--out", out, "--for", "cityscapes")
+    assert result["written"] == 2
+    names = ["berlin_000000_000019_labelIds.png", "berlin_000001_000019_labelIds.png"]
+    assert _files(out) == ["classes.json", *(f"labelIds/{name}" for name in names), "predict.json"]
+    # Road is 7, sidewalk 8, building 11, ..., car 26: what the label files of Cityscapes hold.
+    ids = np.array([7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33], np.uint8)
+    np.testing.assert_array_equal(_read(out / "labelIds" / names[1]), ids[expected_labels(_picture(1))])
+    assert f"cd {out} && zip -qr cityscapes.zip labelIds" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("server", "folders"),
+    [("acdc", ["labelTrainIds"]), ("dark_zurich", ["confidence", "labelTrainIds", "labelTrainIds_invalid"])],
+)
+def test_masks_for_the_servers_of_the_night_are_train_ids_under_the_names_of_the_images(
+    tmp_path: Path, tiny_bundle: Path, server: str, folders: list[str]
+) -> None:
+    names = _write_test_images(tmp_path / "data", server)
+    out = tmp_path / "out"
+    _predict(tmp_path, tmp_path / "data", "--model", tiny_bundle, "--out", out, "--for", server)
+    pictures = [f"{folder}/{name}.png" for folder in folders for name in names]
+    assert _files(out) == sorted(["classes.json", "predict.json", *pictures])
+    for number, name in enumerate(names):
+        expected = {"confidence": expected_confidence(_picture(number))}
+        for folder in folders:
+            mask = expected.get(folder, expected_labels(_picture(number)))
+            np.testing.assert_array_equal(_read(out / folder / f"{name}.png"), mask)
+
+
+def test_a_model_whose_classes_are_in_another_order_gives_the_ids_of_the_server(tmp_path: Path) -> None:
+    space = LabelSpace("few", ("sky", "road", "car"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
+    assert SERVERS["cityscapes"].ids(space)[:3].tolist() == [23, 7, 26]
+    assert SERVERS["acdc"].ids(space)[:3].tolist() == [10, 0, 13]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["in", "--for", "acdcs"], "did you mean 'acdc'"),
+        (["in", "--for", "acdc", "--outputs", "labels"], "leave --outputs out"),
+        (["in", "--for", "acdc"], "names like GOPR0475_frame_000041_rgb_anon.png"),
+        (["drive.mp4", "--for", "acdc"], "the input is videos"),
+        (["data", "--for", "cityscapes", "--model", "farm"], "but the model has soil"),
+    ],
+)
+def test_what_no_server_would_take_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], sentence: str
+) -> None:
+    _write_image(tmp_path / "in/a.png", 1)
+    (tmp_path / "drive.mp4").write_bytes(b"")
+    _write_test_images(tmp_path / "data", "cityscapes")
+    space = LabelSpace("farm", ("soil", "sky"), ((0, 0, 0), (1, 1, 1)))
+    write_tiny_bundle(tmp_path / "farm", label_space=space.to_dict())
+    write_tiny_bundle(tmp_path / "tiny")
+    monkeypatch.chdir(tmp_path)
+    model = [] if "--model" in arguments else ["--model", "tiny"]
+    with pytest.raises(HrdaError, match=sentence):
+        main([*arguments, *model, "--out", "out"])
+    assert not list(tmp_path.glob("out*"))

@@ -24,7 +24,7 @@ from hrda_core.errors import HrdaError
 from hrda_core.inference import Predictor
 from hrda_core.messages import decode_compressed, decode_image
 from hrda_core.models import create_model
-from hrda_ros.outputs import OUTPUT_ENCODINGS, MaskOutputs
+from hrda_ros.masks.outputs import OUTPUT_ENCODINGS, MaskOutputs
 from hrda_training.predict import main
 
 STORE = get_typestore(Stores.ROS2_HUMBLE)
@@ -262,7 +262,7 @@ def test_where_no_frame_decodes_no_recording_is_left(tmp_path: Path, tiny_bundle
     assert not list(tmp_path.glob("masks*"))
 
 
-def test_an_interrupted_call_leaves_no_half_recording_and_keeps_the_earlier_one(
+def test_c3_t10_an_interrupted_call_leaves_no_half_recording_and_keeps_the_earlier_one(
     tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = _write(tmp_path / "first", [(TOPIC, _raw(0))])

@@ -11,6 +11,7 @@ from hrda_core.adaptation.request import Request
 from hrda_core.adaptation.stages.frames import Frames
 from hrda_core.data.image_files import UInt8Array
 from hrda_core.deploy.export import ExportSpec, export_bundle
+from hrda_core.deploy.samples import Samples
 from hrda_core.errors import BundleError
 from hrda_core.inference.bundle import MANIFEST_NAME, Bundle, write_manifest
 from hrda_core.inference.model_card import CARD_NAME, model_card
@@ -45,12 +46,15 @@ def export_candidate(
     return Bundle.open(folder)
 
 
-def adopt_bundle(chosen: Bundle, out: Path, adaptation: Mapping[str, Any], report: Path | None) -> Bundle:
+def adopt_bundle(
+    chosen: Bundle, out: Path, adaptation: Mapping[str, Any], report: Path | None, samples: Samples
+) -> Bundle:
     """Copy the chosen bundle to `out` with the report and the decision; an old bundle there is replaced whole.
 
     Args:
         adaptation: plain values for the manifest's `provenance.adaptation`.
         report: HTML file that goes into the bundle.
+        samples: images that go with the bundle.
 
     Raises:
         BundleError: `out` holds something that is not a bundle, or cannot be written.
@@ -66,6 +70,7 @@ def adopt_bundle(chosen: Bundle, out: Path, adaptation: Mapping[str, Any], repor
         manifest["provenance"] = {**manifest.get("provenance", {}), "adaptation": dict(adaptation)}
         (part / CARD_NAME).write_text(model_card(manifest), encoding="utf-8")
         write_manifest(part, manifest)
+        samples.write(part)
     return Bundle.open(out)
 
 

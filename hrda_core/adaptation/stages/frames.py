@@ -6,17 +6,24 @@ Training reads the PNGs, so that a damaged recording is salvaged once only and a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from hrda_core.camera_areas import CameraAreas
 from hrda_core.data.frame_selection.frame_extraction import JSON_NAME, extract_frames
 from hrda_core.data.frame_selection.frame_selection import SelectionConfig, select_frames
-from hrda_core.data.frame_selection.selected_frames import ADAPT, HELD_OUT
+from hrda_core.data.frame_selection.parallel_extraction import parallel_extraction
+from hrda_core.data.frame_selection.selected_frames import ADAPT, HELD_OUT, Selection
 from hrda_core.data.frames import ImageFrames
+from hrda_core.data.recordings.recording_workers import RecordingWorkers
 from hrda_core.data.recordings.recordings import Recordings
+from hrda_core.data.scan.parallel_scan import parallel_scan
 from hrda_core.data.scan.scan import scan
 from hrda_core.errors import DataError
+from hrda_core.messages.picture_size import MAX_MEGAPIXELS
+from hrda_core.messages.value_range import range_of
 from hrda_core.report.selection_page import draw_selection
 from hrda_core.whole_files import read_json, write_whole
 
@@ -31,7 +38,7 @@ class Frames:
 
     Attributes:
         adapt: frames to adapt on.
-        held_out: frames to judge on, in order of time.
+        held_out: frames to judge on, camera by camera in the order of recording.
         pairs: pairs of a held-out frame and the image right after it.
         selection: what became of every analysed frame, plain values (`Selection.to_dict`).
         picture: picture of the selection; None where there is none.
@@ -57,6 +64,10 @@ def choose_frames(
     config: SelectionConfig,
     say: Callable[[str], None],
     count: Callable[[str, int, int], None],
+    value_range: tuple[int, int] | None = None,
+    areas: CameraAreas | None = None,
+    max_megapixels: int = MAX_MEGAPIXELS,
+    workers: int = 1,
 ) -> Frames:
     """Scan, select and write frames, or read what an earlier call wrote.
 
@@ -65,38 +76,84 @@ def choose_frames(
         folder: where the frames go.
         say: takes a line of text.
         count: called with what is counted, the number done, and the number of all.
+        value_range: values of 16-bit pixels that become 0 and 255; None = by the values.
+        areas: what of the pictures counts: frames are cut to the largest rectangle of such pixels; None = all.
+        max_megapixels: larger pictures are not decoded, in millions of pixels.
+        workers: processes that read recordings side by side; the frames are the same, whatever their number.
 
     Raises:
         DataError: the recordings cannot be read, or too few of their frames are usable; see `select_frames`.
     """
     if not (folder / JSON_NAME).is_file():
-        recordings = Recordings.open(bags, topics, several=not topics)
-        found = scan(recordings, progress=lambda done, total: count("images scanned", done, total))
-        for salvage in found.salvage:
-            lost = "an unknown number" if salvage.lost is None else salvage.lost
-            say(f"'{salvage.recording}' is damaged ({salvage.reason}): {salvage.kept} images read, {lost} lost")
-        selection = select_frames(found, config)
-        say(selection.table())
-        extract_frames(recordings, selection, folder, lambda done, total: count("frames written", done, total))
-        write_whole(folder / PICTURE_NAME, draw_selection(selection, folder))
-    return _opened(folder)
+        recordings = Recordings.open(
+            bags,
+            topics,
+            several=not topics,
+            value_range=range_of(value_range),
+            areas=areas,
+            max_megapixels=max_megapixels,
+        )
+        many = len(recordings.parts()) > 1 and workers > 1
+        with RecordingWorkers(workers, say) if many else nullcontext() as processes:
+            selection = _chosen(recordings, folder, config, say, count, processes)
+        write_whole(folder / PICTURE_NAME, draw_selection(selection, folder, max_megapixels))
+    return _opened(folder, max_megapixels)
 
 
-def _opened(folder: Path) -> Frames:
+def _chosen(
+    recordings: Recordings,
+    folder: Path,
+    config: SelectionConfig,
+    say: Callable[[str], None],
+    count: Callable[[str, int, int], None],
+    processes: RecordingWorkers | None,
+) -> Selection:
+    """Scan, tell, select and write."""
+
+    def scanned(done: int, total: int) -> None:
+        count("images scanned", done, total)
+
+    def written(done: int, total: int) -> None:
+        count("frames written", done, total)
+
+    found = (
+        scan(recordings, progress=scanned)
+        if processes is None
+        else parallel_scan(recordings, processes, progress=scanned)
+    )
+    for remark in recordings.remarks:
+        say(remark)
+    for salvage in found.salvage:
+        lost = "an unknown number" if salvage.lost is None else salvage.lost
+        say(f"'{salvage.recording}' is damaged ({salvage.reason}): {salvage.kept} images read, {lost} lost")
+    for remark in recordings.value_remarks:
+        say(remark)
+    selection = select_frames(found, config)
+    say(selection.table())
+    if processes is None or recordings.range_grows:
+        extract_frames(recordings, selection, folder, written)
+    else:
+        parallel_extraction(recordings, found, selection, folder, processes, written)
+    return selection
+
+
+def _opened(folder: Path, max_megapixels: int) -> Frames:
     selection = read_json(folder / JSON_NAME)
     picture = folder / PICTURE_NAME
     pairs = tuple((folder / pair["after_file"], folder / pair["file"]) for pair in selection["neighbours"])
     return Frames(
-        adapt=_images(folder / ADAPT),
-        held_out=_images(folder / HELD_OUT),
+        adapt=_images(folder / ADAPT, selection, max_megapixels),
+        held_out=_images(folder / HELD_OUT, selection, max_megapixels),
         pairs=pairs,
         selection=selection,
         picture=picture if picture.is_file() else None,
     )
 
 
-def _images(folder: Path) -> ImageFrames:
-    files = tuple(sorted(path.name for path in folder.glob("*.png")))
+def _images(folder: Path, selection: Mapping[str, Any], max_megapixels: int) -> ImageFrames:
+    """Frames in the order of recording. Their names would sort them by a clock that may have been set back."""
+    paths = (PurePosixPath(row["file"]) for row in selection["rows"])
+    files = tuple(path.name for path in paths if path.parent.name == folder.name and (folder / path.name).is_file())
     if not files:
         raise DataError(f"'{folder}' holds no frames; delete the working folder and start again")
-    return ImageFrames("the recording", folder, files)
+    return ImageFrames("the recording", folder, files, max_megapixels=max_megapixels)

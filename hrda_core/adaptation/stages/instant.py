@@ -25,13 +25,14 @@ from hrda_core.errors import DataError
 from hrda_core.inference.bundle import Bundle
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.segmenter import Segmenter
-from hrda_core.resizing import shrink
 from hrda_core.uda.adabn import reestimate_batchnorm
 
-__all__ = ["adapt_instantly", "encoder_norm_rested", "instant_bundle"]
+__all__ = ["INSTANT_FRAMES", "adapt_instantly", "encoder_norm_rested", "instant_bundle"]
 
 _BATCH = 8
-_INSTANT_FRAMES = 48
+INSTANT_FRAMES = 48
+"""Largest number of frames that statistics are measured on."""
+
 _SMALLEST_BATCH = 4
 """Statistics of fewer frames are those of a scene, not of a drive."""
 
@@ -73,7 +74,7 @@ def _batches(bundle: Bundle, frames: UnlabelledFrames, count: int) -> Iterator[T
     yielded = False
     # Every `batches`-th frame first, so that a batch spans the whole drive.
     for index in [index for start in range(batches) for index in chosen[start::batches]]:
-        rgb = shrink(frames.load(index), bundle.long_side)
+        rgb = bundle.scale.apply(frames.load(index))
         image = torch.from_numpy(normalise(rgb, bundle.mean, bundle.std))
         size = (image.shape[1], image.shape[2])
         waiting[size].append(image)
@@ -101,7 +102,7 @@ def instant_bundle(request: Request, given: Bundle, frames: Frames, folder: Path
         return Bundle.open(folder)
     network = load_network(given)
     assert isinstance(network, HRDA | Segmenter)
-    layers = adapt_instantly(network, given, frames.adapt, _INSTANT_FRAMES)
+    layers = adapt_instantly(network, given, frames.adapt, INSTANT_FRAMES)
     say(f"{layers} BatchNorm layers have statistics of the recording")
     return export_candidate(
         network,

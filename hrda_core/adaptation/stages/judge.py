@@ -5,25 +5,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hrda_core.adaptation.stages.frames import Frames
-from hrda_core.adaptation.verdict.judgement import Judgement, judge
+from hrda_core.adaptation.verdict.judgement import GIVEN, Judgement, judge
 from hrda_core.adaptation.verdict.predictors import as_candidates
 from hrda_core.adaptation.verdict.verdict import Verdict, agreement_with_labels, decide
 from hrda_core.data.datasets.labelled import ImageLabelPairs
 from hrda_core.data.image_files import read_image
 from hrda_core.inference.bundle import Bundle
-from hrda_core.labels import EVALUATION_GROUPS
+from hrda_core.labels import coarse_groups
 from hrda_core.whole_files import read_json, write_json
 
 __all__ = ["Judged", "judge_bundles"]
 
 JUDGEMENT_NAME = "judgement.json"
-
-_GROUPS = "camvid11"
-"""Scores are taken in the 11 groups: data sets differ in how finely they label trucks, buses and riders."""
 
 
 @dataclass(frozen=True)
@@ -65,18 +63,20 @@ def judge_bundles(
     Raises:
         DataError: a frame or label cannot be read.
     """
-    path = folder / _file_name(labelled)
+    path, space = folder / _file_name(labelled), bundles[GIVEN].label_space
     if path.is_file():
         judgement = Judgement.from_dict(read_json(path))
     else:
+        later = partial(read_image_later, max_megapixels=frames.held_out.max_megapixels)
         held_out = [frames.held_out.folder / file for file in frames.held_out.files]
         judgement = judge(
             as_candidates(bundles, run, threads),
-            [read_image_later(path) for path in held_out],
-            [(read_image_later(first), read_image_later(second)) for first, second in frames.pairs],
+            [later(path) for path in held_out],
+            [(later(first), later(second)) for first, second in frames.pairs],
             source,
             labelled,
-            EVALUATION_GROUPS[_GROUPS],
+            space,
+            coarse_groups(space),
             progress=lambda done, total: count("images judged", done, total),
         )
         write_json(path, judgement.to_dict())
@@ -92,6 +92,6 @@ def _file_name(labelled: ImageLabelPairs | None) -> str:
     return f"labelled_{hashlib.sha256(files.encode()).hexdigest()[:12]}_{JUDGEMENT_NAME}"
 
 
-def read_image_later(path: Path) -> Callable[[], Any]:
+def read_image_later(path: Path, max_megapixels: int) -> Callable[[], Any]:
     """Return a function that reads the image when it is called: the frames of a drive do not fit into memory."""
-    return lambda: read_image(path)
+    return lambda: read_image(path, max_megapixels=max_megapixels)

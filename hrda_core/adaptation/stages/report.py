@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ from hrda_core.adaptation.stages.ask import Asked
 from hrda_core.adaptation.stages.frames import Frames
 from hrda_core.adaptation.stages.judge import Judged
 from hrda_core.adaptation.verdict.judgement import GIVEN
+from hrda_core.adaptation.verdict.track_record import read_track_record
 from hrda_core.adaptation.workspace import Workspace
-from hrda_core.data.image_files import read_image
+from hrda_core.data.frame_selection.selected_frames import HELD_OUT
 from hrda_core.data.packs.source_pack import SourcePack
 from hrda_core.inference import Predictor
 from hrda_core.inference.bundle import MANIFEST_NAME, Bundle, file_record
@@ -47,18 +47,20 @@ def write_adaptation(
         DataError: it cannot be written.
         MissingPackageError: jinja2 or matplotlib is not installed.
     """
-    given = bundles[GIVEN]
+    given, space = bundles[GIVEN], bundles[GIVEN].label_space
+    manifest = file_record(given.file(MANIFEST_NAME))["sha256"]
     verdict = judged.verdict
     report = AdaptationReport(
         title=f"Adaptation of {given.name} to {', '.join(bag.name for bag in request.bag)}",
         command=request.command,
-        model=f"{given.name}, manifest {file_record(given.file(MANIFEST_NAME))['sha256'][:12]}",
+        model=f"{given.name}, manifest {manifest[:12]}, {len(space)} classes of '{space.name}'",
         out=str(request.out.resolve()),
         judgement=judged.judgement.summary(),
         verdict={
             "choice": choice,
             "verdict": verdict.choice,
             "chosen_by": chosen_by,
+            "sure": read_track_record().sentence(verdict.choice),
             "person": None if asked is None else asked.result,
             "reasons": list(verdict.reasons),
             "refusals": {name: list(sentences) for name, sentences in verdict.refusals.items()},
@@ -70,8 +72,10 @@ def write_adaptation(
         run=run,
         notes=_notes(request, pack, run),
         stages=list(work.stages.items()),
-        settings={key: value for key, value in request.identity(given).items() if key != "model_files"},
-        label_space=given.label_space,
+        settings={
+            key: value for key, value in request.identity(given).items() if key not in ("model_files", "classes")
+        },
+        label_space=space,
     )
     return write_adaptation_report(work.path(REPORT_NAME), report)
 
@@ -82,22 +86,14 @@ def _most_changed(bundles: Mapping[str, Bundle], choice: str, judged: Judged, fr
     changed = judged.judgement.candidates[compared].changed
     chosen = np.argsort(changed, kind="stable")[::-1][:_MOST_CHANGED]
     predictors = {name: Predictor(bundle) for name, bundle in bundles.items()}
-    begin = frames.selection["begin_ns"]
+    captions = {row["file"]: f"{row['topic']}, {row['at_s']:.1f} s" for row in frames.selection["rows"]}
     found = []
     for index in chosen:
         file = frames.held_out.files[int(index)]
-        rgb = read_image(frames.held_out.folder / file)
+        rgb = frames.held_out.load(int(index))
         labels = {name: predict(rgb).labels for name, predict in predictors.items()}
-        found.append(ChangedFrame(_caption(file, begin), rgb, labels, float(changed[int(index)])))
+        found.append(ChangedFrame(captions.get(f"{HELD_OUT}/{file}", file), rgb, labels, float(changed[int(index)])))
     return found
-
-
-def _caption(file: str, begin_ns: int) -> str:
-    """Camera and second of a frame, from the name of its file: TOPIC_STAMP.png, or TOPIC_STAMP_NUMBER.png."""
-    found = re.fullmatch(r"(.+?)_(\d{9,})(?:_\d+)?", Path(file).stem)
-    if found is None:
-        return file
-    return f"/{found[1].replace('-', '/')}, {(int(found[2]) - begin_ns) / 1e9:.1f} s"
 
 
 def _notes(request: Request, pack: SourcePack | None, run: Path | None) -> list[str]:
@@ -105,7 +101,8 @@ def _notes(request: Request, pack: SourcePack | None, run: Path | None) -> list[
     notes: list[Any] = []
     if pack is None or pack.kind == "pseudo":
         notes.append(
-            "No labelled source was given: forgetting was not measured, and limits on drift were stricter."
+            "No labelled source was given: mIoU could not be estimated and forgetting was not measured, so the "
+            "verdict could not be sure."
             + (
                 " The model learnt from its own sure predictions: mistakes of which it is sure are learnt again, and "
                 "classes of which it is never sure are forgotten. A pack of hrda pack-source takes both away."
@@ -118,8 +115,8 @@ def _notes(request: Request, pack: SourcePack | None, run: Path | None) -> list[
     if run is not None:
         notes += load_recipe(run).paper
     notes.append(
-        "The verdict was made without labels of the target. It rests on what masks of other views tell about a frame, "
-        "and on flicker: one of the two improved with accuracy on the drives that this was tried on. It is evidence, "
-        "not proof."
+        "The verdict was made without labels of the target. It rests on how often each model is right on labelled "
+        "source images where it gives a class with a certain confidence. It is evidence, not proof: 'hrda compare' "
+        "decides."
     )
     return notes

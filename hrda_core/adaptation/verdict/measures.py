@@ -1,6 +1,14 @@
-"""Measures of masks without labels: confidence, consistency between views, steadiness in time.
+"""Measures of masks without labels: IoU as expected, confidence, consistency between views, steadiness in time.
 
-None of them is accuracy. A model that always answers "road" is perfectly confident, consistent and steady. The mutual
+The verdict rests on the first: on labelled source images it is counted what is there where a model gives a class with a
+certain confidence, and these shares, of the model itself, are applied to what it says of the drive: they give the
+confusion matrix that labels would be expected to give, and its IoU (compare average thresholded confidence, arXiv
+2201.04234, which has one threshold for all classes and gives accuracy alone). A model that is sure and wrong, or takes
+one class for another, is so on source images too, and earns little; one that forgets a class has no pixel right of all
+that are expected to be of it.
+
+The others are evidence that a spoilt model can have. A model that always answers "road" is perfectly confident,
+consistent and steady. The mutual
 information of two views of a frame is not fooled by that: it says how much the mask of the mirrored, or of the smaller,
 frame tells about the mask of the frame itself (the objective of invariant information clustering, arXiv 1807.06653). It
 is high where masks agree AND tell many classes apart; a constant mask tells nothing, and neither does noise.
@@ -17,23 +25,36 @@ import numpy.typing as npt
 
 from hrda_core.data.image_files import UInt8Array
 from hrda_core.inference import Prediction
+from hrda_core.labels import ClassGroups
 from hrda_core.resizing import resize_image, resize_map
 
 __all__ = [
+    "CONFIDENCE_BINS",
     "Candidate",
     "FrameMeasures",
     "Predict",
+    "calibrated",
     "divergence",
     "effective_classes",
+    "expected_overlaps",
     "flicker",
+    "joint_classes",
     "measure_frame",
     "mutual_information",
+    "seen_below",
+    "sureness",
 ]
 
 Predict = Callable[[UInt8Array], Prediction]
 """RGB uint8 (H, W, 3) -> class ids and confidence, uint8 (H, W) each."""
 
 FloatArray = npt.NDArray[np.float64]
+
+CONFIDENCE_BINS = 8
+"""Equal parts of the confidence 0..255 in which it is counted how often a model is right."""
+
+_PRIOR_OF_BIN, _PRIOR_OF_CLASS = 50, 200
+"""Pixels by which all pixels weigh in a bin, and what its bin says in a class of that bin."""
 
 _SCALE = 0.75
 """Objects a third farther away: labels should move with them, and mostly do in a model that knows the domain."""
@@ -71,7 +92,7 @@ class FrameMeasures:
         confidence: mean probability of the winning class.
         flip, scale: share of pixels with the same class after mirroring, and at three quarters of the size.
         plan, network: share of pixels with the same class by `other_plan`, `other_network`; None without one.
-        counts: int64 (classes,), pixels of each class.
+        counts: int64 (classes, CONFIDENCE_BINS), pixels by predicted class and confidence.
         joint: int64 (classes, classes), pixels by their class in the frame and in its two other views.
     """
 
@@ -102,9 +123,79 @@ def measure_frame(candidate: Candidate, rgb: UInt8Array, num_classes: int) -> Fr
         scale=_same(smaller, labels),
         plan=None if candidate.other_plan is None else _same(candidate.other_plan(rgb).labels, labels),
         network=None if candidate.other_network is None else _same(candidate.other_network(rgb).labels, labels),
-        counts=np.bincount(labels.reshape(-1), minlength=num_classes)[:num_classes].astype(np.int64),
-        joint=_joint(labels, mirrored, num_classes) + _joint(labels, smaller, num_classes),
+        counts=sureness(found, num_classes),
+        joint=joint_classes(labels, mirrored, num_classes) + joint_classes(labels, smaller, num_classes),
     )
+
+
+def sureness(found: Prediction, num_classes: int) -> npt.NDArray[np.int64]:
+    """Count pixels by predicted class and confidence.
+
+    Returns:
+        int64 (num_classes, CONFIDENCE_BINS).
+    """
+    cells = num_classes * CONFIDENCE_BINS
+    return np.bincount(_cells(found), minlength=cells)[:cells].reshape(num_classes, CONFIDENCE_BINS).astype(np.int64)
+
+
+def seen_below(found: Prediction, truth: UInt8Array, num_classes: int, num_groups: int) -> npt.NDArray[np.int64]:
+    """Count labelled pixels by what is there, predicted class and confidence.
+
+    Args:
+        truth: group ids uint8 (H, W); those of `num_groups` and more have no label.
+
+    Returns:
+        int64 (num_groups, num_classes, CONFIDENCE_BINS).
+    """
+    shape = (num_groups, num_classes, CONFIDENCE_BINS)
+    known = (truth.reshape(-1) < num_groups) & (found.labels.reshape(-1) < num_classes)
+    cells = truth.reshape(-1)[known].astype(np.int64) * (num_classes * CONFIDENCE_BINS) + _cells(found)[known]
+    return np.bincount(cells, minlength=int(np.prod(shape))).reshape(shape).astype(np.int64)
+
+
+def _cells(found: Prediction) -> npt.NDArray[np.int64]:
+    bins = found.confidence.reshape(-1).astype(np.int64) * CONFIDENCE_BINS // 256
+    return np.asarray(found.labels.reshape(-1).astype(np.int64) * CONFIDENCE_BINS + bins, np.int64)
+
+
+def calibrated(seen: npt.NDArray[np.int64], groups: ClassGroups) -> FloatArray:
+    """Compute what is there where a model gives a class with a certain confidence.
+
+    Cells with few pixels lean on how often the model is right at that confidence, and on the shares of the groups.
+
+    Args:
+        seen: int64 (groups, classes, CONFIDENCE_BINS), labelled pixels as `seen_below` counts them.
+
+    Returns:
+        float64 (groups, classes, CONFIDENCE_BINS), 0..1: shares of the groups in the pixels of a cell.
+    """
+    total, own = max(int(seen.sum()), 1), groups.table()[: seen.shape[1]]
+    mine = np.arange(len(seen))[:, None] == own  # (groups, classes)
+    right = (seen * mine[..., None]).sum(axis=(0, 1))
+    by_bin = (right + right.sum() / total * _PRIOR_OF_BIN) / (seen.sum(axis=(0, 1)) + _PRIOR_OF_BIN)
+    others = np.where(mine, 0.0, (seen.sum(axis=(1, 2)) / total)[:, None])
+    others /= np.maximum(others.sum(axis=0), 1e-12)
+    # A class of no group is never right: all that it covers is of the groups.
+    sure = np.where(mine.any(axis=0)[:, None], by_bin, 0.0)
+    expected = np.where(mine[..., None], sure, others[..., None] * (1 - sure))
+    return np.asarray((seen + expected * _PRIOR_OF_CLASS) / (seen.sum(axis=0) + _PRIOR_OF_CLASS), np.float64)
+
+
+def expected_overlaps(counts: npt.NDArray[np.int64], shares: FloatArray, groups: ClassGroups) -> FloatArray:
+    """Compute the pixels that labels would be expected to find right, predicted and labelled of each group.
+
+    Args:
+        counts: int64 (frames, classes, CONFIDENCE_BINS), pixels by predicted class and confidence.
+        shares: float64 (groups, classes, CONFIDENCE_BINS), from `calibrated`.
+
+    Returns:
+        float64 (frames, 3, groups): right, predicted, labelled.
+    """
+    mine = (np.arange(len(shares))[:, None] == groups.table()[: counts.shape[1]]).astype(np.float64)
+    right = np.einsum("fcb,gcb,gc->fg", counts, shares, mine, optimize=True)
+    predicted = np.einsum("fcb,gc->fg", counts, mine, optimize=True)
+    labelled = np.einsum("fcb,gcb->fg", counts, shares, optimize=True)
+    return np.stack([right, predicted, labelled], axis=1)
 
 
 def flicker(before: UInt8Array, after: UInt8Array, labels_before: UInt8Array, labels_after: UInt8Array) -> float | None:
@@ -167,7 +258,8 @@ def _at_scale(predict: Predict, rgb: UInt8Array) -> UInt8Array:
     return resize_map(predict(small).labels, height, width)
 
 
-def _joint(one: UInt8Array, two: UInt8Array, num_classes: int) -> npt.NDArray[np.int64]:
+def joint_classes(one: UInt8Array, two: UInt8Array, num_classes: int) -> npt.NDArray[np.int64]:
+    """Count the pixels of two masks by their classes, int64 (num_classes, num_classes)."""
     pairs = one.astype(np.int64) * num_classes + two
     counts = np.bincount(pairs[(one < num_classes) & (two < num_classes)], minlength=num_classes**2)
     return counts.reshape(num_classes, num_classes).astype(np.int64)

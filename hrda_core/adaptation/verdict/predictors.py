@@ -14,9 +14,9 @@ from hrda_core.data.image_files import UInt8Array
 from hrda_core.inference import Prediction, Predictor
 from hrda_core.inference.bundle import Bundle
 from hrda_core.models.hrda import HRDA
-from hrda_core.resizing import resize_map, shrink
+from hrda_core.resizing import resize_map
 from hrda_core.trainer.loading import load_network
-from hrda_core.windows.torch_windows import predict_logits
+from hrda_core.windows.class_bands import predict_classes
 
 __all__ = ["as_candidates"]
 
@@ -44,10 +44,10 @@ def _student(run: Path, bundle: Bundle) -> Predict:
 
     @torch.no_grad()
     def predict(rgb: UInt8Array) -> Prediction:
-        image = torch.from_numpy(normalise(shrink(rgb, bundle.long_side), bundle.mean, bundle.std))[None]
-        top = predict_logits(network, image, plan)[0].softmax(0).max(0)
-        labels = np.asarray(top.indices.to(torch.uint8).numpy(), np.uint8)
-        confidence = np.asarray((255 * top.values + 0.5).to(torch.uint8).numpy(), np.uint8)
+        image = torch.from_numpy(normalise(bundle.scale.apply(rgb), bundle.mean, bundle.std))[None]
+        found, probability = predict_classes(network, image, plan)
+        labels = np.asarray(found[0].numpy(), np.uint8)
+        confidence = np.asarray((255 * probability[0] + 0.5).to(torch.uint8).numpy(), np.uint8)
         return Prediction(resize_map(labels, *rgb.shape[:2]), resize_map(confidence, *rgb.shape[:2]))
 
     return predict

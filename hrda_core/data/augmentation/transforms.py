@@ -31,6 +31,7 @@ __all__ = [
     "photometric_distortion",
     "random_crop",
     "target_crop",
+    "target_misfit",
 ]
 
 Map = TypeVar("Map", bound=np.generic)
@@ -220,22 +221,30 @@ def check_target_size(frames: UnlabelledFrames, config: CropConfig, margins: Mar
     Raises:
         DataError: there is such an image; the first is named, with its size and the smallest one that fits.
     """
+    found = [sentence for size in frames.sizes() if (sentence := target_misfit(*size, config, margins))]
+    if found:
+        others = f" (so are {len(found) - 1} others)" if len(found) > 1 else ""
+        raise DataError(f"{found[0]}{others}; leave such images of a folder out with exclude or on_bad: skip")
+
+
+def target_misfit(name: str, height: int, width: int, config: CropConfig, margins: MarginConfig | None = None) -> str:
+    """Return a sentence on what is wrong with the size of a target image, or nothing."""
     margins = margins or MarginConfig()
-    for name, height, width in frames.sizes():
-        resized = config.size(height, width)
-        rows, columns = _scaled(*resized, config.scale_min)
-        if rows < config.height or columns < config.width:
-            raise DataError(
-                f"target image '{name}' is {width}x{height} pixels, {columns}x{rows} after resizing (resize "
-                f"{config.resize}, long_side {config.long_side}, smallest scale {config.scale_min:g}), smaller than "
-                f"the crop of {config.width}x{config.height}; lower crop.height and crop.width, or raise the target's "
-                f"resize or long_side"
-            )
-        if not margins.trust(*((config.height, config.width) if margins.of_crop else resized)).any():
-            raise DataError(
-                f"the margins {margins} cover all of target image '{name}' ({resized[1]}x{resized[0]} pixels after "
-                f"resizing); lower them"
-            )
+    resized = config.size(height, width)
+    rows, columns = _scaled(*resized, config.scale_min)
+    if rows < config.height or columns < config.width:
+        return (
+            f"target image '{name}' is {width}x{height} pixels, {columns}x{rows} after resizing (resize "
+            f"{config.resize}, long_side {config.long_side}, smallest scale {config.scale_min:g}), smaller than "
+            f"the crop of {config.width}x{config.height}; lower crop.height and crop.width, or raise the target's "
+            f"resize or long_side"
+        )
+    if not margins.trust(*((config.height, config.width) if margins.of_crop else resized)).any():
+        return (
+            f"the margins {margins} cover all of target image '{name}' ({resized[1]}x{resized[0]} pixels after "
+            f"resizing); lower them"
+        )
+    return ""
 
 
 def _scaled(height: int, width: int, factor: float) -> tuple[int, int]:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -24,7 +25,7 @@ from hrda_core.errors import DataError, HrdaError
 from hrda_core.labels import IGNORE_LABEL
 from hrda_core.whole_files import cache_folder, whole_file
 
-__all__ = ["ClassStatistics", "class_statistics"]
+__all__ = ["ClassStatistics", "class_statistics", "statistics_key"]
 
 _FORMAT = 1
 _WORKERS = 2  # threads: decoding, which takes most of the time, runs outside the interpreter's lock
@@ -62,6 +63,18 @@ class ClassStatistics:
     def __len__(self) -> int:
         return len(self.counts)
 
+    def take(self, rows: Sequence[int]) -> ClassStatistics:
+        """Return the statistics of some files, in the order of `rows`."""
+        place = {int(row): number for number, row in enumerate(self.broken)}
+        broken = [(number, place[row]) for number, row in enumerate(rows) if row in place]
+        kept = {name: getattr(self, name)[list(rows)] for name in _ARRAYS if name not in ("broken", "reasons")}
+        return ClassStatistics(
+            **kept,
+            broken=np.array([number for number, _ in broken], np.int64),
+            reasons=np.array([self.reasons[old] for _, old in broken], np.str_),
+            warning=self.warning,
+        )
+
 
 @dataclass(frozen=True)
 class _FileFacts:
@@ -93,13 +106,13 @@ def class_statistics(
         statistics of all files, bad files included: `hrda_core.data.datasets.audit` says which of them matter.
     """
     folder = cache_folder() if cache is None else cache
-    path = folder / "class_statistics" / f"{_key(pairs, num_classes)}.npz"
+    path = folder / "class_statistics" / f"{statistics_key(pairs, num_classes)}.npz"
     kept = _read_cache(path, len(pairs), num_classes)
     if kept is not None:
         return kept
     with ThreadPoolExecutor(_WORKERS) as pool:
         facts = []
-        for done, fact in enumerate(pool.map(_look_at, pairs.images, pairs.labels, [pairs.reader] * len(pairs)), 1):
+        for done, fact in enumerate(pool.map(partial(_look_at, pairs), range(len(pairs))), 1):
             facts.append(fact)
             if progress is not None:
                 progress(done, len(pairs))
@@ -107,10 +120,13 @@ def class_statistics(
     return replace(statistics, warning=_write_cache(path, statistics))
 
 
-def _look_at(image: Path, label: Path, reader: Callable[[Path], UInt8Array]) -> _FileFacts:
+def _look_at(pairs: ImageLabelPairs, row: int) -> _FileFacts:
+    image, label = pairs.images[row], pairs.labels[row]
     problems, histogram, label_shape, image_shape = [], np.zeros(256, np.int64), (-1, -1), (-1, -1)
     try:
-        ids = reader(label)
+        if not label.is_file():
+            raise DataError(f"image '{image}' has no label file '{label}'")
+        ids = pairs.reader(label, pairs.max_megapixels)
         histogram, label_shape = _histogram(ids), (ids.shape[0], ids.shape[1])
     except (HrdaError, OSError) as error:
         problems.append(str(error))
@@ -149,8 +165,10 @@ def _gather(facts: Sequence[_FileFacts], pairs: ImageLabelPairs, num_classes: in
     )
 
 
-def _key(pairs: ImageLabelPairs, num_classes: int) -> str:
-    digest = hashlib.sha256(f"{_FORMAT} {num_classes} {pairs.reader.__module__}.{pairs.reader.__name__}".encode())
+def statistics_key(pairs: ImageLabelPairs, num_classes: int) -> str:
+    """Return a key of a data set as it is now: names, sizes and times of its files, and how its ids are read."""
+    reader = f"{pairs.reader.__module__}.{getattr(pairs.reader, '__name__', repr(pairs.reader))}"
+    digest = hashlib.sha256(f"{_FORMAT} {num_classes} {reader} {pairs.max_megapixels}".encode())
     if pairs.ids is not None:
         digest.update(pairs.ids.table.tobytes() + repr(sorted(pairs.ids.known)).encode())
     for path in (*pairs.images, *pairs.labels):

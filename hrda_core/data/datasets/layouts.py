@@ -35,6 +35,7 @@ class Layout:
         ids: native ids -> train ids; None = train ids as stored.
         reader: function that reads a label file.
         licence: a note for model cards; the data set's own terms count.
+        known_unequal: short names of images whose labels have another size as published; such pairs are left out.
     """
 
     name: str
@@ -47,9 +48,12 @@ class Layout:
     ids: IdTable | None
     licence: str
     reader: LabelReader = read_labels
+    known_unequal: frozenset[str] = frozenset()
 
     def find_images(self, root: Path, split: str) -> dict[str, Path]:
         """Return short name with folders -> image path, for all images of a split, sorted by path.
+
+        Files whose name starts with a dot are left out.
 
         Raises:
             DataError: the split is unknown, the folder is missing, or there is no image.
@@ -58,7 +62,8 @@ class Layout:
         if not root.is_dir():
             raise DataError(f"the root '{root}' of {self.title} does not exist; give the folder that was unpacked")
         glob = self.images.format(split=folder)
-        paths = (path.relative_to(root).as_posix() for path in sorted(root.glob(glob)))
+        files = (path for path in sorted(root.glob(glob)) if not path.name.startswith("."))
+        paths = (path.relative_to(root).as_posix() for path in files)
         found = {relative: root / relative for relative in paths if re.fullmatch(self.pattern, relative)}
         if not found:
             there = ", ".join(sorted(path.name for path in root.iterdir())[:8]) or "nothing"
@@ -103,6 +108,8 @@ LAYOUTS: Mapping[str, Layout] = {
             labelled=("train",),
             ids=CITYSCAPES_IDS,
             licence="GTA5 (Richter et al. 2016): research and educational use",
+            # Three public loaders of the data set name these.
+            known_unequal=frozenset(f"{number:05d}" for number in (15188, 17705, *range(20801, 20861))),
         ),
         Layout(
             name="synthia",

@@ -12,7 +12,12 @@ __all__ = ["select_names"]
 
 
 def select_names(
-    found: Mapping[str, Path], names: Sequence[str] | None, split: str, short_name: Callable[[str], str], where: Path
+    found: Mapping[str, Path],
+    names: Sequence[str] | None,
+    split: str,
+    short_name: Callable[[str], str],
+    where: Path,
+    exclude: Sequence[str] = (),
 ) -> list[tuple[str, Path]]:
     """Return relative path and path of the wanted images, in the order of `names`.
 
@@ -23,24 +28,36 @@ def select_names(
         split: folder name that a list may put before a name; the name of `where` may stand there too.
         short_name: relative path -> name without folders and data set endings.
         where: folder of the images, for messages.
+        exclude: names of images to leave out, written as `names`.
 
     Raises:
-        DataError: names fit no image or several; the first is named.
+        DataError: names fit no image or several, the first is named; or none is left.
     """
-    if names is None:
+    if names is None and not exclude:
         return list(found.items())
     index = _index(found, short_name)
-    matches = [
-        next((index[form] for form in _forms(name, (split, where.name)) if form in index), set()) for name in names
-    ]
+    folders = (split, where.name)
+    wanted = list(found) if names is None else _fitting(index, names, folders, where, "listed")
+    unwanted = set(_fitting(index, exclude, folders, where, "excluded"))
+    chosen = [(relative, found[relative]) for relative in wanted if relative not in unwanted]
+    if not chosen:
+        raise DataError(f"exclude leaves none of {len(wanted)} images below '{where}'; exclude fewer")
+    return chosen
+
+
+def _fitting(
+    index: Mapping[str, set[str]], names: Sequence[str], folders: Sequence[str], where: Path, kind: str
+) -> list[str]:
+    """The one image that each name fits."""
+    matches = [next((index[form] for form in _forms(name, folders) if form in index), set()) for name in names]
     absent = [name for name, match in zip(names, matches, strict=True) if not match]
     if absent:
-        raise DataError(f"{len(absent)} listed images are not below '{where}', first '{absent[0]}'")
+        raise DataError(f"{len(absent)} {kind} images are not below '{where}', first '{absent[0]}'")
     unclear = [(name, sorted(match)) for name, match in zip(names, matches, strict=True) if len(match) > 1]
     if unclear:
         name, several = unclear[0]
-        raise DataError(f"the listed name '{name}' fits several images below '{where}': {', '.join(several[:3])}")
-    return [(relative, found[relative]) for match in matches for relative in match]
+        raise DataError(f"the {kind} name '{name}' fits several images below '{where}': {', '.join(several[:3])}")
+    return [relative for match in matches for relative in match]
 
 
 def _index(found: Mapping[str, Path], short_name: Callable[[str], str]) -> dict[str, set[str]]:

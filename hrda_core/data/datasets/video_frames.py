@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hrda_core.data.frames import PerProcess, UnlabelledFrames
-from hrda_core.data.image_files import UInt8Array
-from hrda_core.errors import DataError
+from hrda_core.data.image_files import UInt8Array, opencv_path
+from hrda_core.errors import DataError, ImageError
+from hrda_core.messages.picture_size import MAX_MEGAPIXELS, check_pixels
 
-__all__ = ["VideoFrames", "open_video"]
+__all__ = ["VideoFrames", "open_capture", "open_video"]
 
 _NEAR = 48
 """Frames: up to this far ahead decoding on is cheaper than seeking to a key frame."""
@@ -23,18 +24,34 @@ _NEAR = 48
 _SEEK_TRIES = 3
 
 
+def open_capture(path: Path, max_megapixels: int = MAX_MEGAPIXELS) -> cv2.VideoCapture:
+    """Open a video file, of which no frame is decoded yet.
+
+    Raises:
+        DataError: it cannot be opened, or states frames of more million pixels than `max_megapixels`.
+    """
+    capture = cv2.VideoCapture(opencv_path(path))
+    if not capture.isOpened():
+        raise DataError(f"video '{path}' cannot be opened; convert it, for example to H.264 in .mp4")
+    try:
+        height, width = (capture.get(side) for side in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH))
+        check_pixels(int(height), int(width), max_megapixels)
+    except ImageError as error:
+        capture.release()
+        raise DataError(f"video '{path}' cannot be read: {error}") from error
+    return capture
+
+
 class _VideoReader:
     """A capture and the index of the frame that it will decode next."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, max_megapixels: int) -> None:
+        self._path, self._max_megapixels = path, max_megapixels
         self._open()
 
     def _open(self) -> None:
-        self._capture = cv2.VideoCapture(str(self._path))
+        self._capture = open_capture(self._path, self._max_megapixels)
         self._next = 0
-        if not self._capture.isOpened():
-            raise DataError(f"video '{self._path}' cannot be opened; convert it, for example to H.264 in .mp4")
 
     def close(self) -> None:
         """Let go of the file."""
@@ -90,14 +107,16 @@ class VideoFrames(UnlabelledFrames):
     Attributes:
         path: path of the file.
         stamps: time of each frame in the order of decoding, ms.
+        max_megapixels: see `open_capture`.
     """
 
     path: Path
     stamps: npt.NDArray[np.float64] = field(compare=False, repr=False)
+    max_megapixels: int = field(default=MAX_MEGAPIXELS, compare=False, repr=False)
     _reader: PerProcess[_VideoReader] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_reader", PerProcess(partial(_VideoReader, self.path)))
+        object.__setattr__(self, "_reader", PerProcess(partial(_VideoReader, self.path, self.max_megapixels)))
 
     def __len__(self) -> int:
         return len(self.stamps)
@@ -117,17 +136,17 @@ class VideoFrames(UnlabelledFrames):
         yield f"{self.path} frame 0", height, width
 
 
-def open_video(path: Path) -> VideoFrames:
+def open_video(path: Path, max_megapixels: int = MAX_MEGAPIXELS) -> VideoFrames:
     """Read a video once and note the time of each frame, because a container's header is often wrong.
 
     Raises:
-        DataError: the file cannot be opened, or no frame decodes.
+        DataError: the file cannot be opened, its frames are larger than `max_megapixels`, or none decodes.
     """
-    reader = _VideoReader(path)
+    reader = _VideoReader(path, max_megapixels)
     stamps = []
     while (stamp := reader.grab()) is not None:
         stamps.append(stamp)
     reader.close()
     if not stamps:
         raise DataError(f"video '{path}' has no frame that decodes; convert it, for example to H.264 in .mp4")
-    return VideoFrames(path, np.asarray(stamps, np.float64))
+    return VideoFrames(path, np.asarray(stamps, np.float64), max_megapixels)

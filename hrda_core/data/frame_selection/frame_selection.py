@@ -7,14 +7,14 @@ nothing new; from what is left those are chosen that together cover it best.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from hrda_core.data.frame_selection.k_centre import k_centre
 from hrda_core.data.frame_selection.selected_frames import REASONS, Neighbour, SelectedFrame, Selection, name_files
-from hrda_core.data.frame_selection.time_split import split_by_time
+from hrda_core.data.frame_selection.time_split import in_recorded_order, split_by_time
 from hrda_core.data.frames import evenly_spaced
 from hrda_core.data.scan.camera_scan import AnalysedFrame, CameraScan, FrameKey
 from hrda_core.data.scan.frame_filters import FilterLimits, blurred, defects, descriptors, repeats
@@ -74,19 +74,21 @@ def select_frames(scan: Scan, config: SelectionConfig | None = None) -> Selectio
     config = config or SelectionConfig()
     reasons = _reasons(scan, config)
     _keep_to_budget(scan, config, reasons)
-    held_out = [frame for frame in _by_time(scan.frames) if reasons[frame.key] == "held_out"]
+    at_s = {frame.key: float(camera.elapsed_s[frame.number]) for camera in scan.cameras for frame in camera.frames}
+    in_order = sorted(scan.frames, key=lambda frame: (at_s[frame.key], frame.topic))
+    held_out = [frame for frame in in_order if reasons[frame.key] == "held_out"]
     for frame in _all_but(held_out, evenly_spaced(held_out, config.held_out_budget)):
         reasons[frame.key] = "budget"
     _check(scan, config, reasons)
-    rows = tuple(SelectedFrame(frame, reasons[frame.key], "") for frame in scan.frames)
+    rows = tuple(SelectedFrame(frame, reasons[frame.key], "", at_s[frame.key]) for frame in scan.frames)
     named, neighbours = name_files(rows, _neighbours(scan, config, reasons))
-    return Selection(named, neighbours, tuple(camera.topic for camera in scan.cameras), scan.begin_ns, scan.span_s)
+    return Selection(named, neighbours, tuple(camera.topic for camera in scan.cameras), scan.span_s)
 
 
 def _reasons(scan: Scan, config: SelectionConfig) -> dict[FrameKey, str]:
     """Reason of each frame as if there were no budget."""
     stamps = {
-        camera.topic: np.array([frame.stamp_ns for frame in camera.frames], np.int64)
+        camera.topic: in_recorded_order(np.array([frame.stamp_ns for frame in camera.frames], np.int64))
         for camera in scan.cameras
         if camera.frames
     }
@@ -95,7 +97,8 @@ def _reasons(scan: Scan, config: SelectionConfig) -> dict[FrameKey, str]:
     for camera in scan.cameras:
         found = dict(zip(camera.frames, defects(camera.frames, config.limits), strict=True))
         part_of = dict(zip(camera.frames, parts.get(camera.topic, ()), strict=True))
-        whole = _by_time(frame for frame in camera.frames if not found[frame])
+        time_of = dict(zip(camera.frames, stamps.get(camera.topic, ()), strict=True))
+        whole = sorted((frame for frame in camera.frames if not found[frame]), key=lambda frame: time_of[frame])
         unsharp = dict(zip(whole, blurred(whole, config.limits), strict=True))
         for part in ("adapt", "held_out"):
             frames = [frame for frame in whole if part_of[frame] == part]
@@ -103,7 +106,7 @@ def _reasons(scan: Scan, config: SelectionConfig) -> dict[FrameKey, str]:
             usable = [frame for frame in frames if part == "held_out" or not unsharp[frame]]
             reasons |= {frame.key: "blurred" for frame in _all_but(frames, usable)}
             stride_s = config.stride_s if part == "adapt" else 0.0
-            reasons |= _thinned(usable, stride_s, config.limits, "kept" if part == "adapt" else part)
+            reasons |= _thinned(usable, time_of, stride_s, config.limits, "kept" if part == "adapt" else part)
         for frame in camera.frames:
             if part_of[frame] == "gap" and found[frame] != "undecodable":
                 reasons[frame.key] = "gap"
@@ -113,14 +116,18 @@ def _reasons(scan: Scan, config: SelectionConfig) -> dict[FrameKey, str]:
 
 
 def _thinned(
-    frames: Sequence[AnalysedFrame], stride_s: float, limits: FilterLimits, reason: str
+    frames: Sequence[AnalysedFrame],
+    time_of: Mapping[AnalysedFrame, int],
+    stride_s: float,
+    limits: FilterLimits,
+    reason: str,
 ) -> dict[FrameKey, str]:
     """Frames of a camera in order of time, against the last one that was taken: `stride`, `duplicate`, or `reason`."""
     reasons: dict[FrameKey, str] = {}
     last: AnalysedFrame | None = None
     for frame in frames:
         # Stamps jitter, so a tenth less than the stride will do.
-        if last is not None and frame.stamp_ns - last.stamp_ns < 0.9e9 * stride_s:
+        if last is not None and time_of[frame] - time_of[last] < 0.9e9 * stride_s:
             reasons[frame.key] = "stride"
         elif last is not None and repeats(frame, last, limits):
             reasons[frame.key] = "duplicate"
@@ -166,10 +173,6 @@ def _check(scan: Scan, config: SelectionConfig, reasons: Mapping[FrameKey, str])
                 f"of {len(scan.frames)} analysed frames {counts[reason]} are left {purpose} ({others}), at least "
                 f"{config.minimum} are needed; give a longer recording, or one whose frames show a street in motion"
             )
-
-
-def _by_time(frames: Iterable[AnalysedFrame]) -> list[AnalysedFrame]:
-    return sorted(frames, key=lambda frame: (frame.stamp_ns, frame.topic, frame.number))
 
 
 def _all_but(frames: Sequence[AnalysedFrame], taken: Sequence[AnalysedFrame]) -> list[AnalysedFrame]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +15,7 @@ from typing import Any
 
 from hrda_core.data.frames import evenly_spaced
 from hrda_core.data.scan.camera_scan import AnalysedFrame, FrameKey
+from hrda_core.errors import some_of
 
 __all__ = [
     "ADAPT",
@@ -46,6 +49,7 @@ ADAPT, HELD_OUT, NEIGHBOURS, REJECTED = "adapt", "held_out", "neighbours", "reje
 
 _SHOWN_REASONS = ("dark", "blown", "noise", "blurred", "duplicate")
 _SHOWN_EACH = 3
+_LONGEST_NAME = 120
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +60,13 @@ class SelectedFrame:
         frame: the frame.
         reason: one of `REASONS`.
         file: relative path of its file; empty = it is not written.
+        at_s: its time in the order of recording, seconds after the first image of its camera; no clock's jump counts.
     """
 
     frame: AnalysedFrame
     reason: str
     file: str
+    at_s: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values; those of a frame that does not decode are None."""
@@ -71,6 +77,7 @@ class SelectedFrame:
             "topic": frame.topic,
             "number": frame.number,
             "stamp_ns": frame.stamp_ns,
+            "at_s": round(self.at_s, 3),
             "recording": str(frame.recording),
             "reason": self.reason,
             "cause": frame.cause,
@@ -110,14 +117,12 @@ class Selection:
         rows: all analysed frames, camera by camera in the order of reading.
         neighbours: images after some of the held-out frames.
         cameras: topics.
-        begin_ns: first time stamp of the recordings.
         span_s: length of the recordings, seconds.
     """
 
     rows: tuple[SelectedFrame, ...]
     neighbours: tuple[Neighbour, ...]
     cameras: tuple[str, ...]
-    begin_ns: int
     span_s: float
 
     @cached_property
@@ -132,7 +137,7 @@ class Selection:
 
     def table(self) -> str:
         """Return the counts by reason as text, without reasons that no frame has."""
-        lines = [f"{len(self.rows)} analysed frames of {self.span_s:.0f} s, {', '.join(self.cameras)}"]
+        lines = [f"{len(self.rows)} analysed frames of {self.span_s:.0f} s, {some_of(self.cameras)}"]
         for reason, count in self.counts.items():
             if count:
                 lines.append(f"  {reason:<12}{count:>7}  {100 * count / len(self.rows):5.1f} %  {REASONS[reason]}")
@@ -144,7 +149,6 @@ class Selection:
             "counts": self.counts,
             "frames": len(self.rows),
             "cameras": list(self.cameras),
-            "begin_ns": self.begin_ns,
             "span_s": self.span_s,
             "rows": [row.to_dict() for row in self.rows],
             "neighbours": [
@@ -195,10 +199,12 @@ def _examples(rows: Sequence[SelectedFrame]) -> set[FrameKey]:
 
 
 def _file(folder: str, frame: AnalysedFrame | Neighbour, taken: set[str]) -> str:
-    # Topics hold no "-", so two topics never become one name; a clock that was set back gives a stamp twice.
-    name = f"{folder}/{frame.topic.strip('/').replace('/', '-')}_{frame.stamp_ns}"
-    if name in taken:
-        name = f"{name}_{frame.number}"
+    # A clock that was set back gives a stamp twice, and topics that ROS does not allow may become one name.
+    # ASCII, because disks count bytes: a letter of another alphabet is up to four.
+    topic = re.sub(r"[^\w.-]", "_", frame.topic.strip("/").replace("/", "-"), flags=re.ASCII)[:_LONGEST_NAME]
+    first = f"{folder}/{topic}_{frame.stamp_ns}"
+    others = (f"{first}_{number}" for number in itertools.count(frame.number))
+    name = next(name for name in itertools.chain([first], others) if name not in taken)
     taken.add(name)
     return f"{name}.{'jpg' if folder == REJECTED else 'png'}"
 

@@ -11,13 +11,35 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Part", "split_by_time"]
+__all__ = ["Part", "in_recorded_order", "split_by_time"]
 
 Int64Array = npt.NDArray[np.int64]
 Part = Literal["adapt", "gap", "held_out"]
 
 _LONGEST_STEP_NS = 5_000_000_000
 """A pause counts as this at most, so that a break between two drives is not taken for driving."""
+_JITTER_NS = 1_000_000_000
+"""Images may overtake each other by this much. A larger step back is one of the clock."""
+
+
+def in_recorded_order(stamps_ns: Int64Array) -> Int64Array:
+    """Continue a camera's time where its clock stepped back: the order of recording counts, not the clock.
+
+    Args:
+        stamps_ns: int64 (N,), N >= 1, in the order of recording.
+
+    Returns:
+        int64 (N,). Times before the first step stay as they are; later ones are moved on, so that a step back becomes
+        the usual interval.
+    """
+    steps = np.diff(stamps_ns)
+    back = steps < -_JITTER_NS
+    if not back.any():
+        return stamps_ns
+    usual = int(np.median(steps[steps > 0])) if (steps > 0).any() else _JITTER_NS
+    moved: Int64Array = stamps_ns.copy()
+    moved[1:] += np.cumsum(np.where(back, usual - steps, 0))
+    return moved
 
 
 def split_by_time(stamps_ns: Mapping[str, Int64Array], held_out: float, gap_s: float) -> dict[str, Sequence[Part]]:

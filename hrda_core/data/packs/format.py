@@ -8,7 +8,7 @@ README.md       a description for people
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hrda_core.errors import DataError, one_line, require
+from hrda_core.errors import DataError, TextError, one_line
+from hrda_core.untrusted_text import Limits, read_yaml_file
 from hrda_core.whole_files import file_sha256
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "check_files",
     "is_pack",
     "read_manifest",
+    "shown_from",
 ]
 
 FORMAT_VERSION = 1
@@ -48,6 +50,11 @@ FIRST_LINE = "# hrda_ros source pack"
 MIN_SHARE = 3000 / (1914 * 1052)
 """An image shows a class with more than this share of its pixels: what the 3000 pixels of Rare Class Sampling (paper
 section 3.3) are in an image of GTA5, for images of any size."""
+
+
+def shown_from(areas: Sequence[int] | npt.NDArray[np.int64]) -> int:
+    """Return the number of pixels above which images of these areas (pixels) show a class: of the median area."""
+    return round(MIN_SHARE * float(np.median(areas)))
 
 
 @dataclass(frozen=True)
@@ -185,6 +192,10 @@ def is_pack(path: Path) -> bool:
         return False
 
 
+_LIMITS = Limits(bytes=32 << 20, nodes=2_000_000)
+"""A pack of 25,000 images."""
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read the `pack.yaml` of a pack of this format version, without checking its values.
 
@@ -194,16 +205,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not folder.is_dir():
         raise DataError(f"source pack '{folder}' is not a folder; make one with 'hrda pack-source'")
-    yaml = require("yaml", "train")
     try:
-        # The C part of PyYAML is ten times as fast; not every build has it.
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        manifest = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
+        manifest = read_yaml_file(path, _LIMITS)
     except FileNotFoundError:
         raise DataError(
             f"'{folder}' has no {MANIFEST}, so it is no source pack; make one with 'hrda pack-source'"
         ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, TextError) as error:
         raise DataError(f"'{path}' cannot be read ({one_line(error)}); copy the pack again") from error
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
     if version != FORMAT_VERSION:

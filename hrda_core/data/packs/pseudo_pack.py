@@ -7,7 +7,6 @@ learnt again, classes of which it is never certain are forgotten, and no labels 
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,8 @@ from hrda_core.data.packs.format import TRAIN, ClassTotals, PackImage, check_fil
 from hrda_core.data.packs.source_pack import SourcePack
 from hrda_core.data.packs.writer import PackWriter, pack_writer
 from hrda_core.errors import DataError
-from hrda_core.labels import CITYSCAPES19, IGNORE_LABEL
+from hrda_core.labels import IGNORE_LABEL, LabelSpace
+from hrda_core.untrusted_text import read_json_file
 from hrda_core.whole_files import write_json
 
 __all__ = ["Predict", "write_pseudo_pack"]
@@ -42,6 +42,7 @@ _NOTES = "notes"
 def write_pseudo_pack(
     frames: UnlabelledFrames,
     predict: Predict,
+    space: LabelSpace,
     out: Path,
     *,
     name: str,
@@ -55,7 +56,8 @@ def write_pseudo_pack(
 
     Args:
         frames: unlabelled images of the target.
-        predict: the model, which predicts the 19 classes of Cityscapes. Pixels of which it is not certain become 255.
+        predict: the model. Pixels of which it is not certain become 255.
+        space: the model's classes.
         out: folder of the pack: absent, empty or a pack.
         name: name of the pack.
         model: identifies the model, such as its name and hash: a pack of another model is not continued.
@@ -68,21 +70,21 @@ def write_pseudo_pack(
     if (whole := _made_before(out, settings)) is not None:
         return whole
     images, predicted = [], []
-    with pack_writer(out, CITYSCAPES19, long_side=_LONG_SIDE, settings=settings) as writer:
+    with pack_writer(out, space, long_side=_LONG_SIDE, settings=settings) as writer:
         for index in range(len(frames)):
             note = writer.folder / _NOTES / f"frame_{index:06d}.json"
-            if (finished := _finished(note, writer.folder)) is None:
+            if (finished := _finished(note, writer.folder, len(space))) is None:
                 rgb = frames.load(index)
                 (labels, sure), image = predict(rgb), None
                 if sure.mean() >= _MIN_SURE:
                     image = writer.add(note.stem, TRAIN, rgb, np.where(sure, labels, np.uint8(IGNORE_LABEL)))
-                finished = np.bincount(labels.reshape(-1), minlength=256)[: len(CITYSCAPES19)].tolist(), image
+                finished = np.bincount(labels.reshape(-1), minlength=256)[: len(space)].tolist(), image
                 write_json(note, {"predicted": finished[0], "image": None if image is None else image.to_dict()})
                 if progress is not None:
                     progress(index + 1, len(frames))
             predicted.append(finished[0])
             images += [] if finished[1] is None else [finished[1]]
-        _finish(writer, images, predicted, settings)
+        _finish(writer, images, predicted, space, settings)
     return SourcePack.open(out)
 
 
@@ -90,9 +92,10 @@ def _finish(
     writer: PackWriter,
     images: Sequence[PackImage],
     predicted: Sequence[Sequence[int]],
+    space: LabelSpace,
     settings: Mapping[str, Any],
 ) -> None:
-    frames, space = len(predicted), CITYSCAPES19
+    frames = len(predicted)
     if not images:
         shutil.rmtree(writer.folder)
         raise DataError(
@@ -119,11 +122,11 @@ def _finish(
     writer.finish(images, facts)
 
 
-def _finished(note: Path, folder: Path) -> tuple[list[int], PackImage | None] | None:
+def _finished(note: Path, folder: Path, num_classes: int) -> tuple[list[int], PackImage | None] | None:
     """Predicted pixels of each class, and the image, of a frame that an interrupted call has finished."""
     try:
-        entry = json.loads(note.read_text(encoding="utf-8"))
-        image = None if entry["image"] is None else PackImage.from_dict(entry["image"], len(CITYSCAPES19))
+        entry = read_json_file(note)
+        image = None if entry["image"] is None else PackImage.from_dict(entry["image"], num_classes)
         if image is not None:
             check_files(folder, image)
         return [int(count) for count in entry["predicted"]], image

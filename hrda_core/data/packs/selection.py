@@ -9,6 +9,7 @@ that, every class that exists is given one image, the rarest first. Equal gains 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +52,13 @@ def shown_classes(counts: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -
 
 
 def choose_images(
-    shown: BoolArray, weights: npt.NDArray[np.float64], images: int, *, held_out: float = 0.1, seed: int = 0
+    shown: BoolArray,
+    weights: npt.NDArray[np.float64],
+    images: int,
+    *,
+    held_out: float = 0.1,
+    seed: int = 0,
+    hold: Sequence[int] | None = None,
 ) -> Choice:
     """Choose a class-balanced part of a data set, and hold out a part of it.
 
@@ -65,6 +72,8 @@ def choose_images(
         images: number of images to choose, held-out ones included; fewer where fewer show a class.
         held_out: share of them to hold out, 0 to 0.5; rounded, but at least one image where it is not 0.
         seed: decides between equal gains.
+        hold: hold out these rows, however many, instead of a share; training gets none of them, and their neighbours
+            may be trained on.
 
     Raises:
         DataError: no image shows any class.
@@ -74,6 +83,8 @@ def choose_images(
     if total == 0:
         raise DataError("no image of the data set shows any class; check layout, split and label space")
     order = np.random.RandomState(seed).permutation(len(shown))
+    if hold is not None:
+        return _around(shown, weights, images, order, useful, sorted(set(hold)))
     number = min(max(1, round(held_out * total)), total - 1) if held_out > 0 else 0
     having = shown.sum(axis=0)
     limit = np.minimum(np.ceil(held_out * having), having - 1)
@@ -84,6 +95,27 @@ def choose_images(
     apart = _away_from(held, shown, free, wanted)
     train = _greedy(shown, weights, wanted, order, apart, np.full(shown.shape[1], math.inf))
     return Choice(tuple(sorted(train)), tuple(sorted(held)))
+
+
+def _around(
+    shown: BoolArray,
+    weights: npt.NDArray[np.float64],
+    images: int,
+    order: npt.NDArray[np.int64],
+    useful: BoolArray,
+    hold: Sequence[int],
+) -> Choice:
+    """The choice where the held-out rows are given."""
+    free = useful.copy()
+    free[list(hold)] = False
+    wanted = min(images - len(hold), int(free.sum()))
+    if wanted < 1:
+        raise DataError(
+            f"{len(hold)} of {len(shown)} images are held out and {images} wanted, which leaves none to train on; "
+            f"take more images or hold out fewer"
+        )
+    train = _greedy(shown, weights, wanted, order, free, np.full(shown.shape[1], math.inf))
+    return Choice(tuple(sorted(train)), tuple(hold))
 
 
 def _greedy(

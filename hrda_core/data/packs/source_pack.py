@@ -30,11 +30,11 @@ from hrda_core.data.packs.format import (
     read_manifest,
 )
 from hrda_core.data.packs.selection import Choice
-from hrda_core.data.packs.writer import pack_writer
+from hrda_core.data.packs.writer import QUALITY, pack_writer
 from hrda_core.errors import DataError, LabelSpaceError
 from hrda_core.labels import LabelSpace
 
-__all__ = ["SourcePack", "is_pack", "write_source_pack"]
+__all__ = ["SourcePack", "is_pack", "pack_space", "write_source_pack"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +136,14 @@ class SourcePack:
         return ClassTotals.of(pixels, np.array([image.ignored for image in images], np.int64))
 
 
+def pack_space(path: Path) -> LabelSpace | None:
+    """Return the classes of a pack, its files unchecked; None if it is damaged: `SourcePack.open` says how."""
+    try:
+        return LabelSpace.from_dict(read_manifest(path)["label_space"])
+    except (DataError, KeyError, LabelSpaceError):
+        return None
+
+
 def write_source_pack(
     source: LabelledSource,
     statistics: ClassStatistics,
@@ -143,6 +151,8 @@ def write_source_pack(
     out: Path,
     *,
     long_side: int = 1024,
+    quality: int = QUALITY,
+    attribution: str = "",
     command: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> SourcePack:
@@ -156,6 +166,8 @@ def write_source_pack(
         choice: rows of the images to take; see `hrda_core.data.packs.selection.choose_images`.
         out: folder of the pack: absent, empty or a pack.
         long_side: larger images are shrunk to this, pixels; 0 = never.
+        quality: quality of the JPEGs, 1 to 100.
+        attribution: whom the licence says to name; a note of the pack.
         command: the command line, for the record.
         progress: called with images written and images in all.
 
@@ -163,7 +175,7 @@ def write_source_pack(
         DataError: an image or label file cannot be used, or `out` cannot be written; an older pack stays.
     """
     parts = dict.fromkeys(choice.train, TRAIN) | dict.fromkeys(choice.held_out, HELD_OUT)
-    with pack_writer(out, source.space, long_side=long_side) as writer:
+    with pack_writer(out, source.space, long_side=long_side, quality=quality) as writer:
         images = []
         for done, row in enumerate(sorted(parts), 1):
             name = f"{row:06d}_{_plain(source.pairs.images[row].stem)}"
@@ -176,7 +188,7 @@ def write_source_pack(
             "licence": source.licence,
             "origin": {"source": source.origin, "images in the source": len(source.pairs)},
             "whole": ClassTotals.of(statistics.counts, statistics.ignored).to_dict(),
-            "notes": [],
+            "notes": [f"Attribution: {attribution}"] if attribution else [],
             "command": command,
         }
         writer.finish(images, facts)

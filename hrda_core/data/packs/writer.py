@@ -19,20 +19,22 @@ from hrda_core.data.packs.format import (
     IMAGES,
     LABELS,
     MANIFEST,
-    MIN_SHARE,
     README,
     TRAIN,
     PackImage,
     is_pack,
+    shown_from,
 )
 from hrda_core.errors import DataError, require
 from hrda_core.labels import IGNORE_LABEL, LabelSpace
 from hrda_core.resizing import resize_image, shrunk
 from hrda_core.whole_files import file_sha256, replaced_folder, write_whole
 
-__all__ = ["PackWriter", "check_replaceable", "pack_writer"]
+__all__ = ["QUALITY", "PackWriter", "check_replaceable", "pack_writer"]
 
-_QUALITY = 95
+QUALITY = 95
+"""Quality of the JPEGs where none is asked for: nothing of it is seen, and the packs of most data sets stay small."""
+
 _OURS = {MANIFEST, README, IMAGES, LABELS, f"{TRAIN}.txt", f"{HELD_OUT}.txt"}
 
 
@@ -53,7 +55,12 @@ def check_replaceable(out: Path) -> None:
 
 @contextmanager
 def pack_writer(
-    out: Path, space: LabelSpace, *, long_side: int, settings: Mapping[str, Any] | None = None
+    out: Path,
+    space: LabelSpace,
+    *,
+    long_side: int,
+    quality: int = QUALITY,
+    settings: Mapping[str, Any] | None = None,
 ) -> Iterator[PackWriter]:
     """Yield the writer of a pack that replaces `out` if the block ends well.
 
@@ -61,6 +68,7 @@ def pack_writer(
         out: where the pack goes.
         space: classes of the labels.
         long_side: larger images are shrunk to this, pixels; 0 = never.
+        quality: quality of the JPEGs, 1 to 100.
         settings: what the pack is made of: an interrupted block with the same settings is continued; None = never.
 
     Raises:
@@ -69,7 +77,7 @@ def pack_writer(
     check_replaceable(out)
     resume = settings is not None
     with replaced_folder(out, MANIFEST, about=settings, resume=resume, keep=resume) as folder:
-        yield PackWriter(folder, space, long_side)
+        yield PackWriter(folder, space, long_side, quality)
 
 
 class PackWriter:
@@ -79,8 +87,8 @@ class PackWriter:
         folder: folder of the unfinished pack.
     """
 
-    def __init__(self, folder: Path, space: LabelSpace, long_side: int) -> None:
-        self.folder, self._space, self._long_side = folder, space, long_side
+    def __init__(self, folder: Path, space: LabelSpace, long_side: int, quality: int) -> None:
+        self.folder, self._space, self._long_side, self._quality = folder, space, long_side, quality
 
     def add(self, name: str, part: str, rgb: UInt8Array, labels: UInt8Array) -> PackImage:
         """Write an image and its labels.
@@ -104,7 +112,7 @@ class PackWriter:
             )
         image_path = self.folder / IMAGES / f"{name}.jpg"
         label_path = self.folder / LABELS / f"{name}.png"
-        write_whole(image_path, encoded(rgb, ".jpg", _QUALITY))
+        write_whole(image_path, encoded(rgb, ".jpg", self._quality))
         write_whole(label_path, encoded(labels))
         return PackImage(
             name=name,
@@ -136,8 +144,9 @@ class PackWriter:
             **facts,
             "label_space": self._space.to_dict(),
             "long_side": self._long_side,
+            "quality": self._quality,
             "scale": round(float(np.median(scales)), 6),
-            "rcs_min_pixels": round(MIN_SHARE * float(np.median(areas))),
+            "rcs_min_pixels": shown_from(areas),
             "images": [image.to_dict() for image in images],
         }
         for part in (TRAIN, HELD_OUT):
@@ -177,7 +186,7 @@ def _readme(manifest: Mapping[str, Any]) -> str:
 A source pack of hrda_ros: {count} images, {held_out} of them held out for measuring. {kind}
 
 {facts}
-- images: JPEG of quality {_QUALITY}, {side}; factor {manifest["scale"]:g}
+- images: JPEG of quality {manifest["quality"]}, {side}; factor {manifest["scale"]:g}
 - command: `{manifest["command"] or "none"}`
 {notes}
 **Licence of the images and labels:** {manifest["licence"]}. A pack is an excerpt: the terms of its origin hold for it.

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hrda_core.data.image_files import UInt8Array
-from hrda_core.data.recordings.recorded_image import IMAGE, RecordedImage, read_header
+from hrda_core.data.recordings.cameras import raw_topic
+from hrda_core.data.recordings.recorded_image import IMAGE, RecordedImage
 from hrda_core.errors import DataError, require
 
 __all__ = ["MaskBagWriter", "RecordingWriter", "camera_names"]
@@ -41,7 +42,7 @@ def camera_names(topics: Sequence[str]) -> dict[str, str]:
 
 
 def _camera(topic: str) -> str:
-    name = "/" + topic.strip("/").removesuffix("/compressed")
+    name = raw_topic(topic)
     parent, last = posixpath.split(name)
     return parent.rstrip("/") if last.startswith("image") else name
 
@@ -150,7 +151,15 @@ class MaskBagWriter(RecordingWriter):
         """Add the camera image itself, on its topic.
 
         A ROS 1 message is converted to ROS 2; if its bytes are no such message it is left out.
+
+        Raises:
+            DataError: it is a packet of a video, which is worth nothing without those before it.
         """
+        if image.picture is not None:
+            raise DataError(
+                f"the images of topic '{image.topic}' are packets of a video, which are not copied; leave "
+                "--copy_camera out, and play the recording beside that of the masks"
+            )
         raw: bytes | memoryview = image.raw
         if image.schema_is_ros1:
             try:
@@ -161,7 +170,7 @@ class MaskBagWriter(RecordingWriter):
 
     def _header(self, image: RecordedImage) -> Any:
         types = self._store.types
-        sec, nanosec, frame_id = read_header(image.raw, image.schema_is_ros1)
+        sec, nanosec, frame_id = image.header
         return types["std_msgs/msg/Header"](
             stamp=types["builtin_interfaces/msg/Time"](sec=sec, nanosec=nanosec), frame_id=frame_id
         )

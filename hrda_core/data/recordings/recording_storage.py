@@ -1,6 +1,7 @@
 """Reads the messages of one storage file (mcap, db3, bag). rosbags reads whole files; the rest is salvaged.
 
-A file that does not open is walked through once to list it, which takes as long as reading it.
+A file that does not open, or whose index says nothing, is walked through once to list it, which takes as long as
+reading it. That a library refuses a file is no damage as long as the walk finds none.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hrda_core.data.recordings.recording_files import storage_kind, unpacked
 from hrda_core.data.recordings.salvage import mcap_walk, ros1_walk, sqlite_walk
-from hrda_core.data.recordings.salvage.findings import Connection, Findings, Found, unpack
+from hrda_core.data.recordings.salvage.findings import Connection, Findings, Found
+from hrda_core.data.recordings.salvage.unpacking import limit_rosbags, unpack
 from hrda_core.errors import HrdaError, one_line, require
 
 __all__ = [
@@ -23,6 +26,7 @@ __all__ = [
     "StoredMessage",
     "TopicInfo",
     "TopicKey",
+    "first_messages",
     "list_storage",
     "open_reader",
     "read_open",
@@ -65,7 +69,7 @@ class StorageFile:
         topics: topics that it holds.
         start_ns: time of its first message in the recording.
         written: number of messages of each topic that were recorded; None where that is not known.
-        opens: whether rosbags reads it, at least in part.
+        opens: whether rosbags lists and reads it, at least in part.
         damage: clauses about what is damaged, as far as listing tells.
         connections: connections by their number in the file.
     """
@@ -97,6 +101,7 @@ def open_reader(path: Path) -> Any:
         Exception: of rosbags, struct, SQLite and others where the file is damaged.
     """
     kind = storage_kind(path)
+    limit_rosbags()
     reader = require("rosbags.rosbag1" if kind == "bag" else "rosbags.rosbag2", "bag").Reader(path)
     reader.open()
     return reader
@@ -112,13 +117,17 @@ def list_storage(path: Path) -> StorageFile:
     with unpacked(path, damage) as storage:
         try:
             with closing(open_reader(storage)) as reader:
-                return _list_whole(path, reader, damage)
+                whole = _list_whole(path, reader, damage)
+                if sum(topic.count or 0 for topic in whole.topics) or storage_kind(path) == "db3":
+                    return whole
+            walked = _list_damaged(path, storage, damage)  # summaries, indexes and statistics are optional in MCAP
+            return walked if walked.topics else whole
         except HrdaError:
             raise
         except Exception as error:
             if not storage.stat().st_size:
                 return StorageFile(path, (), 2**63 - 1, None, False, (*damage, "the file is empty"))
-            return _list_damaged(path, storage, [*damage, f"it does not open ({one_line(error)})"])
+            return _list_damaged(path, storage, damage, f"it does not open ({one_line(error)})")
 
 
 def _list_whole(path: Path, reader: Any, damage: list[str]) -> StorageFile:
@@ -131,7 +140,8 @@ def _list_whole(path: Path, reader: Any, damage: list[str]) -> StorageFile:
     return StorageFile(path, topics, int(reader.start_time), counts, True, tuple(damage), connections)
 
 
-def _list_damaged(path: Path, storage: Path, damage: list[str]) -> StorageFile:
+def _list_damaged(path: Path, storage: Path, damage: list[str], refusal: str = "") -> StorageFile:
+    """List a file by its walk. `refusal` is said only where the walk does not show that the file is whole."""
     findings, counts, start_ns = Findings(), Counter[int](), 2**63 - 1
     for found in _WALKS[storage_kind(storage)](storage, findings):
         counts[found.connection] += 1
@@ -142,6 +152,8 @@ def _list_damaged(path: Path, storage: Path, damage: list[str]) -> StorageFile:
         kept[topic, kind] += counts[number]
         written[topic, kind] += (findings.written or {}).get(number, 0)
     unknown = sum(count for number, count in counts.items() if number not in findings.connections)
+    if refusal and (unknown or not _is_whole(storage, findings, kept, written)):
+        damage = [*damage, refusal]
     if unknown:
         damage.append(f"{unknown} messages lost the name of their topic")
     return StorageFile(
@@ -153,6 +165,15 @@ def _list_damaged(path: Path, storage: Path, damage: list[str]) -> StorageFile:
         (*damage, *findings.damage),
         dict(findings.connections),
     )
+
+
+def _is_whole(storage: Path, findings: Findings, kept: Counter[TopicKey], written: Counter[TopicKey]) -> bool:
+    """Whether a walk shows that nothing is damaged. That of SQLite's pages cannot: pages have no checksums."""
+    if findings.damage or not sum(kept.values()):
+        return False
+    if findings.written is None:
+        return storage_kind(storage) == "mcap"
+    return all(kept[key] >= count for key, count in written.items())
 
 
 def read_storage(file: StorageFile, wanted: Collection[TopicKey], damage: list[str]) -> Iterator[StoredMessage]:
@@ -179,18 +200,57 @@ def read_storage(file: StorageFile, wanted: Collection[TopicKey], damage: list[s
             missing = sum((file.written or {}).get(key, 0) for key in wanted) - sum(map(len, given.values()))
             if missing <= 0:
                 return
-            damage.append(f"{missing} messages of its index are not there")
+            reason = f"{missing} messages of its index are not there"
         except HrdaError:
             raise
         except Exception as error:  # rosbags lets struct, zstd, SQLite and file errors through as they are
-            damage.append(one_line(error))
+            reason = one_line(error)
+            missing = sum((file.written or {}).get(key, 0) for key in wanted) - sum(map(len, given.values()))
         findings, before = Findings(dict(file.connections)), {topic: Counter(times) for topic, times in given.items()}
         for message in _salvaged(storage, findings, wanted, damage):
             if before.get(message.topic, Counter())[message.log_ns]:
                 before[message.topic][message.log_ns] -= 1
             else:
+                missing -= 1
                 yield message
-        damage += findings.damage
+        if missing > 0 or findings.damage or file.written is None:
+            damage += [reason, *findings.damage]
+
+
+def first_messages(file: StorageFile, wanted: Collection[TopicKey]) -> list[StoredMessage]:
+    """Return the first message of each topic, where one can be read; a whole file is not read through for it."""
+    if not wanted:
+        return []
+    found: dict[TopicKey, StoredMessage] = {}
+    with unpacked(file.path, []) as storage:
+        try:
+            if file.opens:
+                with closing(open_reader(storage)) as reader:
+                    for key, message in _first_by_index(reader, storage, wanted):
+                        found.setdefault(key, message)
+                return list(found.values())
+        except HrdaError:
+            raise
+        except Exception:  # what is damaged is said when the file is read
+            found = {}
+        for message in _salvaged(storage, Findings(dict(file.connections)), wanted, []):
+            found.setdefault((message.topic, message.message_type), message)
+            if len(found) == len(wanted):
+                break
+    return list(found.values())
+
+
+def _first_by_index(
+    reader: Any, storage: Path, wanted: Collection[TopicKey]
+) -> Iterator[tuple[TopicKey, StoredMessage]]:
+    is_ros1, keys = storage_kind(storage) == "bag", frozenset(wanted)
+    for connection in reader.connections:
+        key = connection.topic, connection.msgtype
+        if key not in keys:
+            continue
+        for _, time, raw in islice(reader.messages([connection]), 1):
+            for message in _plain(StoredMessage(*key, is_ros1, time, raw, -1), []):
+                yield key, message
 
 
 def read_open(

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 from hrda_core.data.image_files import UInt8Array
-from hrda_core.data.recordings.recorded_image import IMAGE, RecordedImage
+from hrda_core.data.recordings.recorded_image import COMPRESSED, IMAGE, RecordedImage
+from hrda_core.errors import ImageError
 from hrda_core.messages import ENCODINGS, decode_image
 
 __all__ = ["ThinnedImage", "decode_thinned", "encoding_of"]
@@ -42,17 +43,23 @@ def decode_thinned(image: RecordedImage, rows: int) -> ThinnedImage:
     Raises:
         ImageError: as `RecordedImage.decode`.
     """
-    fields = _fields(image) if image.message_type == IMAGE else None
+    fields = _fields(image) if image.message_type == IMAGE and image.area is None else None
     every = fields.height // rows if fields is not None and fields.encoding in _OF_SINGLE_ROWS else 1
-    if fields is None or every < 2 or len(fields.data) < fields.step * fields.height:
+    if fields is None or every < 2 or not fields.step or len(fields.data) < fields.step * fields.height:
         rgb = image.decode()
         return ThinnedImage(rgb, rgb.shape[1], rgb.shape[0])
     thinned = fields._replace(height=fields.height // every, step=fields.step * every)
-    return ThinnedImage(decode_image(SimpleNamespace(**thinned._asdict())), fields.width, fields.height)
+    return ThinnedImage(decode_image(SimpleNamespace(**thinned._asdict()), image.values), fields.width, fields.height)
 
 
 def encoding_of(image: RecordedImage) -> str:
-    """Return the encoding of an Image or the format of a CompressedImage; empty if the bytes are too few."""
+    """Return the encoding or format that an image message names; empty if the bytes are too few."""
+    if image.message_type not in (IMAGE, COMPRESSED):
+        try:
+            packet = image.video_packet()
+        except ImageError:
+            return ""
+        return packet.codec if packet else ""
     cursor = _Cursor(image)
     try:
         cursor.text()  # frame_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from hrda_core.data.image_files import UInt8Array, encoded
 from hrda_core.data.recordings.recorded_image import RecordedImage
 from hrda_core.data.recordings.thinned_image import ThinnedImage, decode_thinned, encoding_of
+from hrda_core.data.scan.camera_timing import elapsed_s
 from hrda_core.data.scan.frame_quality import (
     ROWS,
     FloatArray,
@@ -58,9 +60,9 @@ class AnalysedFrame:
 
 @dataclass(frozen=True)
 class Picture:
-    """A small picture of a frame: JPEG, `frame_quality.WIDTH` wide."""
+    """A small picture of the frame with a number: JPEG, `frame_quality.WIDTH` wide."""
 
-    stamp_ns: int
+    number: int
     jpeg: bytes = field(repr=False)
 
 
@@ -87,6 +89,11 @@ class CameraScan:
     frames: tuple[AnalysedFrame, ...]
     pictures: tuple[Picture, ...]
 
+    @cached_property
+    def elapsed_s(self) -> npt.NDArray[np.float64]:
+        """Time of each image, seconds after the camera's first one, in the order of recording; (N,)."""
+        return elapsed_s(self.stamps_ns, self.recording_of)
+
 
 class CameraPass:
     """Takes a camera's images one by one, in the order of reading: each goes to `note`, some of them to `analyse`.
@@ -104,6 +111,7 @@ class CameraPass:
         self._due_ns = 0
         self._frames: list[AnalysedFrame] = []
         self._view: FloatArray | None = None
+        self._first_view: FloatArray | None = None
         self._encodings: dict[str, None] = {}
         self._sizes: dict[tuple[int, int], None] = {}
         self._pictures = _EvenlySpaced(pictures)
@@ -125,10 +133,15 @@ class CameraPass:
         quality, cause = None, ""
         self._encodings.setdefault(encoding_of(image))
         try:
-            quality = self._measure(decode_thinned(image, ROWS), image.stamp_ns)
+            quality = self._measure(decode_thinned(image, ROWS), image.number)
         except ImageError as error:
             cause = error.cause
         self._frames.append(AnalysedFrame(image.topic, image.number, image.stamp_ns, image.recording, quality, cause))
+
+    @property
+    def views(self) -> tuple[FloatArray, FloatArray] | None:
+        """The first and the last view of the camera (`frame_quality.view_of`); None where no frame was decoded."""
+        return None if self._first_view is None or self._view is None else (self._first_view, self._view)
 
     def result(self) -> CameraScan:
         """Return all that was noted."""
@@ -143,12 +156,13 @@ class CameraPass:
             pictures=tuple(self._pictures.kept),
         )
 
-    def _measure(self, image: ThinnedImage, stamp_ns: int) -> FrameQuality:
+    def _measure(self, image: ThinnedImage, number: int) -> FrameQuality:
         rgb, width, height = image
         small = thumbnail(rgb, width, height)
         before, self._view = self._view, view_of(small)
+        self._first_view = self._view if self._first_view is None else self._first_view
         self._sizes.setdefault((width, height))
-        self._pictures.offer(small, stamp_ns)
+        self._pictures.offer(small, number)
         return measure(rgb, small, float("nan") if before is None else motion_between(before, self._view))
 
 
@@ -159,9 +173,9 @@ class _EvenlySpaced:
         self.kept: list[Picture] = []
         self._count, self._step, self._offered = count, 1, 0
 
-    def offer(self, small: UInt8Array, stamp_ns: int) -> None:
+    def offer(self, small: UInt8Array, number: int) -> None:
         if self._count and self._offered % self._step == 0:
-            self.kept.append(Picture(stamp_ns, encoded(small, ".jpg", _JPEG_QUALITY)))
+            self.kept.append(Picture(number, encoded(small, ".jpg", _JPEG_QUALITY)))
             if len(self.kept) >= 2 * self._count:
                 self.kept = self.kept[::2]
                 self._step *= 2

@@ -1,4 +1,8 @@
-"""Finds rate, gaps and jumps of a camera's clock from the time stamps of its images."""
+"""Finds rate, gaps and jumps of a camera's clock from the time stamps of its images.
+
+A clock that is set (by NTP, by a simulator that starts) steps by years. Such a step is no time that has passed: gaps,
+durations and the time of a frame leave it out.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Interval", "Timing", "timing"]
+__all__ = ["Interval", "Timing", "elapsed_s", "is_jump", "timing"]
 
 _GAP_FACTOR = 3.0
+_LONGEST_GAP_S = 3600.0
+"""No recorder pauses for longer: a longer step is one of the clock."""
+_JITTER_S = 1.0
+"""Images may overtake each other by this much. A larger step back is one of the clock."""
+
 Int64Array = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -18,10 +28,12 @@ class Interval:
     """Time between two consecutive images.
 
     Attributes:
-        begin_ns: stamp of the first image.
+        number: number of the first image.
+        begin_ns: its stamp.
         length_s: seconds to the second image; negative where the clock jumped back.
     """
 
+    number: int
     begin_ns: int
     length_s: float
 
@@ -34,11 +46,36 @@ class Timing:
         rate_hz: one over the median interval; None with fewer than two images.
         gaps: intervals above three times the median, longest first.
         jumps_back: steps back in time, largest first.
+        jumps_forward: steps of more than an hour, which the clock made and not the drive, largest first.
     """
 
     rate_hz: float | None
     gaps: tuple[Interval, ...]
     jumps_back: tuple[Interval, ...]
+    jumps_forward: tuple[Interval, ...]
+
+
+def is_jump(step_s: float) -> bool:
+    """Return whether a step from one time to the next, seconds, was made by a clock that was set."""
+    return step_s < -_JITTER_S or step_s > _LONGEST_GAP_S
+
+
+def elapsed_s(stamps_ns: Int64Array, recording_of: Int64Array) -> FloatArray:
+    """Return the time of each image in the order of recording, seconds after the first one of the camera.
+
+    A jump of the clock counts as the usual interval, as does the way to a recording that begins earlier.
+
+    Args:
+        stamps_ns: (N,), in the order in which images were read.
+        recording_of: (N,), number of the recording of each image.
+    """
+    if not len(stamps_ns):
+        return np.empty(0)
+    steps, same = np.diff(stamps_ns) / 1e9, np.diff(recording_of) == 0
+    jumps = (steps < -_JITTER_S) | (same & (steps > _LONGEST_GAP_S))
+    forward = steps[~jumps & same & (steps > 0)]
+    steps[jumps] = float(np.median(forward)) if len(forward) else 0.0
+    return np.concatenate([[0.0], np.cumsum(steps)])
 
 
 def timing(stamps_ns: Int64Array, recording_of: Int64Array) -> Timing:
@@ -49,18 +86,20 @@ def timing(stamps_ns: Int64Array, recording_of: Int64Array) -> Timing:
         recording_of: (N,), number of the recording of each image.
     """
     same = np.diff(recording_of) == 0
-    begins, lengths = stamps_ns[:-1][same], np.diff(stamps_ns)[same] / 1e9
-    forward = lengths[lengths > 0]
-    if not len(forward):
-        return Timing(None, (), _sorted(begins, lengths, lengths < 0))
-    median = float(np.median(forward))
+    numbers, lengths = np.flatnonzero(same), np.diff(stamps_ns)[same] / 1e9
+    back, jumps = lengths < 0, lengths > _LONGEST_GAP_S
+    forward = lengths[~back & ~jumps & (lengths > 0)]
+    gaps = ~back & ~jumps & (lengths > _GAP_FACTOR * (float(np.median(forward)) if len(forward) else 0.0))
     return Timing(
-        1 / median, _sorted(begins, lengths, lengths > _GAP_FACTOR * median), _sorted(begins, lengths, lengths < 0)
+        1 / float(np.median(forward)) if len(forward) else None,
+        *(_sorted(numbers, stamps_ns, lengths, chosen) for chosen in (gaps, back, jumps)),
     )
 
 
 def _sorted(
-    begins: Int64Array, lengths: npt.NDArray[np.float64], chosen: npt.NDArray[np.bool_]
+    numbers: Int64Array, stamps_ns: Int64Array, lengths: FloatArray, chosen: npt.NDArray[np.bool_]
 ) -> tuple[Interval, ...]:
     order = sorted(np.flatnonzero(chosen), key=lambda place: -abs(lengths[place]))
-    return tuple(Interval(int(begins[place]), float(lengths[place])) for place in order)
+    return tuple(
+        Interval(int(numbers[place]), int(stamps_ns[numbers[place]]), float(lengths[place])) for place in order
+    )

@@ -7,14 +7,16 @@ costs little more than reading, and keeps some bytes for an image and half a kil
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hrda_core.data.recordings.recordings import RecordedImage, Recordings, Salvage, TopicInfo
 from hrda_core.data.scan.camera_scan import AnalysedFrame, CameraPass, CameraScan
+from hrda_core.data.scan.camera_timing import is_jump
+from hrda_core.data.scan.frame_quality import FloatArray
 from hrda_core.errors import RecipeError
 
-__all__ = ["RecordingSpan", "Scan", "scan"]
+__all__ = ["RecordingSpan", "Scan", "scan", "scan_with_views"]
 
 _PROGRESS_EVERY = 16
 """Images between two reports of progress: a call costs more than a time stamp."""
@@ -28,17 +30,19 @@ class RecordingSpan:
         path: file or folder.
         begin_ns, end_ns: first and last time of an image in the recording.
         images: number of images that were read.
+        jumps_s: steps of the recorder's clock in between, seconds (`camera_timing.is_jump`).
     """
 
     path: Path
     begin_ns: int
     end_ns: int
     images: int
+    jumps_s: tuple[float, ...] = ()
 
     @property
     def duration_s(self) -> float:
-        """Seconds from the first image to the last."""
-        return (self.end_ns - self.begin_ns) / 1e9
+        """Seconds from the first image to the last, without jumps of the clock."""
+        return (self.end_ns - self.begin_ns) / 1e9 - sum(self.jumps_s)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +54,14 @@ class Scan:
         cameras: the chosen topics that have images, in the order of `Recordings.cameras`.
         topics: all topics of all recordings.
         salvage: what was kept and lost of damaged recordings.
+        remarks: sentences on what was chosen or left out.
     """
 
     recordings: tuple[RecordingSpan, ...]
     cameras: tuple[CameraScan, ...]
     topics: tuple[TopicInfo, ...]
     salvage: tuple[Salvage, ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def frames(self) -> tuple[AnalysedFrame, ...]:
@@ -64,8 +70,8 @@ class Scan:
 
     @property
     def begin_ns(self) -> int:
-        """First time stamp of an image; 0 where there is no image."""
-        return min((int(camera.stamps_ns.min()) for camera in self.cameras), default=0)
+        """Time stamp of the first image of the camera that begins first; 0 where there is no image."""
+        return min((int(camera.stamps_ns[0]) for camera in self.cameras), default=0)
 
     @property
     def span_s(self) -> float:
@@ -92,6 +98,17 @@ def scan(
         RecipeError: `analyse_hz` is not above 0.
         MissingPackageError: rosbags is not installed.
     """
+    return scan_with_views(recordings, analyse_hz=analyse_hz, pictures=pictures, progress=progress)[0]
+
+
+def scan_with_views(
+    recordings: Recordings,
+    *,
+    analyse_hz: float,
+    pictures: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Scan, dict[str, tuple[FloatArray, FloatArray]]]:
+    """`scan`, and the first and last view of each topic (`CameraPass.views`), by which scans are joined."""
     if not analyse_hz > 0:
         raise RecipeError(f"{analyse_hz} frames a second cannot be analysed; give a rate above 0, such as 2")
     spans: dict[Path, _Span] = {}
@@ -107,12 +124,18 @@ def scan(
         if camera.note(image, span.number):
             camera.analyse(image)
     cameras = (camera.result() for camera in passes.values())
-    return Scan(
-        recordings=tuple(RecordingSpan(path, span.begin_ns, span.end_ns, span.images) for path, span in spans.items()),
+    views = {topic: camera.views for topic, camera in passes.items() if camera.views is not None}
+    found = Scan(
+        recordings=tuple(
+            RecordingSpan(path, span.begin_ns, span.end_ns, span.images, tuple(span.jumps_s))
+            for path, span in spans.items()
+        ),
         cameras=tuple(camera for camera in cameras if len(camera.stamps_ns)),
         topics=recordings.topics,
         salvage=recordings.salvage(),
+        remarks=recordings.remarks,
     )
+    return found, views
 
 
 def _reported(recordings: Recordings, progress: Callable[[int, int], None] | None) -> Iterator[RecordedImage]:
@@ -134,7 +157,14 @@ class _Span:
     begin_ns: int
     end_ns: int
     images: int = 0
+    jumps_s: list[float] = field(default_factory=list)
 
     def add(self, log_ns: int) -> None:
-        self.begin_ns, self.end_ns = min(self.begin_ns, log_ns), max(self.end_ns, log_ns)
+        step_s = (log_ns - self.end_ns) / 1e9
+        if is_jump(step_s):
+            self.jumps_s.append(step_s)
+            self.end_ns = log_ns
+        elif not self.jumps_s:
+            self.begin_ns = min(self.begin_ns, log_ns)
+        self.end_ns = max(self.end_ns, log_ns)
         self.images += 1

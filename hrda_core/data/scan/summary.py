@@ -13,18 +13,22 @@ import numpy.typing as npt
 
 from hrda_core.data.recordings.recording_files import RecordingFiles, storage_kind
 from hrda_core.data.scan.camera_scan import AnalysedFrame, CameraScan
-from hrda_core.data.scan.camera_timing import Interval, timing
+from hrda_core.data.scan.camera_timing import Interval, is_jump, timing
 from hrda_core.data.scan.frame_filters import FilterLimits, blurred, defects
 from hrda_core.data.scan.scan import Scan
 
 __all__ = ["summarise"]
+
+FloatArray = npt.NDArray[np.float64]
 
 _STORAGE = {"mcap": "mcap", "db3": "sqlite3", "bag": "ROS 1"}
 _LISTED = 5  # gaps and jumps that are named; the rest is a number
 
 
 def summarise(scan: Scan, sources: Sequence[RecordingFiles]) -> dict[str, Any]:
-    """Return `recordings`, `topics`, `cameras` and `salvage` as plain values. Times are seconds after the first image.
+    """Return `recordings`, `topics`, `cameras`, `salvage` and `remarks` as plain values.
+
+    Times are seconds after the first image, in the order of recording and without jumps of a clock.
 
     Args:
         sources: files of the recordings, as `find_recordings` lists them.
@@ -45,6 +49,7 @@ def summarise(scan: Scan, sources: Sequence[RecordingFiles]) -> dict[str, Any]:
             {"recording": str(entry.recording), "kept": entry.kept, "lost": entry.lost, "reason": entry.reason}
             for entry in scan.salvage
         ],
+        "remarks": list(scan.remarks),
     }
 
 
@@ -59,12 +64,16 @@ def _recording(scan: Scan, source: RecordingFiles) -> dict[str, Any]:
         "bytes": sum(file.stat().st_size for file in source.files),
         "begin": None if span is None else _utc(span.begin_ns),
         "duration_s": None if span is None else _rounded(span.duration_s),
+        "clock_jumps_s": [] if span is None else [_rounded(step) for step in span.jumps_s],
         "images": 0 if span is None else span.images,
     }
 
 
 def _camera(camera: CameraScan, begin_ns: int) -> dict[str, Any]:
     times = timing(camera.stamps_ns, camera.recording_of)
+    # Two cameras whose clocks agree show the same moment at the same time.
+    late_s = (int(camera.stamps_ns[0]) - begin_ns) / 1e9
+    at_s = camera.elapsed_s + (0.0 if is_jump(late_s) else late_s)
     causes = Counter(frame.cause for frame in camera.frames if frame.quality is None)
     return {
         "topic": camera.topic,
@@ -74,20 +83,22 @@ def _camera(camera: CameraScan, begin_ns: int) -> dict[str, Any]:
         "images": len(camera.stamps_ns),
         "rate_hz": None if times.rate_hz is None else _rounded(times.rate_hz),
         "gap_count": len(times.gaps),
-        "gaps": [_interval(gap, begin_ns) for gap in times.gaps[:_LISTED]],
+        "gaps": _listed(times.gaps, at_s),
         "jump_back_count": len(times.jumps_back),
-        "jumps_back": [_interval(jump, begin_ns) for jump in times.jumps_back[:_LISTED]],
+        "jumps_back": _listed(times.jumps_back, at_s),
+        "jump_forward_count": len(times.jumps_forward),
+        "jumps_forward": _listed(times.jumps_forward, at_s),
         "analysed": len(camera.frames),
         "undecodable": dict(causes),
         "shares": _shares(camera.frames),
-        "curves": _curves(camera.frames, begin_ns),
+        "curves": _curves(camera.frames, at_s),
     }
 
 
 def _shares(frames: Sequence[AnalysedFrame]) -> dict[str, float]:
     """Share of the decoded frames that frame selection would call so; `still` are those in which nothing moved."""
     limits = FilterLimits()
-    decoded = sorted((frame for frame in frames if frame.quality is not None), key=lambda frame: frame.stamp_ns)
+    decoded = [frame for frame in frames if frame.quality is not None]  # in the order of recording
     counts = Counter(defects(decoded, limits))
     counts["blurred"] = sum(blurred(decoded, limits))
     counts["still"] = sum(frame.quality is not None and frame.quality.motion < limits.still for frame in decoded)
@@ -95,18 +106,21 @@ def _shares(frames: Sequence[AnalysedFrame]) -> dict[str, float]:
     return {name: _rounded(counts[name] / max(1, len(decoded))) for name in names}
 
 
-def _curves(frames: Sequence[AnalysedFrame], begin_ns: int) -> dict[str, list[float | None]]:
+def _curves(frames: Sequence[AnalysedFrame], at_s: FloatArray) -> dict[str, list[float | None]]:
     """Values of the decoded frames over time; None where there is none."""
-    measured = [(frame.stamp_ns, frame.quality) for frame in frames if frame.quality is not None]
-    curves: dict[str, list[float | None]] = {"time_s": [_rounded((stamp - begin_ns) / 1e9) for stamp, _ in measured]}
+    measured = [(frame.number, frame.quality) for frame in frames if frame.quality is not None]
+    curves: dict[str, list[float | None]] = {"time_s": [_rounded(at_s[number]) for number, _ in measured]}
     for name in ("luminance", "sharpness", "motion"):
-        values: npt.NDArray[np.float64] = np.array([getattr(quality, name) for _, quality in measured])
+        values: FloatArray = np.array([getattr(quality, name) for _, quality in measured])
         curves[name] = [_rounded(value) if math.isfinite(value) else None for value in values]
     return curves
 
 
-def _interval(interval: Interval, begin_ns: int) -> dict[str, float]:
-    return {"at_s": _rounded((interval.begin_ns - begin_ns) / 1e9), "length_s": _rounded(interval.length_s)}
+def _listed(intervals: Sequence[Interval], at_s: FloatArray) -> list[dict[str, float]]:
+    return [
+        {"at_s": _rounded(at_s[interval.number]), "length_s": _rounded(interval.length_s)}
+        for interval in intervals[:_LISTED]
+    ]
 
 
 def _utc(time_ns: int) -> str:

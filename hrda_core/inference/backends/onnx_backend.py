@@ -16,7 +16,7 @@ from hrda_core.inference.thread_choice import best_threads
 from hrda_core.machine import usable_cores
 from hrda_core.nvidia_driver import require_driver
 
-__all__ = ["OnnxBackend", "default_threads"]
+__all__ = ["OnnxBackend", "default_threads", "reads"]
 
 _INPUT = ("image", "tensor(uint8)")
 _OUTPUTS = ["labels", "confidence"]
@@ -42,8 +42,8 @@ class OnnxBackend:
     """One ONNX graph in an ONNX Runtime session.
 
     Args:
-        path: ONNX file with the input `image` uint8 (1, H, W, 3) and the outputs `labels`, `confidence` uint8
-            (1, H, W).
+        path: ONNX file with the input `image` uint8 (B, H, W, 3) and the outputs `labels`, `confidence` uint8
+            (B, H, W); B is 1, or any number.
         threads: intra-op threads; 0 = what `hrda bench --sweep_threads` found best here, else `default_threads()`.
         device: `cpu` or `cuda`.
 
@@ -66,6 +66,13 @@ class OnnxBackend:
             self.info = BackendInfo("onnxruntime", ort.__version__, "cuda", _cuda_gpu(ort))
         self._session = self._open(ort, path, threads)
         self._check_names(path)
+        # A length that is not fixed has a name, or none.
+        self._takes_batch = not isinstance(self._session.get_inputs()[0].shape[0], int)
+
+    @property
+    def takes_batch(self) -> bool:
+        """Whether the graph leaves the number of images open, as those for any image size that `hrda export` writes."""
+        return self._takes_batch
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """See `Backend.__call__`.
@@ -128,14 +135,22 @@ def _too_old(version: str, path: Path) -> str:
     fitting = [release for release, operators, ir in _READS if operators >= opset and ir >= ir_version]
     # Newer than the table: nothing is known but that the newest release of the table does not read it.
     needed = fitting[0] if fitting else (_READS[-1][0][0], _READS[-1][0][1] + 1)
-    have = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
-    if have >= needed:
+    if _release(version) >= needed:
         return ""
     return (
         f"onnxruntime {version} is too old for '{path}' (operator set {opset}, IR version {ir_version}): "
         f"{needed[0]}.{needed[1]} is the first release that reads it; remove the old one ('python3 -m pip uninstall "
         f"onnxruntime') and {how_to_install('runtime')}"
     )
+
+
+def reads(version: str) -> int:
+    """Return the newest operator set that a release of ONNX Runtime is known to read; 0 = it is older than we know."""
+    return max((opset for release, opset, _ in _READS if _release(version) >= release), default=0)
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
 
 
 def _cuda_gpu(ort: Any) -> str:

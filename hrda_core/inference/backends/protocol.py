@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 __all__ = ["Backend", "BackendInfo", "Reason"]
 
-_NAMES = {"tensorrt": "TensorRT"}
+_NAMES = {"openvino": "OpenVINO", "tensorrt": "TensorRT"}
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class BackendInfo:
     """What runs where. Its text is one line for people, for logs and diagnostics.
 
     Attributes:
-        kind: `onnxruntime`, `tensorrt` or `torch`.
+        kind: `onnxruntime`, `openvino`, `tensorrt` or `torch`.
         version: version of that package.
-        device: `cpu` or `cuda`.
-        gpu: name of the GPU; empty on the CPU.
-        threads: CPU threads of one inference; 0 on a GPU.
+        device: `cpu`, `cuda`, or (OpenVINO) `gpu` or `npu`.
+        gpu: name of the GPU or NPU; empty on the CPU.
+        threads: CPU threads of one inference; 0 on other devices.
         precision: number format of the computation; empty where it is the graph's.
         details: further words, such as `CUDA graph`.
         reasons: why nothing faster runs, each cause once.
@@ -54,11 +54,16 @@ class BackendInfo:
         return replace(self, reasons=tuple(told))
 
     @property
+    def name(self) -> str:
+        """Return the name of the runtime, for sentences."""
+        return _NAMES.get(self.kind, self.kind)
+
+    @property
     def what(self) -> str:
         """Return in words what runs where, without the reasons, for records."""
-        place = f"CUDA on {self.gpu}" if self.device == "cuda" else "CPU"
+        place = "CPU" if self.device == "cpu" else f"{self.device.upper()} on {self.gpu}"
         threads = f"{self.threads} thread{'' if self.threads == 1 else 's'}" if self.threads else ""
-        parts = [f"{_NAMES.get(self.kind, self.kind)} {self.version} {place}", threads, self.precision, *self.details]
+        parts = [f"{self.name} {self.version} {place}", threads, self.precision, *self.details]
         return ", ".join(part for part in parts if part)
 
     def __str__(self) -> str:
@@ -71,14 +76,20 @@ class Backend(Protocol):
     info: BackendInfo
     """What runs where, and why nothing faster."""
 
+    @property
+    def takes_batch(self) -> bool:
+        """Whether one call takes several images."""
+        ...
+
     def __call__(self, image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """Segment one padded image.
+        """Segment one padded image, or several.
 
         Args:
-            image: uint8 (1, H, W, 3) RGB, C-contiguous; the graph's size, or multiples of the bundle's `multiple_of`.
+            image: uint8 (B, H, W, 3) RGB, C-contiguous; the graph's size, or multiples of the bundle's `multiple_of`. B
+                is 1 unless it `takes_batch`.
 
         Returns:
-            class ids and confidence, each uint8 (1, H, W); confidence is the winning probability times 255.
+            class ids and confidence, each uint8 (B, H, W); confidence is the winning probability times 255.
         """
         ...
 

@@ -30,6 +30,11 @@ class TensorRTBackend:
         self._runner = engine.runner
         self.info = engine.info
 
+    @property
+    def takes_batch(self) -> bool:
+        """An engine is built for one image."""
+        return False
+
     def __call__(self, image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """See `Backend.__call__`.
 

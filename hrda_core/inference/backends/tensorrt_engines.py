@@ -15,6 +15,7 @@ from hrda_core.errors import BackendError, ImageError, require
 from hrda_core.inference.backends.onnx_backend import OnnxBackend
 from hrda_core.inference.backends.protocol import BackendInfo
 from hrda_core.inference.bundle import Bundle, GraphSpec
+from hrda_core.inference.golden import check_golden, make_golden
 from hrda_core.inference.made_image import golden_image
 from hrda_core.inference.model_folders import is_shipped
 from hrda_core.inference.onnx_files import onnx_sha256
@@ -23,7 +24,6 @@ from hrda_core.inference.tensorrt.builder import BuildOptions, build_plan
 from hrda_core.inference.tensorrt.cuda import check_runtime, require_cuda
 from hrda_core.inference.tensorrt.engine_cache import EngineCache, StoredEngine
 from hrda_core.inference.tensorrt.engine_key import describe_engine, describe_machine
-from hrda_core.inference.tensorrt.golden import check_golden, make_golden
 from hrda_core.inference.tensorrt.progress import Progress
 from hrda_core.inference.tensorrt.runner import EngineRunner
 from hrda_core.inference.tensorrt.timing_files import timing_cache

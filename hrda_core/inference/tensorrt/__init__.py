@@ -4,9 +4,9 @@
     builder.py        ONNX graph -> plan
     engine_key.py     what an engine is bound to, and its name
     engine_cache.py   engines on disk: checked, written whole, built once
-    golden.py         does the engine give the labels that ONNX Runtime gives?
     runner.py         plan -> outputs, by cuda-python
 
-`backends/tensorrt_engines.py` puts these parts together: `ensure_engine`, `open_engine`. `hrda_core/nvidia_driver.py`
-asks for a driver and a GPU before anything of TensorRT or CUDA is imported. For users: docs/robot/tensorrt.md.
+`../golden.py` asks whether the engine gives the labels that ONNX Runtime gives. `backends/tensorrt_engines.py` puts
+these parts together: `ensure_engine`, `open_engine`. `hrda_core/nvidia_driver.py` asks for a driver and a GPU before
+anything of TensorRT or CUDA is imported. For users: docs/robot/tensorrt.md.
 """

@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hrda_core.errors import BackendError
+from hrda_core.errors import BackendError, TextError
 from hrda_core.inference.tensorrt.engine_key import difference, engine_key
-from hrda_core.inference.tensorrt.trusted_files import check_folder, read_trusted
+from hrda_core.inference.trusted_files import check_folder, read_trusted
+from hrda_core.untrusted_text import parse_json
 from hrda_core.whole_files import PART_SUFFIX, locked, sync, write_whole
 
 __all__ = ["EngineCache", "StoredEngine"]
@@ -159,9 +160,9 @@ class EngineCache:
     def _manifest(self, name: str) -> dict[str, Any]:
         path = self.folder / name
         try:
-            manifest: dict[str, Any] = json.loads(read_trusted(self.folder, name))
+            manifest: dict[str, Any] = parse_json(read_trusted(self.folder, name))
             sound = manifest.pop("sha256") == _hash_of(manifest) and manifest["format"] == _FORMAT
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except (TextError, AttributeError, KeyError, TypeError, ValueError):
             sound = False
         if not sound:
             raise BackendError(f"the manifest '{path}' was edited, damaged, or written by another release; {_AGAIN}")

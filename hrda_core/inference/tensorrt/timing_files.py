@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from hrda_core.errors import BackendError
 from hrda_core.inference.tensorrt.builder import TimingCache
 from hrda_core.inference.tensorrt.engine_key import engine_key
-from hrda_core.inference.tensorrt.trusted_files import read_trusted
+from hrda_core.inference.trusted_files import read_trusted
 from hrda_core.whole_files import cache_folder, write_whole
 
 __all__ = ["timing_cache"]

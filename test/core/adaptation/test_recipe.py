@@ -14,13 +14,16 @@ from tiny_bundle import write_tiny_bundle
 from tiny_network import TINY
 
 from hrda_core.adaptation.efforts import EFFORTS, effort_named
-from hrda_core.adaptation.recipe import SourceFolder, adaptation_recipe, check_bundle
+from hrda_core.adaptation.recipe import SourceFolder, adaptation_recipe
 from hrda_core.adaptation.stages.train import smallest_size
 from hrda_core.data.open_frames import open_unlabelled
 from hrda_core.errors import DataError, RecipeError
 from hrda_core.inference.bundle import Bundle
-from hrda_core.labels import CITYSCAPES19, LabelSpace
+from hrda_core.input_scale import InputScale
+from hrda_core.label_files import label_space_values, read_label_space
+from hrda_core.labels import CITYSCAPES19, IdTable, LabelSpace
 from hrda_core.trainer.recipe import Recipe
+from hrda_core.trainer.spaces import recipe_space, with_space
 
 SOURCE = SourceFolder("made up", "CC0", Path("i"), Path("l"), Path("n"), height=480, width=640, rcs_min_pixels=458)
 
@@ -39,10 +42,11 @@ def _recipe(
     mic: bool = False,
     imagenet: Path | None = None,
     source_is_pseudo: bool = False,
+    source: SourceFolder = SOURCE,
 ) -> Recipe:
     return adaptation_recipe(
         bundle,
-        SOURCE,
+        source,
         Path("frames"),
         size,
         EFFORTS[effort],
@@ -82,8 +86,8 @@ def test_the_smallest_frame_is_the_smallest_after_shrinking(tmp_path: Path) -> N
     for name, size in (("small.png", (480, 640)), ("wide.png", (1080, 1920))):
         cv2.imwrite(str(tmp_path / name), np.zeros((*size, 3), np.uint8))
     frames = open_unlabelled(tmp_path)
-    assert smallest_size(frames, 640) == (360, 640)
-    assert smallest_size(frames, 0) == (480, 640)
+    assert smallest_size(frames, InputScale(640)) == (360, 640)
+    assert smallest_size(frames, InputScale()) == (480, 640)
 
 
 def test_source_and_target_are_seen_at_about_one_size(bundle: Bundle) -> None:
@@ -118,12 +122,16 @@ def test_every_crop_fits_its_frames_at_the_smallest_scale(height: int, width: in
     assert recipe.crop.height % 64 == recipe.crop.width % 64 == 0
 
 
-def test_a_model_of_other_classes_is_refused(bundle: Bundle) -> None:
-    names = (*CITYSCAPES19.classes[:-1], "tricycle")
-    space = LabelSpace.from_dict({**CITYSCAPES19.to_dict(), "name": "other", "classes": list(names)})
-    with pytest.raises(RecipeError, match="classes of 'other'"):
-        check_bundle(replace(bundle, label_space=space))
-    check_bundle(bundle)
+def test_the_network_learns_the_classes_of_the_given_model_from_the_ids_of_the_source(bundle: Bundle) -> None:
+    yard = LabelSpace("yard", ("floor", "robot", "crate"), things=(1, 2))
+    ids = IdTable.from_ids("streets", {0: 0, 1: 0, 13: 1})
+    source = replace(SOURCE, label_space=label_space_values(yard, ids))
+    recipe = with_space(_recipe(replace(bundle, label_space=yard), source=source))
+    assert recipe_space(recipe) == yard
+    assert recipe.source.label_space is not None
+    found = read_label_space(recipe.source.label_space, yard)[1]
+    assert found is not None
+    np.testing.assert_array_equal(found.table, ids.table)
 
 
 def test_an_unknown_effort_lists_the_known_ones() -> None:
@@ -140,7 +148,7 @@ def _made_up() -> Bundle:
         (127.5,) * 3,
         (127.5,) * 3,
         64,
-        0,
+        InputScale(),
         0.5,
         "tiles",
         {},

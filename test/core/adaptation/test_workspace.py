@@ -8,7 +8,7 @@ import pytest
 
 from hrda_core.adaptation.workspace import Workspace
 from hrda_core.errors import DataError, RecipeError
-from hrda_core.whole_files import read_json, write_json
+from hrda_core.whole_files import held_folder, read_json, write_json
 
 
 def _open(folder: Path, options: dict[str, object] | None = None) -> Workspace:
@@ -29,11 +29,24 @@ def test_other_options_are_refused_and_named(tmp_path: Path) -> None:
         _open(tmp_path / "work", {"bag": "a", "seed": 1})
 
 
+def test_a_folder_that_another_release_left_is_refused(tmp_path: Path) -> None:
+    _open(tmp_path / "work")
+    write_json(tmp_path / "work" / "options.json", {"bag": "a", "seed": 0})
+    with pytest.raises(RecipeError, match=r"differs in format of the working folder\); give another --work, or delete"):
+        _open(tmp_path / "work")
+
+
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years")
     with pytest.raises(RecipeError, match="holds something else"):
         _open(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_folder_that_holds_but_its_lock_is_taken_and_removed_if_nothing_was_reached(tmp_path: Path) -> None:
+    with held_folder(tmp_path / "work", "adapting"):
+        _open(tmp_path / "work").discard_if_empty()
+    assert not (tmp_path / "work").exists()
 
 
 def test_a_failed_stage_counts_its_time_and_passes_the_error_on(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,22 +16,27 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save
 from tiny_network import TINY
 
 from hrda_core.deploy import export as export_module
 from hrda_core.deploy import onnx_writing
 from hrda_core.deploy.export import ExportSpec, export_bundle, tiles_for
 from hrda_core.deploy.network import load_network
-from hrda_core.errors import BackendError, BundleError
+from hrda_core.errors import AnswerError, BackendError, BundleError
 from hrda_core.inference import Bundle, Predictor, predict_logits
+from hrda_core.inference.bundle import change_bundle
+from hrda_core.input_scale import InputScale
+from hrda_core.labels import CITYSCAPES19
 from hrda_core.models import HRDA, create_model
 
 SPEC = ExportSpec(
     name="tiny",
     preset="hrda_lite",
     overrides=TINY,
-    long_side=0,
+    scale=InputScale(),
     provenance={"licence": "Apache-2.0", "iterations": 0},
+    label_space=CITYSCAPES19,
 )
 
 
@@ -52,6 +60,63 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_c8_a_network_that_is_not_finite_is_not_exported(tmp_path: Path, value: float) -> None:
+    network = _model()
+    with torch.no_grad():
+        next(network.backbone.parameters())[0] = value
+    with pytest.raises(BundleError, match=r"1 of \d+ tensors with NaN or infinite values \(backbone"):
+        export_bundle(network, SPEC, tmp_path / "b", _image())
+    assert not list(tmp_path.iterdir())
+
+
+def test_m11_c8_a_network_whose_answer_is_not_finite_is_not_exported(tmp_path: Path) -> None:
+    network = _model()
+    with torch.no_grad():  # finite weights, and logits beyond what single precision holds
+        network.decode_head.head.conv_seg.weight.fill_(3e38)  # type: ignore[union-attr,operator]
+    with pytest.raises((AnswerError, BundleError)):
+        export_bundle(network, SPEC, tmp_path / "b", _image())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["new", "replaced"])
+def test_c4_a_full_disk_leaves_nothing_and_keeps_the_old_bundle(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: bool
+) -> None:
+    if old:
+        shutil.copytree(exported, tmp_path / "b")
+    before = sorted(tmp_path.rglob("*"))
+
+    def full(path: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(BundleError, match=r"cannot be written \(.*[Nn]o space left"):
+        export_bundle(_model(), SPEC, tmp_path / "b", _image())
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_c8_the_weights_of_a_bundle_are_finite_or_it_is_not_loaded(exported: Path, tmp_path: Path) -> None:
+    shutil.copytree(exported, tmp_path / "b")
+    weights = load_file(tmp_path / "b/model.safetensors")
+    weights["decode_head.head.conv_seg.bias"][0] = float("nan")
+    change_bundle(tmp_path / "b", lambda now: (now.manifest, {"model.safetensors": save(weights)}))
+    with pytest.raises(BundleError, match=r"model\.safetensors has 1 of"):
+        load_network(Bundle.open(tmp_path / "b"))
+
+
+def test_c8_the_bundle_records_the_answer_of_each_graph_and_has_it_still(exported: Path) -> None:
+    bundle = Bundle.open(exported)
+    assert all(graph.answer is not None for graph in bundle.graphs.values())
+    for plan in bundle.plans:
+        Predictor(bundle, plan=plan)
+
+
+def test_weights_beyond_half_precision_are_stored_whole() -> None:
+    assert export_module._half(torch.tensor([1.0, 1e5])).tolist() == [1.0, 1e5]
+    assert export_module._half(torch.tensor([1.0, 6e4])).dtype == torch.float16
+
+
 @pytest.mark.parametrize("size", [(64, 64), (150, 200), (1, 1), (65, 300)])
 def test_masks_of_the_bundle_equal_pytorch_at_any_size(exported: Path, size: tuple[int, int]) -> None:
     image = _image(*size)
@@ -66,6 +131,20 @@ def test_masks_of_the_bundle_equal_pytorch_at_any_size(exported: Path, size: tup
     crop = (0, slice(0, size[0]), slice(0, size[1]))
     assert (result.labels == labels[crop].numpy()).mean() >= 0.995
     assert np.abs(result.confidence - 255 * probability[crop].numpy()).mean() < 2
+
+
+@pytest.mark.parametrize("backend", ["onnx", "torch"])
+@pytest.mark.parametrize("plan", ["tiles", "context"])
+def test_graphs_for_any_size_take_several_images_and_give_each_its_own_masks(
+    exported: Path, plan: str, backend: str
+) -> None:
+    predictor = Predictor(exported, backend, plan, threads=1)
+    assert predictor.takes_batch
+    images = [np.ascontiguousarray(np.roll(_image(), 40 * turn, axis=1)) for turn in range(3)]
+    for together, alone in zip(predictor.batch(images), map(predictor, images), strict=True):
+        assert (together.labels == alone.labels).mean() >= 0.995
+        assert np.abs(together.confidence.astype(int) - alone.confidence).max() <= 2
+    assert not np.array_equal(predictor(images[0]).labels, predictor(images[1]).labels)
 
 
 def test_tiles_suit_the_encoder_unless_a_grid_is_given(exported: Path, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from hrda_core.deploy.network import load_network
 from hrda_core.deploy.static_export import StaticRequest, export_static
 from hrda_core.errors import BackendError, BundleError, HrdaError, RecipeError
 from hrda_core.inference import Bundle, Predictor, predict_logits
+from hrda_core.input_scale import InputScale
+from hrda_core.labels import CITYSCAPES19
 from hrda_core.models import HRDA, create_model
 from hrda_core.window_plan import PlanChoice
 
@@ -40,7 +42,7 @@ def _write_bundle(folder: Path, preset: str, overrides: dict[str, object]) -> Pa
     with torch.no_grad():  # spread logits and attention, so that neither class nor tile hangs on the last digit
         model.decode_head.head.conv_seg.weight.mul_(100)  # type: ignore[union-attr,operator]
         model.decode_head.scale_attention.conv_seg.weight.mul_(100)  # type: ignore[union-attr,operator]
-    spec = ExportSpec("tiny", preset, {**overrides, **SCALED}, 0, {"licence": "Apache-2.0"})
+    spec = ExportSpec("tiny", preset, {**overrides, **SCALED}, InputScale(), {"licence": "Apache-2.0"}, CITYSCAPES19)
     export_bundle(model, spec, folder, _image(0, (128, 192)))
     return folder
 
@@ -237,7 +239,7 @@ def test_a_bundle_that_cannot_be_written_proposes_a_copy(copy: Path, monkeypatch
         export_static(Bundle.open(copy), StaticRequest(PlanChoice("tiles"), SIZE), [_image(1)])
 
 
-def test_a_full_disk_leaves_the_bundle_as_it_was(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_c4_a_full_disk_leaves_the_bundle_as_it_was(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_space(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -256,7 +258,7 @@ def test_a_decoder_of_stride_8_becomes_a_graph_too(tmp_path: Path) -> None:
     torch.manual_seed(0)
     overrides = {"encoder": "test_resnet", "output_stride": 32, "detail_crop": [128, 128]}
     model = create_model("hrda_dlv2_r101", 19, **overrides).eval()
-    spec = ExportSpec("t", "hrda_dlv2_r101", {**overrides, **SCALED}, 0, {})
+    spec = ExportSpec("t", "hrda_dlv2_r101", {**overrides, **SCALED}, InputScale(), {}, CITYSCAPES19)
     export_bundle(model, spec, tmp_path / "b", _image(0, (128, 192)))
     request = StaticRequest(PlanChoice("tiles"), (128, 128))
     assert export_static(Bundle.open(tmp_path / "b"), request, [_image(1, (128, 128))]).agreement > 0.999
@@ -266,7 +268,7 @@ def test_a_single_scale_network_becomes_a_graph_of_plan_whole(tmp_path: Path) ->
     torch.manual_seed(0)
     overrides = {**TINY, "hrda": False}
     network = create_model("hrda_lite", **overrides).eval()
-    spec = ExportSpec("single", "hrda_lite", {**overrides, **SCALED}, 0, {}, grid=(1, 1))
+    spec = ExportSpec("single", "hrda_lite", {**overrides, **SCALED}, InputScale(), {}, CITYSCAPES19, grid=(1, 1))
     export_bundle(network, spec, tmp_path / "single", _image(0, (96, 128)))
     graph = export_static(
         Bundle.open(tmp_path / "single"), StaticRequest(PlanChoice("whole"), (90, 120)), [_image(1, (90, 120))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -102,11 +103,45 @@ def test_each_missing_key_is_an_error(bundle: Path, key: str) -> None:
         {"normalisation": {"mean": [1, 2], "std": [1, 1, 1]}},
         {"files": {"model.onnx": 7}},
         {"files": {"model.onnx": {"bytes": 3}}},
+        {"files": {"model.onnx": {"bytes": float("inf"), "sha256": float("nan")}}},
+        {"files": {"a\0b": {"bytes": 3, "sha256": ""}}},
+        {"files": {3: {"bytes": 3, "sha256": ""}}},
+        {"input": {"multiple_of": float("inf"), "long_side": 0}},
+        {"input": {"multiple_of": 10**9, "long_side": 0}},
+        {"input": {"multiple_of": 0, "long_side": 0}},
+        {"input": {"multiple_of": 64, "long_side": float("inf")}},
+        {"context_scale": float("nan")},
+        {"normalisation": {"mean": [1, 2, float("nan")], "std": [1, 1, 1]}},
+        {"normalisation": {"mean": [1, 2, 3], "std": [1, 0, 1]}},
+        {"label_space": {"name": "x", "classes": ["a", "b"], "palette": [[0, 0, 10**400], [0, 0, 1]]}},
+        {"static_graphs": [{"plan": "tiles", "file": "model.onnx", "size": [10**7, 10**7]}]},
+        {"graphs": {"tiles": {"file": "model.onnx", "answer": {"labels": "00", "confidence": "xx"}}}},
+        {"graphs": {"tiles": {"file": "model.onnx", "answer": "none"}}},
+        {"default_plan": ["tiles"]},
     ],
 )
-def test_a_garbled_value_is_a_bundle_error(bundle: Path, changes: dict[str, object]) -> None:
+def test_f5_a_garbled_value_is_a_bundle_error(bundle: Path, changes: dict[str, object]) -> None:
     _change_manifest(bundle, **changes)
     with pytest.raises(BundleError):
+        Bundle.open(bundle)
+
+
+def test_f5_ten_lines_of_aliases_are_refused_at_once(bundle: Path) -> None:
+    lines = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 11)]
+    text = (bundle / "manifest.yaml").read_text()
+    (bundle / "manifest.yaml").write_text("\n".join(["a0: &a0 [x]", *lines, text]))
+    begin = time.process_time()
+    with pytest.raises(
+        BundleError, match=r"manifest\.yaml is not readable \(line \d+, at 'a\d': it holds more than 10000"
+    ):
+        Bundle.open(bundle)
+    assert time.process_time() - begin < 1
+
+
+def test_f5_a_key_that_is_given_twice_is_refused(bundle: Path) -> None:
+    with (bundle / "manifest.yaml").open("a") as file:
+        file.write("preset: other\n")
+    with pytest.raises(BundleError, match="gives 'preset' twice"):
         Bundle.open(bundle)
 
 
@@ -120,7 +155,7 @@ def test_a_graph_of_a_plan_that_is_gone_is_left_out_and_asking_for_it_gets_a_sen
 
 
 @pytest.mark.parametrize("name", ["../secret", "sub/../../secret", "/etc/hostname", ""])
-def test_a_file_outside_the_bundle_is_refused(bundle: Path, name: str) -> None:
+def test_f12_a_file_outside_the_bundle_is_refused(bundle: Path, name: str) -> None:
     (bundle.parent / "secret").write_text("x")
     _change_manifest(bundle, files={name: {"bytes": 1, "sha256": "0"}})
     with pytest.raises(BundleError, match="leaves the bundle"):
@@ -144,16 +179,23 @@ def test_hashes_can_be_left_out_but_sizes_cannot(bundle: Path) -> None:
     content = bytearray((bundle / "model.onnx").read_bytes())
     content[-1] ^= 1
     (bundle / "model.onnx").write_bytes(content)
-    Bundle.open(bundle, verify=False)
+    assert Bundle.open(bundle, verify=False).name == "tiny"
+    (bundle / "model.onnx").write_bytes(content[:-1])
+    with pytest.raises(BundleError, match=rf"has {len(content) - 1} bytes, the manifest says {len(content)}"):
+        Bundle.open(bundle, verify=False)
 
 
-def test_the_manifest_is_replaced_whole(tmp_path: Path) -> None:
+def test_t10_the_manifest_is_replaced_whole(tmp_path: Path) -> None:
     folder = write_tiny_bundle(tmp_path / "b")
+    before = (folder / "manifest.yaml").read_bytes()
+    (tmp_path / "before").hardlink_to(folder / "manifest.yaml")
     write_manifest(folder, {"name": "other"})
+    assert (folder / "manifest.yaml").read_bytes() != before
+    assert (tmp_path / "before").read_bytes() == before, "it was written in place: a kill would leave half of it"
     assert sorted(path.name for path in folder.iterdir()) == ["context.onnx", "manifest.yaml", "model.onnx"]
 
 
-def test_a_bundle_opens_while_others_change_it_and_no_change_is_lost(bundle: Path) -> None:
+def test_t10_a_bundle_opens_while_others_change_it_and_no_change_is_lost(bundle: Path) -> None:
     def score(names: range) -> None:
         for name in names:
             change_bundle(

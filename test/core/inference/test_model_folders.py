@@ -204,7 +204,7 @@ def test_a_home_that_cannot_be_made_or_written_gets_a_sentence(
     assert changeable(shipped, copy=False) == shipped
 
 
-def test_a_full_disk_leaves_no_half_copy(shipped: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_c4_a_full_disk_leaves_no_half_copy(shipped: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copied = 0
 
     def copyfile(source: Path, target: Path) -> None:
@@ -226,13 +226,13 @@ def test_two_that_copy_at_once_make_one_copy(shipped: Path, home: Path, monkeypa
 
     def slow(work: Path, out: Path, old: Path) -> None:
         inside.set()
-        assert go_on.wait(30)
+        assert go_on.wait(60)
         take_place(work, out, old)
 
     monkeypatch.setattr(whole_files, "_take_place", slow)
     first = threading.Thread(target=changeable, args=(shipped,))
     first.start()
-    assert inside.wait(30)
+    assert inside.wait(60)
     code = "import sys; from pathlib import Path; from hrda_core.inference.model_folders import changeable;"
     code += "changeable(Path(sys.argv[1]), lambda line: print(line, flush=True))"
     second = subprocess.Popen([sys.executable, "-c", code, str(shipped)], stdout=subprocess.PIPE, text=True)
@@ -240,7 +240,7 @@ def test_two_that_copy_at_once_make_one_copy(shipped: Path, home: Path, monkeypa
     assert f"process {os.getpid()} is copying a model into '{home}'; waiting for it" in second.stdout.readline()
     go_on.set()
     first.join()
-    assert second.wait(30) == 0
+    assert second.wait(60) == 0
     assert "its copy is used" in second.stdout.readline()
     second.stdout.close()
     Bundle.open(home / "tiny")

@@ -13,6 +13,7 @@ from tiny_bundle import expected_confidence, expected_labels, write_tiny_bundle
 from hrda_core.errors import BackendError, BundleError, ImageError
 from hrda_core.inference import Bundle, Predictor
 from hrda_core.inference.backends.onnx_backend import OnnxBackend, default_threads
+from hrda_core.inference.say import Level
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,32 @@ def test_a_larger_image_is_shrunk_to_long_side_and_masks_enlarged_back(
     assert (result.labels[:, :470] == 0).all()
     assert (result.labels[:, 490:] == 15).all()
     assert seen == [(1, 128, 128, 3)], "72 x 128, padded to a multiple of 64"
+
+
+def test_images_are_resized_as_the_bundle_says_and_a_long_side_replaces_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scale = {"multiple_of": 64, "long_side": 0, "resize": [256, 128], "interpolation": "bilinear"}
+    bundle = write_tiny_bundle(tmp_path / "b", input=scale)
+    predictor = Predictor(bundle)
+    seen = _seen(predictor, monkeypatch)
+    for size in ((64, 128), (512, 1024)):  # enlarged and shrunk
+        assert predictor(_image(*size)).labels.shape == size
+    assert seen == [(1, 128, 256, 3)] * 2
+    asked = Predictor(bundle, long_side=64)
+    seen = _seen(asked, monkeypatch)
+    asked(_image(64, 128))
+    assert seen == [(1, 64, 64, 3)]
+
+
+def test_it_says_once_that_images_are_far_from_those_of_the_training(tmp_path: Path) -> None:
+    scale = {"multiple_of": 64, "long_side": 0, "trained": [64, 128]}
+    said: list[tuple[str, Level]] = []
+    predictor = Predictor(write_tiny_bundle(tmp_path / "b", input=scale), say=lambda *line: said.append(line))
+    for size in ((64, 128), (64, 256), (64, 320), (64, 64)):
+        predictor(_image(*size))
+    ((line, level),) = said
+    assert ("256x64, 2.0 times larger" in line, level) == (True, Level.WARNING)
 
 
 def test_long_side_can_be_switched_off(tmp_path: Path) -> None:
@@ -148,3 +175,42 @@ def test_warm_up_runs_the_back_end_once(predictor: Predictor, monkeypatch: pytes
     seen = _seen(predictor, monkeypatch)
     predictor.warm_up(100, 130)
     assert seen == [(1, 128, 192, 3)]
+
+
+def test_a_graph_for_one_image_says_so_and_images_of_two_sizes_are_no_batch(predictor: Predictor) -> None:
+    assert not predictor.takes_batch
+    (alone,) = predictor.batch([_image(70, 90)])
+    np.testing.assert_array_equal(alone.labels, expected_labels(_image(70, 90)))
+    with pytest.raises(ImageError, match="images of a batch must have one size"):
+        predictor.batch([_image(70, 90), _image(90, 70)])
+    with pytest.raises(BackendError, match=r"ONNX Runtime failed on an image of shape \(2, 128, 128, 3\)"):
+        predictor.batch([_image(70, 90), _image(70, 90, seed=1)])
+
+
+def test_the_padding_is_the_border_of_the_image_itself(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor, seen = Predictor(tiny_bundle), []
+    original = predictor._opened[-1].backend
+    monkeypatch.setattr(predictor._opened[-1], "backend", lambda image: (seen.append(image.copy()), original(image))[1])
+    for seed in range(2):  # the second one meets the memory of the first
+        image = _image(50, 70, seed)
+        predictor(image)
+        (padded,) = seen.pop()
+        assert (padded.shape[0] > 50, padded.shape[1] > 70) == (True, True)
+        np.testing.assert_array_equal(padded[:50, :70], image)
+        np.testing.assert_array_equal(padded[:50, 70:], np.broadcast_to(image[:, -1:], padded[:50, 70:].shape))
+        np.testing.assert_array_equal(padded[50:], np.broadcast_to(padded[49], padded[50:].shape))
+
+
+@pytest.mark.parametrize(("sizes", "opened"), [(1, 7), (3, 3)])
+def test_graphs_of_the_sizes_that_come_in_turn_stay_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: int, opened: int
+) -> None:
+    heights = (64, 128, 192)
+    rows = [{"plan": "topk", "file": "model.onnx", "grid": [2, 2], "size": [side, 64], "keep": 1} for side in heights]
+    predictor = Predictor(write_tiny_bundle(tmp_path / "b", static_graphs=rows), "onnx", "topk", sizes=sizes)
+    opens: list[object] = [predictor._opened[-1].graph]
+    keep = predictor._keep
+    monkeypatch.setattr(predictor, "_keep", lambda graph, backend: (opens.append(graph), keep(graph, backend)))
+    for height in (64, 128, 192, 64, 128, 192, 64):
+        predictor(_image(height, 64))
+    assert len(opens) == opened

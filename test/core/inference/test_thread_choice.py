@@ -46,7 +46,7 @@ def test_a_choice_is_for_one_graph_and_one_machine(cache: Path, graph: Path, mon
     for name, other in (
         ("usable_cores", lambda: 8),
         ("cpu_model", lambda: "another"),
-        ("_runtime_version", lambda: "9"),
+        ("_runtime_version", lambda runtime: "9"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(thread_choice, name, other)
@@ -90,3 +90,11 @@ def test_fewer_threads_win_a_near_draw() -> None:
 @pytest.mark.parametrize(("cores", "counts"), [(1, (1,)), (2, (1, 2)), (6, (1, 2, 4, 6)), (8, (1, 2, 4, 8))])
 def test_a_sweep_doubles_up_to_all_cores(cores: int, counts: tuple[int, ...]) -> None:
     assert thread_counts(cores) == counts
+
+
+def test_a_choice_is_for_one_runtime(cache: Path, graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thread_choice, "_runtime_version", lambda runtime: "1")
+    keep_choice(graph, 2, {2: 6.0})
+    assert best_threads(graph, "openvino") is None
+    assert keep_choice(graph, 3, {3: 6.0}, "openvino").parent == cache / "threads"
+    assert (best_threads(graph), best_threads(graph, "openvino")) == (2, 3)

@@ -54,7 +54,7 @@ def _with_one(value: float) -> Callable[[Tensor], Tensor]:
         (_put("decode_head.head.fuse_layer.bottleneck.bn.num_batches_tracked", lambda v: v + 0.5), "file float32"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_named_and_nothing_is_loaded(change: Callable[[State], State], message: str) -> None:
+def test_f3_what_does_not_fit_is_named_and_nothing_is_loaded(change: Callable[[State], State], message: str) -> None:
     model = _tiny(1)
     before = snapshot(model)
     with pytest.raises(CheckpointError, match=message) as refusal:
@@ -64,7 +64,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_loaded(change: Callable[[Stat
     assert same(model.state_dict(), before)
 
 
-def test_another_class_count_is_named() -> None:
+def test_f3_c8_another_class_count_is_named() -> None:
     with pytest.raises(CheckpointError, match=r"4 of another shape .*file 16x8x1x1, network 19x8x1x1.*with 16 classes"):
         load_mmseg(_tiny(), _tiny(classes=16).state_dict())
 
@@ -126,7 +126,7 @@ def test_allowing_a_random_backbone_excuses_nothing_else() -> None:
             load_backbone(MixTransformer("b0"), {**state, name: value}, allow_random_backbone=True)
 
 
-def test_the_file_of_another_variant_is_refused() -> None:
+def test_f3_the_file_of_another_variant_is_refused() -> None:
     with torch.device("meta"):
         state = MixTransformer("b1").state_dict()
     with pytest.raises(CheckpointError, match="of another shape"):

@@ -72,7 +72,7 @@ def test_the_encoder_of_a_whole_checkpoint_fills_an_encoder() -> None:
     assert len(load_backbone(encoder, state).used) == 1052
 
 
-def test_a_checkpoint_of_the_other_network_is_refused_and_named() -> None:
+def test_f3_a_checkpoint_of_the_other_network_is_refused_and_named() -> None:
     with torch.device("meta"):
         model = create_model("hrda_mitb5")
     with pytest.raises(CheckpointError, match=r"missing .*unknown .*nothing was loaded.*DAFormer on MiT-B5 with 19 cl"):

@@ -19,4 +19,4 @@ def test_every_public_name_is_there_and_sorted() -> None:
 
 def test_the_process_that_opens_untrusted_files_loads_no_networks() -> None:
     code = "import sys, hrda_core.interop.restricted_unpickling; sys.exit('timm' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=100).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=240).returncode == 0

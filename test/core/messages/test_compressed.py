@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import array
+import subprocess
+import sys
+import zlib
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -10,6 +14,7 @@ import numpy as np
 import pytest
 from image_messages import random_image, refusal
 
+from hrda_core.errors import ImageError
 from hrda_core.messages import decode_compressed
 
 
@@ -48,7 +53,7 @@ def test_old_opencv_without_rgb_flag_gives_the_same_pixels(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("kind", [".jpg", ".png"])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
-def test_cut_off_files_are_refused_as_truncated(kind: str, share: float) -> None:
+def test_m6_cut_off_files_are_refused_as_truncated(kind: str, share: float) -> None:
     data = encoded(smooth(), kind)
     assert refusal(compressed(data[: int(share * len(data))]), decode_compressed) == "truncated"
 
@@ -75,16 +80,132 @@ def test_exif_orientation_does_not_turn_the_picture() -> None:
     np.testing.assert_array_equal(decode_compressed(compressed(turned)), decode_compressed(compressed(data)))
 
 
-def test_end_marker_of_a_thumbnail_does_not_hide_a_cut_off_picture() -> None:
+def test_m6_end_marker_of_a_thumbnail_does_not_hide_a_cut_off_picture() -> None:
     data = encoded(smooth(), ".jpg")
     with_thumbnail = with_exif(data, orientation=1, thumbnail=encoded(smooth(8, 8), ".jpg"))
     assert decode_compressed(compressed(with_thumbnail)).shape == (40, 60, 3)
     assert refusal(compressed(with_thumbnail[:-30]), decode_compressed) == "truncated"
 
 
-def test_other_bytes_are_refused_by_cause() -> None:
+def test_m6_other_bytes_are_refused_by_cause() -> None:
     assert refusal(compressed(b""), decode_compressed) == "empty"
     assert refusal(compressed(b"RIFF1234WEBP"), decode_compressed) == "codec"
     damaged = bytearray(encoded(smooth(), ".png"))
     damaged[40:60] = bytes(20)
     assert refusal(compressed(bytes(damaged)), decode_compressed) == "decode"
+
+
+def mosaic_of(rgb: np.ndarray, pattern: str) -> np.ndarray:
+    mosaic = np.empty(rgb.shape[:2], rgb.dtype)
+    for place, colour in enumerate(pattern):
+        rows, columns = slice(place // 2, None, 2), slice(place % 2, None, 2)
+        mosaic[rows, columns] = rgb[rows, columns, "rgb".index(colour)]
+    return mosaic
+
+
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+@pytest.mark.parametrize("kind", ["8; jpeg compressed ", "8; png compressed ", "16; png compressed "])
+def test_a_packed_mosaic_becomes_colour(pattern: str, kind: str) -> None:
+    rgb = np.broadcast_to(np.array([200, 120, 40], np.uint8), (40, 60, 3))
+    mosaic = mosaic_of(rgb, pattern)
+    if kind.startswith("16"):
+        mosaic = mosaic.astype(np.uint16) << 8
+    data = cv2.imencode(".jpg" if "jpeg" in kind else ".png", mosaic, [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes()
+    decoded = decode_compressed(compressed(data, f"bayer_{pattern}{kind}"))
+    assert np.abs(decoded[4:-4, 4:-4].astype(int) - rgb[4:-4, 4:-4]).max() < 12
+
+
+def test_a_mosaic_that_the_driver_made_colour_of_stays_as_it_is() -> None:
+    rgb = smooth()
+    data = encoded(rgb, ".png")
+    np.testing.assert_array_equal(decode_compressed(compressed(data, "bayer_rggb8; png compressed bgr8")), rgb)
+
+
+def test_m4_an_unknown_pattern_is_refused() -> None:
+    data = cv2.imencode(".png", smooth()[..., 0])[1].tobytes()
+    assert refusal(compressed(data, "bayer_rgbw8; png compressed "), decode_compressed) == "encoding"
+
+
+def _enlarged(kind: str, height: int, width: int) -> bytes:
+    """A small picture whose header states another size."""
+    data = bytearray(encoded(smooth(), kind))
+    if kind == ".png":
+        data[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+        data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    else:
+        place = data.index(b"\xff\xc0")
+        data[place + 5 : place + 9] = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    return bytes(data)
+
+
+MEMORY = """
+import resource, sys
+from types import SimpleNamespace
+from hrda_core.errors import ImageError
+from hrda_core.messages import decode_compressed
+
+def cause(path):
+    data = open(path, "rb").read()
+    try:
+        return decode_compressed(SimpleNamespace(data=data, format="jpeg", header=None)).shape
+    except ImageError as error:
+        return error.cause
+
+good, *bad = sys.argv[1:]
+cause(good)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print([cause(path) for path in bad for _ in range(20)], file=sys.stderr)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, {cause(path) for path in bad})
+"""
+
+
+def test_m6_pictures_that_state_a_billion_pixels_are_refused_from_their_header_and_take_no_memory(
+    tmp_path: Path,
+) -> None:
+    # In a process of its own, because what OpenCV takes is seen in the peak of a process alone.
+    files = {"good": encoded(smooth(), ".jpg")}
+    files |= {f"bomb{kind}": _enlarged(kind, 65500, 65500) for kind in (".jpg", ".png")}
+    files["limit.png"] = _enlarged(".png", 8001, 8000)
+    files["scans"] = files["bomb.jpg"] + bytes(1000)
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    command = [sys.executable, "-c", MEMORY, *(str(tmp_path / name) for name in files)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    kilobytes, causes = done.stdout.split(maxsplit=1)
+    assert causes.strip() == "{'size'}"
+    assert int(kilobytes) < 10_000
+
+
+@pytest.mark.parametrize("kind", [".jpg", ".png"])
+def test_m6_the_limit_is_a_parameter_and_holds_to_the_pixel(kind: str) -> None:
+    data = encoded(np.zeros((1000, 1001, 3), np.uint8), kind)
+    assert decode_compressed(compressed(data), max_megapixels=2).shape == (1000, 1001, 3)
+    with pytest.raises(ImageError, match=r"1000 x 1001 pixels is larger than 1 megapixels") as caught:
+        decode_compressed(compressed(data), max_megapixels=1)
+    assert caught.value.cause == "size"
+    fitting = compressed(encoded(np.zeros((1000, 1000, 3), np.uint8), kind))
+    assert decode_compressed(fitting, max_megapixels=1).shape[:2] == (1000, 1000)
+
+
+def test_m6_the_size_is_that_of_the_picture_and_not_of_its_thumbnail() -> None:
+    thumbnail = encoded(np.zeros((8, 8, 3), np.uint8), ".jpg")
+    data = _enlarged(".jpg", 65500, 65500)
+    segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
+    assert refusal(compressed(data[:2] + segment + data[2:]), decode_compressed) == "size"
+
+
+def test_m6_a_header_without_a_size_and_a_thousand_scans_are_refused() -> None:
+    data = encoded(smooth(), ".jpg")
+    frame = data.index(b"\xff\xc0")
+    length = int.from_bytes(data[frame + 2 : frame + 4], "big") + 2
+    assert refusal(compressed(data[:frame] + data[frame + length :]), decode_compressed) == "decode"
+    scan = data[data.index(b"\xff\xda") : -2]
+    assert refusal(compressed(data[:-2] + 1000 * scan + data[-2:]), decode_compressed) == "decode"
+
+
+@pytest.mark.parametrize("name", ["h264", "H265", "hevc"])
+def test_p8_m6_a_packet_of_a_video_is_refused_with_what_to_do(name: str) -> None:
+    message = SimpleNamespace(format=name, data=b"\0\0\0\1\x67abc")
+    with pytest.raises(ImageError, match="is a packet of a video, which is not decoded live; republish it") as caught:
+        decode_compressed(message)
+    assert caught.value.cause == "codec"

@@ -21,7 +21,14 @@ SMALL: dict[str, Any] = {
     "attention_channels": 8,
     "detail_crop": (32, 32),
 }
-ENCODERS = ["test_efficientnet", "test_resnet", "test_convnext", "pvt_v2_b0", "swin_tiny_patch4_window7_224"]
+ENCODERS = [
+    "test_efficientnet",
+    "test_resnet",
+    "test_convnext",
+    "pvt_v2_b0",
+    "swin_tiny_patch4_window7_224",
+    "test_vit",
+]
 """One of each family that users put under HRDA."""
 
 WITHOUT_GRADIENT = {

@@ -198,12 +198,13 @@ def test_any_two_scales_train_and_predict_on_the_grid_of_the_detail_image(
         assert output.context.shape[2:] == small
 
 
-def test_the_mask_of_the_attention_is_the_box_on_the_context_grid() -> None:
+@pytest.mark.parametrize(("level", "stride"), [(0, 4), (1, 8)])
+def test_the_mask_of_the_attention_is_the_box_on_the_context_grid(level: int, stride: int) -> None:
     for switches in ({}, {"context_scale": 0.75}, {"context_scale": 0.25}, {"context_scale": 1.0}):
-        network = _small(attention=False, fixed_attention=1.0, **switches)
+        network = _small(level, attention=False, fixed_attention=1.0, **switches)
         with torch.inference_mode():
-            output = network.forward_train(_image(1, 64, 96), CropBox(16, 48, 32, 64))
-        inside = CropBox(16, 48, 32, 64).scaled(network.context_scale / 4)
+            output = network.forward_train(_image(1, 64, 96), CropBox(32, 64, 32, 64))
+        inside = CropBox(32, 64, 32, 64).scaled(network.context_scale / stride)
         assert output.context[inside.index].eq(0).all()
         assert output.context.ne(0).any(dim=1).sum() == output.context[0, 0].numel() - inside.height * inside.width
 

@@ -12,12 +12,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from golden import Golden, argmax_agreement, golden, golden_fixture, relative_error
-from golden_weights import golden_weights
+from golden_inference import ARRAYS, golden_inference, golden_network
 from torch import Tensor
 
-from hrda_core.models.daformer_head import DAFormerHead
-from hrda_core.models.hrda import HRDA, TrainOutput
-from hrda_core.models.mix_transformer import MixTransformer
+from hrda_core.models.hrda import TrainOutput
 from hrda_core.uda.losses import HrdaLosses, hrda_loss, pixel_accuracy
 from hrda_core.window_plan import CropBox
 
@@ -28,51 +26,18 @@ ROUND_OFF = 1e-6
 """Gradient norms below this are zero in exact arithmetic (biases before batch statistics)."""
 
 
-def _network() -> HRDA:
-    """Full-width HRDA of the golden weights, without dropout and stochastic depth."""
-    backbone = MixTransformer("b0", drop_path=0.0)
-    network = HRDA(
-        backbone,
-        DAFormerHead(backbone.channels, 19, dropout=0.0),
-        DAFormerHead(backbone.channels, 19, fusion="conv1", dropout=0.0),
-        detail_crop=(64, 96),
-    )
-    network.load_state_dict(golden_weights())
-    return network
-
-
 # Inference: context, given detail crops, fusion
 
 
 @pytest.fixture(scope="module")
 def inference() -> dict[str, Tensor]:
-    """Context and merged detail logits, attention and fusion of the golden image over its own detail boxes."""
-    expected = golden("hrda_mitb0_inference")
-    image = torch.from_numpy(expected["image"]).float()
-    boxes = expected["hr_boxes"].tolist()
-    network = _network().eval()
-    with torch.inference_mode():
-        context = network.context(image)
-        logits = network.detail(torch.cat([image[:, :, y1:y2, x1:x2] for y1, y2, x1, x2 in boxes]))
-        total = logits.new_zeros(1, 19, image.shape[2] // 4, image.shape[3] // 4)
-        count = torch.zeros_like(total)
-        for (y1, y2, x1, x2), crop in zip(boxes, logits, strict=True):
-            total[:, :, y1 // 4 : y2 // 4, x1 // 4 : x2 // 4] += crop
-            count[:, :, y1 // 4 : y2 // 4, x1 // 4 : x2 // 4] += 1
-        detail = total / count
-        fused = network.fuse(context, detail)
-    return {"context": context.logits, "attention": context.attention, "detail": detail, "fused": fused}
+    """See `golden_inference`."""
+    return golden_inference()
 
 
 def test_context_attention_detail_and_fusion_equal_the_reference(load: Load, inference: dict[str, Tensor]) -> None:
     expected = load("hrda_mitb0_inference")
-    arrays = {
-        "lr_logits_s4": "context",
-        "attention_lr": "attention",
-        "hr_logits_s4_merged": "detail",
-        "fused_s4": "fused",
-    }
-    for array, own in arrays.items():
+    for array, own in ARRAYS.items():
         assert relative_error(expected.sample(array, inference[own]), expected[array]) <= 1e-4, array
 
 
@@ -101,7 +66,7 @@ class _Step:
 
 def _step(name: str, *, train: bool) -> _Step:
     batch = golden(name)
-    network = _network().train(train)
+    network = golden_network().train(train)
     labels = torch.from_numpy(batch["label"][:, 0]).long()
     output = network.forward_train(torch.from_numpy(batch["image"]).float(), CropBox(*batch["box"].tolist()))
     losses = hrda_loss(output, labels)

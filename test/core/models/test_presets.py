@@ -154,3 +154,11 @@ def test_the_public_names_are_there_and_no_others_are() -> None:
     assert hrda_core.models.NetworkConfig is NetworkConfig
     with pytest.raises(AttributeError, match="Unet"):
         _ = hrda_core.models.Unet
+
+
+def test_attention_channels_are_the_width_and_the_embedding_of_the_attention_decoder() -> None:
+    model = create_model("hrda_mitb0", num_classes=19, attention_channels=32, embed_channels=48)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    embeds = {shape[0] for name, shape in shapes.items() if name.endswith("embed_layers.0.proj.weight")}
+    assert embeds == {32, 48}
+    assert shapes[next(n for n in shapes if "attention" in n and n.endswith("embed_layers.0.proj.weight"))][0] == 32

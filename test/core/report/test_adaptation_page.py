@@ -148,7 +148,7 @@ def test_better_and_worse_follow_the_direction_of_the_measure(tmp_path: Path) ->
 
 def test_what_was_not_measured_is_listed_and_has_no_row(tmp_path: Path) -> None:
     page = _page(tmp_path, _report(judgement={"candidates": {"given": {"confidence": 0.5}}}))
-    assert "Not measured here: Information between views;" in page
+    assert "Not measured here: Estimated mIoU;" in page
     assert "<b>Flicker</b>" not in page
 
 
@@ -177,7 +177,7 @@ def test_nothing_anywhere_still_gives_a_page_without_empty_sections(
     assert "nan" not in page
 
 
-def test_hostile_text_is_escaped_everywhere(tmp_path: Path) -> None:
+def test_f11_hostile_text_is_escaped_everywhere(tmp_path: Path) -> None:
     measures = {**_measures(0), "source_iou": {HOSTILE: 0.5}, "eval_iou": {HOSTILE: 0.5}}
     space = replace(CITYSCAPES19, classes=(HOSTILE, *CITYSCAPES19.classes[1:]))
     labels = {"given": np.zeros(SIZE, np.uint8), HOSTILE: np.full(SIZE, 255, np.uint8)}
@@ -277,3 +277,11 @@ def test_what_a_person_said_stands_before_the_verdict(tmp_path: Path) -> None:
     assert "was right in 27" in page
     assert re.search(r"road</td><td class=\"number\">-3.0</td><td class=\"number\">-5.0</td>.*\+0.0</td>.*20", page)
     assert HOSTILE not in page
+
+
+def test_the_first_line_says_how_sure_the_verdict_is(tmp_path: Path) -> None:
+    report = _report()
+    sure = "Of 26 candidates that it adopted on its bench, 1 were worse by labels"
+    page = _page(tmp_path, replace(report, verdict={**report.verdict, "sure": sure}))
+    banner = page.split('<div class="banner')[1].split("</div>")[0]
+    assert f"</strong>{sure}." in banner

@@ -84,7 +84,7 @@ def test_a_camera_without_a_picture_is_said_to_have_none(tmp_path: Path) -> None
     assert "No frame of this camera decodes." in page
 
 
-def test_names_are_escaped(tmp_path: Path) -> None:
+def test_f11_names_are_escaped(tmp_path: Path) -> None:
     made = scan_of(camera([quality()] * 3, topic="/<script>"))
 
     page = write_bag_page(tmp_path / "page.html", summarise(made, []), made).read_text()

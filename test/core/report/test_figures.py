@@ -54,6 +54,11 @@ def test_the_confusion_is_normalised_by_row_and_leaves_empty_rows_grey() -> None
     assert _has(draw_confusion([[1, 0], [0, 0]], ["a", "b"]), "DDDDDD")
 
 
+def test_the_matrix_of_many_classes_stays_a_picture_for_a_page() -> None:
+    many = _pixels(draw_confusion(np.eye(150), [f"class {number}" for number in range(150)]))
+    assert max(many.shape) < 2500
+
+
 def test_the_column_without_a_class_is_drawn_if_it_has_pixels() -> None:
     names = ["a", "b", "c"]
     with_it = _pixels(draw_confusion(np.eye(3, 4), names))

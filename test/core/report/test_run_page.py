@@ -118,7 +118,7 @@ def test_the_report_says_where_the_time_went(finished: str) -> None:
     assert "runtime.workers" in finished
 
 
-def test_names_and_commands_are_escaped(finished: str) -> None:
+def test_f11_names_and_commands_are_escaped(finished: str) -> None:
     assert "<script" not in finished
     assert "&lt;script&gt;alert(1)" in finished
     assert "hrda train &lt;made&gt;" in finished

@@ -19,14 +19,8 @@ from hrda_core.data.augmentation.transforms import AppearanceConfig, CropConfig
 from hrda_core.trainer.journal import read_evaluations
 from hrda_core.trainer.loop import fit
 from hrda_core.trainer.optim import OptimConfig
-from hrda_core.trainer.recipe import (
-    ModelConfig,
-    Recipe,
-    RuntimeConfig,
-    SourceConfig,
-    TargetConfig,
-    ValidationConfig,
-)
+from hrda_core.trainer.recipe import ModelConfig, Recipe, RuntimeConfig
+from hrda_core.trainer.recipe_data import SourceConfig, TargetConfig, ValidationConfig
 from hrda_core.uda.feature_distance import FeatureDistanceConfig
 from hrda_core.uda.self_training import SelfTrainingConfig
 
@@ -71,9 +65,8 @@ def _scores(recipe: Recipe, run: Path) -> tuple[dict[str, float], Path]:
     return {line["network"]: 100 * line["mean_iou"] for line in read_evaluations(run)}, weights
 
 
-@pytest.mark.alone
 @pytest.mark.heavy
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", [1])
 def test_adaptation_beats_source_only_training(domains: dict[str, Path], tmp_path: Path, seed: int) -> None:
     """The teacher is measured, as it is what an adaptation gives out.

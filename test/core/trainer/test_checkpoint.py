@@ -59,7 +59,7 @@ def test_an_optimiser_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
     assert torch.equal(layer.weight, other.weight)
 
 
-def test_a_full_disk_keeps_the_old_checkpoint_and_leaves_no_part(
+def test_c4_a_full_disk_keeps_the_old_checkpoint_and_leaves_no_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "c.safetensors"
@@ -93,7 +93,7 @@ for iteration in range(1000000):
 
 
 @pytest.mark.parametrize("after", [0, 3, 11, 17])
-def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path, after: int) -> None:
+def test_c3_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path, after: int) -> None:
     path = tmp_path / "c.safetensors"
     child = subprocess.Popen([sys.executable, "-c", _SAVE_FOR_EVER, str(path)], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None

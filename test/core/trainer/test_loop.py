@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from street_images import write_street_images
 from tiny_network import TINY
@@ -18,11 +20,15 @@ from tiny_network import TINY
 from hrda_core.data.augmentation.transforms import CropConfig
 from hrda_core.errors import CheckpointError, DataError, RecipeError, TrainingError
 from hrda_core.models import create_model
+from hrda_core.models.finite_weights import not_finite
+from hrda_core.trainer import loop
 from hrda_core.trainer.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from hrda_core.trainer.loading import load_network
 from hrda_core.trainer.loop import Progress, Watch, fit
+from hrda_core.trainer.methods import finish_step, take_step
 from hrda_core.trainer.optim import OptimConfig
-from hrda_core.trainer.recipe import ModelConfig, Recipe, RuntimeConfig, SourceConfig, TargetConfig, ValidationConfig
+from hrda_core.trainer.recipe import ModelConfig, Recipe, RuntimeConfig
+from hrda_core.trainer.recipe_data import SourceConfig, TargetConfig, ValidationConfig
 from hrda_core.uda.domain_generalization import DgConfig
 from hrda_core.uda.feature_distance import FeatureDistanceConfig
 from hrda_core.uda.masked_consistency import MicConfig
@@ -124,6 +130,23 @@ def test_a_run_folder_is_not_overwritten_or_mixed(recipe: Recipe, tmp_path: Path
         fit(replace(recipe, seed=1), tmp_path / "run", resume=True)
 
 
+def test_t9_two_at_once_a_run_folder_in_which_another_process_trains_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+    refusals = []
+
+    def second(_: Progress) -> None:
+        with pytest.raises(RecipeError) as caught:
+            fit(recipe, tmp_path / "run")
+        refusals.append(str(caught.value))
+
+    fit(replace(recipe, iterations=1), tmp_path / "run", watch=Watch(progress=second))
+    place = tmp_path / "run"
+    assert refusals == [
+        f"process {os.getpid()} is training in '{place}'; wait until it has ended, or give another place"
+    ]
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+    assert not (tmp_path / "run" / ".lock").exists()
+
+
 def test_how_a_run_is_carried_out_may_change_between_its_parts(recipe: Recipe, tmp_path: Path) -> None:
     fit(recipe, tmp_path / "run", watch=_stop_after(1))
     other = replace(recipe, runtime=RuntimeConfig(threads=1), checkpoint_every=5)
@@ -197,7 +220,61 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_keeps_the_batch(rec
     assert batch["source_images"].shape == (2, 3, 64, 64)
     saved = load_checkpoint(tmp_path / "run" / CHECKPOINT_NAME)
     assert saved.values["iteration"] == len(_logged(tmp_path / "run"))
-    assert torch.isfinite(saved.tensors["student/decode_head.head.fuse_layer.bottleneck.bn.running_mean"]).all()
+    assert len(saved.tensors) > 100
+    assert not_finite(saved.tensors) == []
+
+
+def test_t3_a_gradient_that_is_not_finite_stops_before_the_step_though_the_loss_is_finite(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = iter(range(100))
+    kept: dict[str, torch.Tensor] = {}
+
+    def step(state: Any, *arguments: Any) -> Any:
+        result = take_step(state, *arguments)
+        if next(steps) == 2:
+            kept.update({name: value.clone() for name, value in state.networks.student.named_parameters()})
+            state.networks.student.decode_head.head.conv_seg.bias.grad[1] = float("nan")
+        return result
+
+    monkeypatch.setattr(loop, "take_step", step)
+    with pytest.raises(TrainingError, match=r"gradient of iteration 3 .*1 gradients.*conv_seg\.bias"):
+        fit(recipe, tmp_path / "run")
+    saved = load_checkpoint(tmp_path / "run" / CHECKPOINT_NAME)
+    assert saved.values["iteration"] == 2
+    assert not_finite(saved.tensors) == []
+    assert all(torch.equal(saved.tensors[f"student/{name}"], value) for name, value in kept.items())
+    assert (tmp_path / "run" / "bad_batch.safetensors").is_file()
+
+
+@pytest.mark.parametrize("network", ["student", "teacher"])
+def test_t3_a_state_that_is_not_finite_never_replaces_a_good_checkpoint_and_never_ships(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: str
+) -> None:
+    def finish(state: Any, given: Recipe) -> None:
+        finish_step(state, given)
+        if state.iteration == 4:
+            tensors = getattr(state.networks, network).state_dict()
+            tensors["decode_head.head.fuse_layer.bottleneck.bn.running_var"][0] = float("inf")
+
+    monkeypatch.setattr(loop, "finish_step", finish)
+    with pytest.raises(TrainingError, match=rf"after iteration 4 1 tensors .*{network}/.*running_var.*stays as it was"):
+        fit(recipe, tmp_path / "run")
+    saved = load_checkpoint(tmp_path / "run" / CHECKPOINT_NAME)
+    assert saved.values["iteration"] == 2
+    assert not_finite(saved.tensors) == []
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("crop", [(96, 160), (160, 96), (32, 96)])
+def test_t3_a_crop_that_the_stride_does_not_divide_trains_with_the_feature_distance(
+    recipe: Recipe, tmp_path: Path, crop: tuple[int, int]
+) -> None:
+    images, labels = write_street_images(tmp_path / "wide", count=2, size=(192, 256))
+    wide = replace(recipe, source=replace(recipe.source, images=images, labels=labels), iterations=1)
+    adapting = _adapting(replace(wide, crop=CropConfig(*crop)))
+    fit(replace(adapting, target=replace(adapting.target, path=images)), tmp_path / "run")
+    assert _logged(tmp_path / "run")[0]["feature_distance"] >= 0
 
 
 def test_scores_and_pictures_are_kept(recipe: Recipe, tmp_path: Path) -> None:
@@ -230,6 +307,27 @@ def test_weights_that_cannot_be_used_are_named(recipe: Recipe, tmp_path: Path, c
         path.write_bytes(content)
     with pytest.raises(DataError, match=r"other\.safetensors"):
         fit(replace(recipe, model=replace(recipe.model, weights=path)), tmp_path / "run")
+
+
+def test_c8_weights_that_are_not_finite_neither_start_nor_continue_a_run_nor_leave_one(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    first = fit(recipe, run)
+    assert first is not None
+    for file, name in ((first, "student"), (run / CHECKPOINT_NAME, "teacher")):
+        with safe_open(file, "pt") as stored:
+            metadata = stored.metadata()
+        tensors = load_file(file)
+        key = "decode_head.head.conv_seg.bias"
+        tensors[key if file == first else f"{name}/{key}"][0] = float("nan")
+        save_file(tensors, file, metadata)
+        with pytest.raises(DataError, match="NaN or infinite"):
+            load_network(run, name)
+    with pytest.raises(DataError, match="NaN or infinite"):
+        fit(replace(recipe, model=replace(recipe.model, weights=first)), tmp_path / "second")
+    with pytest.raises(DataError, match="NaN or infinite"):
+        fit(recipe, run, resume=True)
 
 
 def test_a_random_encoder_is_an_error_unless_it_is_asked_for(recipe: Recipe, tmp_path: Path) -> None:
@@ -277,6 +375,18 @@ def test_half_precision_trains_with_losses_near_those_of_single(recipe: Recipe, 
     assert weights["decode_head.head.conv_seg.weight"].dtype == torch.float32
 
 
+def test_a_run_that_was_killed_before_its_last_scores_takes_them_when_resumed(recipe: Recipe, tmp_path: Path) -> None:
+    validation = ValidationConfig("made up", images=recipe.source.images, labels=recipe.source.labels, split="")
+    recipe = replace(recipe, validation=[validation], evaluate_every=4)
+    fit(recipe, tmp_path / "run")
+    log = tmp_path / "run" / "evaluations.jsonl"
+    first, last = log.read_text().splitlines()
+    log.write_text(first + "\n")
+    fit(recipe, tmp_path / "run", resume="auto")
+    assert [json.loads(line)["iteration"] for line in log.read_text().splitlines()] == [4, 6]
+    assert json.loads(log.read_text().splitlines()[1]) == json.loads(last)
+
+
 def test_a_run_that_was_killed_before_its_scores_takes_them_when_resumed(recipe: Recipe, tmp_path: Path) -> None:
     validation = ValidationConfig("made up", images=recipe.source.images, labels=recipe.source.labels, split="")
     recipe = replace(recipe, validation=[validation])
@@ -284,4 +394,45 @@ def test_a_run_that_was_killed_before_its_scores_takes_them_when_resumed(recipe:
     (tmp_path / "run" / "evaluations.jsonl").unlink()
     fit(recipe, tmp_path / "run", resume="auto")
     lines = (tmp_path / "run" / "evaluations.jsonl").read_text().splitlines()
-    assert [json.loads(line)["network"] for line in lines] == ["student", "teacher"]
+    assert [json.loads(line)["network"] for line in lines] == ["student"]  # with the average, which is what is exported
+
+
+def test_a_finished_run_is_trained_longer_and_keeps_what_it_had(recipe: Recipe, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    first = fit(recipe, run)
+    assert first is not None
+    before, student = first.read_bytes(), load_checkpoint(run / CHECKPOINT_NAME).below("student")
+    said: list[str] = []
+    longer = replace(recipe, iterations=10)
+    again = fit(longer, run, resume="auto", watch=Watch(say=said.append))
+    assert again == first
+    assert "going on after iteration 6 of 10" in said
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [line["iteration"] for line in lines] == list(range(1, 11))
+    # The rate of iteration 7 is that of a run of 10: 0.4 of the base, where it had come down to a sixth of it.
+    assert lines[5]["learning_rate"] == pytest.approx(1e-3 / 6)
+    assert lines[6]["learning_rate"] == pytest.approx(0.4e-3)
+    assert lines[9]["learning_rate"] == pytest.approx(0.1e-3)
+    assert (run / "model_000006.safetensors").read_bytes() == before
+    moved = load_checkpoint(run / CHECKPOINT_NAME).below("student")
+    assert any(not torch.equal(moved[name], student[name]) for name in student)
+    assert yaml.safe_load((run / "recipe.yaml").read_text())["iterations"] == 10
+
+
+def test_a_run_that_was_stopped_while_it_was_trained_longer_is_not_finished(recipe: Recipe, tmp_path: Path) -> None:
+    fit(recipe, tmp_path / "run")
+    longer = replace(recipe, iterations=10)
+    assert fit(longer, tmp_path / "run", resume="auto", watch=_stop_after(2)) is None
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert fit(longer, tmp_path / "run", resume="auto") is not None
+    assert sorted(path.name for path in (tmp_path / "run").glob("model*")) == [
+        "model.safetensors",
+        "model_000006.safetensors",
+    ]
+
+
+def test_a_run_is_not_made_shorter(recipe: Recipe, tmp_path: Path) -> None:
+    fit(recipe, tmp_path / "run")
+    with pytest.raises(RecipeError, match="has 6 iterations, not 4; give as many, or more"):
+        fit(replace(recipe, iterations=4), tmp_path / "run", resume="auto")
+    assert (tmp_path / "run" / "model.safetensors").exists()

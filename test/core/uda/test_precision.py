@@ -32,7 +32,7 @@ COMPUTED: dict[str, Callable[[Tensor], Tensor]] = {
     "pixel weight": lambda x: pseudo_labels(x, 0.3).weight,
     "cross-entropy": lambda x: segmentation_loss(x, LABELS),
     "entropy": entropy_loss,
-    "feature distance": lambda x: thing_feature_distance(x, x.flip(0), LABELS, ()),
+    "feature distance": lambda x: thing_feature_distance(x, x.flip(0), LABELS, (), num_classes=19),
     "taught": lambda x: soft_loss(x, x.flip(0), 2.0),
     "style consistency": style_consistency,
     "style": lambda x: style_statistics(x)[1],

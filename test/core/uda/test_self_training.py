@@ -17,7 +17,8 @@ from hrda_core.inference import predict_logits
 from hrda_core.labels import CITYSCAPES19
 from hrda_core.models import create_model
 from hrda_core.trainer.optim import OptimConfig, build_optimizer
-from hrda_core.uda.augment import JitterDraw
+from hrda_core.uda.augment import JitterDraw, color_jitter, gaussian_blur
+from hrda_core.uda.class_mix import class_mask, mix
 from hrda_core.uda.feature_distance import FeatureDistanceConfig
 from hrda_core.uda.masked_consistency import MicConfig
 from hrda_core.uda.self_training import (
@@ -30,7 +31,7 @@ from hrda_core.uda.self_training import (
     set_teacher_mode,
 )
 from hrda_core.uda.step import Batch, Networks, StepContext, StepRandom
-from hrda_core.uda.supervised import LossConfig
+from hrda_core.uda.supervised import LossConfig, forward_losses
 from hrda_core.uda.teacher import update_teacher
 from hrda_core.window_plan import CropBox
 
@@ -43,15 +44,21 @@ OUTPUTS, LOSSES, DISTANCE, GRADIENTS = 1e-4, 3e-4, 5e-4, 5e-3
 """Bars of the golden README; losses of the first iteration are held to 1e-5."""
 
 
+def _set_dropout(network: nn.Module, rate: float) -> None:
+    """Set the rates of dropout and of stochastic depth."""
+    for module in network.modules():
+        for name in ("drop_path", "drop_prob"):  # of our encoder and of timm's
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, rate)
+        if isinstance(module, nn.Dropout2d):
+            module.p = rate
+
+
 def _networks(dtype: torch.dtype = torch.float32) -> Networks:
     def build() -> nn.Module:
         network = create_model("hrda_mitb0", 19, detail_crop=(64, 64))
         network.load_state_dict(golden_weights())
-        for module in network.modules():
-            if hasattr(module, "drop_path"):
-                module.drop_path = 0.0
-            if isinstance(module, nn.Dropout2d):
-                module.p = 0.0
+        _set_dropout(network, 0.0)
         return network
 
     imagenet = build().backbone
@@ -168,10 +175,11 @@ def _check_state(expected: Golden, iteration: int, networks: Networks, names: li
             assert relative_error(buffers[name], values) <= 1e-3, name
 
 
-def test_the_teachers_logits_equal_the_reference(load: Any) -> None:
+def test_the_teachers_logits_equal_the_reference_whatever_its_rates_of_dropout(load: Any) -> None:
     expected = load("uda_mitb0")
     networks = _networks()
     assert networks.teacher is not None
+    _set_dropout(networks.teacher.train(), 0.5)  # type: ignore[arg-type]
     set_teacher_mode(networks.teacher, networks.student)
     logits = predict_logits(networks.teacher, _batch(expected, 0).target_images, "overlap")  # type: ignore[arg-type]
     assert relative_error(logits[:, :, 3::16, 5::16], expected["it0/teacher_logits_sample"]) <= OUTPUTS
@@ -236,6 +244,72 @@ def test_the_teacher_gets_no_gradient_and_keeps_its_parameters() -> None:
     assert all(torch.equal(before[name], value) for name, value in networks.teacher.named_parameters())
 
 
+def test_the_teachers_norms_are_in_the_mode_of_the_students_and_all_else_is_in_eval_mode() -> None:
+    networks = _tiny_networks()
+    teacher, student = networks.teacher, networks.student
+    assert teacher is not None
+    resting = next(name for name, module in student.named_modules() if isinstance(module, nn.BatchNorm2d))
+    student.get_submodule(resting).eval()
+    set_teacher_mode(teacher.train(), student)
+    norms = [name for name, module in teacher.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    assert [name for name in norms if not teacher.get_submodule(name).training] == [resting]
+    inside = tuple(f"{name}." for name in norms)  # timm's norms hold their activation
+    others = [module for name, module in teacher.named_modules() if name not in norms and not name.startswith(inside)]
+    assert not any(module.training for module in others)
+
+
+def test_the_step_switches_off_the_teachers_dropout() -> None:
+    networks, config = _tiny_networks(), SelfTrainingConfig()
+    assert networks.teacher is not None
+    found = []
+    for seed in range(2):
+        _set_dropout(networks.teacher.train(), 0.5)
+        torch.manual_seed(seed)
+        found.append(_step(config, networks)[1].pictures["pseudo_probability"])
+    assert torch.equal(*found)
+
+
+def _forward_calls(config: SelfTrainingConfig, networks: Networks, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The images, labels and weights of each pass of the student in one step, and what the teacher said."""
+    seen: list[Any] = []
+
+    def spy(student: Any, images: Tensor, labels: Tensor, box: Any, losses: Any, weight: Any = None) -> Any:
+        seen.append((images.detach().clone(), labels, weight))
+        return forward_losses(student, images, labels, box, losses, weight)
+
+    monkeypatch.setattr("hrda_core.uda.self_training.forward_losses", spy)
+    return [_step(config, networks), *seen]
+
+
+def test_mic_hides_patches_of_the_target_and_weighs_their_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    mic = MicConfig(block=16, ratio=0.5, weight=0.25, augment=False)
+    config = SelfTrainingConfig(threshold=0.0, mic=mic)
+    (draws, result, _), *_, (images, labels, weight) = _forward_calls(config, _tiny_networks(), monkeypatch)
+    target = _made_batch().target_images
+    assert target is not None
+    visible = (draws.patches > 0.5).repeat_interleave(16, 1).repeat_interleave(16, 2)
+    assert 0 < visible.float().mean() < 1
+    torch.testing.assert_close(images, target * visible[:, None])
+    assert torch.equal(labels, result.pictures["pseudo_labels"])
+    assert result.metrics["pseudo_weight"] > 0
+    torch.testing.assert_close(weight, 0.25 * result.pictures["pseudo_weight"])
+
+
+def test_mixed_images_are_jittered_and_blurred_by_their_draws_and_masked_ones_by_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = SelfTrainingConfig(jitter_probability=1, blur_probability=1, mic=MicConfig(block=64, ratio=0.0))
+    (draws, _, _), _, (mixed, _, _), (masked, _, _) = _forward_calls(config, _tiny_networks(), monkeypatch)
+    batch = _made_batch()
+    assert batch.target_images is not None
+    mask = torch.stack([class_mask(*pair) for pair in zip(batch.source_labels, draws.classes, strict=True)])
+    pasted = mix(mask, batch.source_images, batch.target_images)
+    assert draws.strong != draws.masked_strong
+    for images, plain, strong in ((mixed, pasted, draws.strong), (masked, batch.target_images, draws.masked_strong)):
+        wanted = gaussian_blur(color_jitter(plain, strong.jitter, SPACE.mean, SPACE.std), strong.blur)
+        torch.testing.assert_close(images, wanted)
+
+
 def test_masking_with_the_source_takes_half_of_each_batch() -> None:
     networks = _tiny_networks()
     # No pixel reaches the threshold: target pixels weigh nothing, and what is left of the loss is the source's half.
@@ -243,6 +317,23 @@ def test_masking_with_the_source_takes_half_of_each_batch() -> None:
     half = SelfTrainingConfig(threshold=1.0, mic=MicConfig(block=16, augment=False, with_source=True))
     assert float(_step(whole, networks)[1].losses["masked.fused"]) == 0
     assert float(_step(half, networks)[1].losses["masked.fused"]) > 0
+
+
+def test_true_labels_weigh_1_and_pseudo_labels_the_teachers_quality(monkeypatch: pytest.MonkeyPatch) -> None:
+    mic = MicConfig(block=16, augment=False, with_source=True)
+    config = SelfTrainingConfig(threshold=0.0537, mic=mic)
+    (draws, result, _), _, (_, labels, mixed), (_, masked_labels, masked) = _forward_calls(
+        config, _tiny_networks(), monkeypatch
+    )
+    batch, quality = _made_batch(), float(result.metrics["pseudo_weight"])
+    assert 0 < quality < 1
+    pasted = torch.stack([class_mask(*pair) for pair in zip(batch.source_labels, draws.classes, strict=True)])
+    assert torch.equal(labels[pasted], batch.source_labels[pasted])
+    assert (mixed[pasted] == 1).all()
+    torch.testing.assert_close(mixed[~pasted], torch.full_like(mixed[~pasted], quality))
+    assert torch.equal(masked_labels[0], batch.source_labels[0])
+    assert (masked[0] == 1).all()
+    torch.testing.assert_close(masked[1], torch.full_like(masked[1], quality))
 
 
 def test_a_batch_without_jitter_and_blur_keeps_the_pixels_of_both_images() -> None:

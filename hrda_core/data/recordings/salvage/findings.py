@@ -1,4 +1,4 @@
-"""Results and unpacking that the readers of damaged recordings share.
+"""Results that the readers of damaged recordings share.
 
 Each format has one function `walk(path, findings, wanted, place)` that goes through a file from front to back, steps
 over what is damaged and finds the next message behind it: `mcap_walk.py`, `sqlite_walk.py`, `ros1_walk.py`.
@@ -6,18 +6,12 @@ over what is damaged and finds the next message behind it: `mcap_walk.py`, `sqli
 
 from __future__ import annotations
 
-import bz2
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from hrda_core.errors import require
-
-__all__ = ["Connection", "Findings", "Found", "Salvage", "new_unpacker", "normal_type", "unpack"]
-
-_ZSTD = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+__all__ = ["Connection", "Findings", "Found", "Salvage", "normal_type"]
 
 
 @dataclass(frozen=True)
@@ -73,33 +67,3 @@ def normal_type(name: str) -> str:
     """Spell a message type as ROS 2 does: `sensor_msgs/Image`, as in ROS 1, becomes `sensor_msgs/msg/Image`."""
     package, _, rest = name.partition("/")
     return f"{package}/msg/{rest}" if rest and "/" not in rest else name
-
-
-def new_unpacker(compression: str) -> Callable[[bytes], bytes]:
-    """Return a function that unpacks a stream part by part, and returns what each part yields.
-
-    Args:
-        compression: `""` or `none`, `zstd`, `lz4` (frames), `bz2`.
-
-    Raises:
-        KeyError: the compression is another one.
-        MissingPackageError: rosbags, which brings the libraries, is not installed.
-    """
-    makers: dict[str, Callable[[], Any]] = {
-        "zstd": lambda: require(_ZSTD, "bag").ZstdDecompressor(),
-        "lz4": lambda: require("lz4.frame", "bag").LZ4FrameDecompressor(),
-        "bz2": bz2.BZ2Decompressor,
-    }
-    if compression in ("", "none"):
-        return bytes
-    decompress: Callable[[bytes], bytes] = makers[compression]().decompress
-    return decompress
-
-
-def unpack(compression: str, data: bytes) -> bytes:
-    """Unpack data that may be cut off: the result is then the part that could be read.
-
-    Raises:
-        Exception: an error of the library, where the data is damaged.
-    """
-    return new_unpacker(compression)(data)

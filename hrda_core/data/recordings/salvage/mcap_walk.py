@@ -15,7 +15,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from hrda_core.data.recordings.salvage.findings import Connection, Findings, Found, normal_type, unpack
+from hrda_core.data.recordings.salvage.findings import Connection, Findings, Found, normal_type
+from hrda_core.data.recordings.salvage.unpacking import MAX_UNPACKED, unpack
 
 __all__ = ["walk"]
 
@@ -25,6 +26,10 @@ _HEAD = struct.Struct("<BQ")
 _MESSAGE_HEAD = struct.Struct("<HIQQ")
 _CHUNK_HEAD = struct.Struct("<QQQI")
 _FOOTER_LENGTH = _HEAD.size + 20 + len(_MAGIC)
+_PRIVATE = 0x80
+"""Kinds of record from here on are left to applications by the format."""
+_NO_MESSAGE = (2**64 - 1, 0)
+"""First and last time of a chunk without messages, as the C++ writers say them."""
 
 # A record begins with its kind and a length of 8 bytes, whose upper three are 0 in any file that exists.
 _CHUNK_START = re.compile(rb"\x06(?=.{5}\x00{3})", re.DOTALL)
@@ -112,6 +117,8 @@ class _Walk:
             self._learn(op, self._read(position + _HEAD.size, end - position - _HEAD.size))
             position = end
             op, end = self._head(position)
+        if position and op != _FOOTER:
+            self._findings.damage.append("the index at the end of the file is damaged")
 
     def _head(self, position: int) -> tuple[int, int]:
         """Kind of the record at a position, and where it ends."""
@@ -123,8 +130,10 @@ class _Walk:
 
     def _is_record(self, op: int, position: int, end: int) -> bool:
         length = end - position - _HEAD.size
-        if end > self._size or not 1 <= op <= _DATA_END:
+        if end > self._size or not _is_kind(op):
             return False
+        if op >= _PRIVATE:  # any byte of noise may be one: what follows has to be a record too
+            return length <= _LONGEST_OTHER and _is_kind(self._head(end)[0])
         if op == _CHUNK:
             return self._chunk_at(position) is not None
         if op == _MESSAGE:
@@ -141,7 +150,7 @@ class _Walk:
         at = _HEAD.size + _CHUNK_HEAD.size
         (name_length,) = struct.unpack_from("<I", data, at)
         name = data[at + 4 : at + 4 + name_length]
-        if op != _CHUNK or name not in (b"", b"lz4", b"zstd") or first > last:
+        if op != _CHUNK or name not in (b"", b"lz4", b"zstd") or (first > last and (first, last) != _NO_MESSAGE):
             return None
         at += 4 + name_length
         (packed_length,) = struct.unpack_from("<Q", data, at)
@@ -185,7 +194,7 @@ class _Walk:
             return
         self._has_chunks = True
         try:
-            records = unpack(chunk.compression, self._read(chunk.start, chunk.length))
+            records = self._unpack(chunk)
         except Exception as error:  # each compression library has errors of its own
             self._findings.damage.append(f"the chunk at byte {position} does not unpack ({error})")
             return
@@ -194,13 +203,17 @@ class _Walk:
             return
         yield from sorted(self._split(records, position, chunk), key=_log_time)
 
+    def _unpack(self, chunk: _Chunk) -> bytes:
+        limit = min(chunk.unpacked_length, MAX_UNPACKED)
+        return unpack(chunk.compression, self._read(chunk.start, chunk.length), limit)
+
     def _read_cut_chunk(self, position: int) -> Iterator[Found]:
         """Messages of the chunk that the file ends in, if a chunk it is."""
         chunk = self._chunk_at(position)
         if chunk is None:
             return
         try:
-            records = unpack(chunk.compression, self._read(chunk.start, chunk.length))
+            records = self._unpack(chunk)
         except Exception:  # damaged as well as cut; said by the caller
             return
         yield from sorted(self._split(records, position, chunk, whole=False), key=_log_time)
@@ -210,7 +223,7 @@ class _Walk:
         position = 0
         while position < len(records):
             op, end = _record_in(records, position)
-            if not 1 <= op <= _DATA_END or end > len(records):
+            if not _is_kind(op) or end > len(records):
                 following = _message_in(records, position + 1, chunk, self._findings.connections) if chunk else None
                 if whole or following is not None:
                     self._findings.damage.append(f"the chunk at byte {place} is damaged inside")
@@ -266,6 +279,10 @@ def _message_in(records: bytes, position: int, chunk: _Chunk, connections: Colle
             if connection in connections and chunk.first_ns <= log_ns <= chunk.last_ns:
                 return at
     return None
+
+
+def _is_kind(op: int) -> bool:
+    return 1 <= op <= _DATA_END or op >= _PRIVATE
 
 
 def _log_time(message: Found) -> int:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from hrda_core.data.recordings.salvage.findings import Connection, Findings, Found, normal_type, unpack
+from hrda_core.data.recordings.salvage.findings import Connection, Findings, Found, normal_type
+from hrda_core.data.recordings.salvage.unpacking import unpack
 
 __all__ = ["walk"]
 

@@ -122,6 +122,12 @@ def test_views_that_agree_tell_the_entropy_of_the_classes_and_a_constant_tells_n
     assert mutual_information(np.full((4, 4), 7)) == pytest.approx(0, abs=1e-12)
 
 
+def test_neither_of_two_views_comes_first() -> None:
+    table = np.array([[8, 8], [0, 0]])  # the first view says one class of everything, the second one two
+    assert mutual_information(table) == pytest.approx(mutual_information(table + table.T))
+    assert mutual_information(table) == pytest.approx(0.5 * np.log2(8 / 9) + 0.5 * np.log2(4 / 3))
+
+
 def test_information_is_counted_over_both_other_views() -> None:
     found = measure_frame(Candidate("given", by_column), TEXTURE, 19)
     assert found.joint.sum() == 2 * TEXTURE.shape[0] * TEXTURE.shape[1]

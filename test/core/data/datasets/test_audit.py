@@ -52,7 +52,7 @@ def test_the_table_lists_shares_and_images_of_each_class(pairs: ImageLabelPairs,
     assert "frame0.png" in result.warnings[1]
 
 
-def test_ids_outside_the_space_stop_with_file_and_ids(pairs: ImageLabelPairs, tmp_path: Path) -> None:
+def test_f6_f10_ids_outside_the_space_stop_with_file_and_ids(pairs: ImageLabelPairs, tmp_path: Path) -> None:
     _relabel(pairs.labels[1], 40)
     result = _audit(pairs, tmp_path)
     assert len(result.stop) == 1
@@ -69,7 +69,7 @@ def test_ids_that_a_table_does_not_know_are_a_warning(pairs: ImageLabelPairs, tm
     assert "hold ids 99 that 'Cityscapes ids' does not know" in result.warnings[1]
 
 
-def test_sizes_that_differ_stop_with_both_sizes(pairs: ImageLabelPairs, tmp_path: Path) -> None:
+def test_f10_sizes_that_differ_stop_with_both_sizes(pairs: ImageLabelPairs, tmp_path: Path) -> None:
     cv2.imwrite(str(pairs.labels[2]), np.zeros((90, 128), np.uint8))
     result = _audit(pairs, tmp_path)
     assert len(result.stop) == 1
@@ -77,7 +77,7 @@ def test_sizes_that_differ_stop_with_both_sizes(pairs: ImageLabelPairs, tmp_path
         assert part in result.stop[0]
 
 
-def test_unreadable_files_stop(pairs: ImageLabelPairs, tmp_path: Path) -> None:
+def test_f10_unreadable_files_stop(pairs: ImageLabelPairs, tmp_path: Path) -> None:
     pairs.labels[0].write_bytes(b"no png")
     pairs.images[1].write_bytes(b"no jpeg")
     (sentence,) = _audit(pairs, tmp_path).stop
@@ -86,7 +86,7 @@ def test_unreadable_files_stop(pairs: ImageLabelPairs, tmp_path: Path) -> None:
     assert "frame1.jpg" in sentence
 
 
-def test_one_class_alone_stops(pairs: ImageLabelPairs, tmp_path: Path) -> None:
+def test_f10_one_class_alone_stops(pairs: ImageLabelPairs, tmp_path: Path) -> None:
     for path in pairs.labels:
         _relabel(path, CAR)
     assert "'car' is the only class" in _audit(pairs, tmp_path).stop[0]
@@ -100,7 +100,7 @@ def test_nothing_but_ignored_pixels_stops(pairs: ImageLabelPairs, tmp_path: Path
     assert result.warnings == ()
 
 
-def test_no_image_at_all_stops(tmp_path: Path) -> None:
+def test_f10_no_image_at_all_stops(tmp_path: Path) -> None:
     assert "holds no labelled image" in _audit(ImageLabelPairs("none", (), ()), tmp_path).stop[0]
 
 

@@ -98,7 +98,7 @@ def test_palette_pngs_give_their_indices(tmp_path: Path) -> None:
     assert read_labels(tmp_path / "p.png").tolist() == ids.tolist()
 
 
-def test_missing_folders_labels_and_broken_files_are_named(tmp_path: Path) -> None:
+def test_f10_missing_folders_labels_and_broken_files_are_named(tmp_path: Path) -> None:
     images, labels = write_street_images(tmp_path, count=2)
     with pytest.raises(DataError, match="does not exist"):
         pair_folders(tmp_path / "absent", labels)
@@ -123,3 +123,19 @@ def test_colour_labels_and_other_sizes_are_refused(tmp_path: Path) -> None:
     cv2.imwrite(str(labels / "train" / "frame0.png"), np.zeros((90, 128), np.uint8))
     with pytest.raises(DataError, match=r"frame0\.jpg' is \(96, 128\).*frame0\.png' are \(90, 128\)"):
         pair_folders(images, labels).load(0)
+
+
+def test_files_that_macos_puts_beside_images_are_no_images(tmp_path: Path) -> None:
+    images, labels = write_street_images(tmp_path, count=3)
+    (images / "train" / "._frame0.png").write_bytes(b"Mac OS X")
+    assert len(pair_folders(images, labels)) == 3
+    for folder in ("images", "labels"):
+        (tmp_path / "gta" / folder).mkdir(parents=True)
+        shutil.copy(next(labels.rglob("*.png")), tmp_path / "gta" / folder / "00001.png")
+        (tmp_path / "gta" / folder / "._00001.png").write_bytes(b"Mac OS X")
+    assert [path.name for path in open_labelled("gta5", tmp_path / "gta", "train").images] == ["00001.png"]
+
+
+def test_a_list_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_bytes(b"\xef\xbb\xbftrain/frame2\r\ntrain/frame0\r\n")
+    assert list(read_names(tmp_path / "names.txt")) == ["train/frame2", "train/frame0"]

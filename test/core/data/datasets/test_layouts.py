@@ -10,12 +10,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
+from hrda_core.data.datasets.folder_files import FolderFiles
 from hrda_core.data.datasets.labelled import open_labelled, open_unlabelled_layout
 from hrda_core.data.datasets.layouts import LAYOUTS, find_layout, layout_names
 from hrda_core.errors import DataError
-from hrda_core.labels import read_label_space
+from hrda_core.label_files import read_label_space
+from hrda_core.trainer.recipe import check_keys
+from hrda_core.trainer.recipe_data import SourceConfig
 
 CITYSCAPES_NATIVE = [[7, 26], [34, 0]]
 CITYSCAPES_TRAIN = [[0, 13], [255, 255]]
@@ -189,9 +193,18 @@ def test_the_page_on_data_sets_names_every_layout_with_its_splits(repository: Pa
             )
 
 
+def test_the_source_of_the_page_is_one_of_a_recipe(repository: Path) -> None:
+    page = (repository / "docs" / "research" / "datasets.md").read_text(encoding="utf-8")
+    (block,) = (part.split("```")[0] for part in page.split("```yaml\n")[1:] if part.startswith("source:"))
+    values = yaml.safe_load(block)
+    check_keys(values)
+    assert SourceConfig(**values["source"]).files == FolderFiles("_leftImg8bit.png", "_gtFine_labelIds.png")
+
+
 def test_the_label_space_of_the_page_is_a_good_one(repository: Path, tmp_path: Path) -> None:
     page = (repository / "docs" / "research" / "datasets.md").read_text(encoding="utf-8")
-    (tmp_path / "yard.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
+    (block,) = (part.split("```")[0] for part in page.split("```yaml\n")[1:] if part.startswith("name: yard"))
+    (tmp_path / "yard.yaml").write_text(block)
     space, ids = read_label_space(tmp_path / "yard.yaml")
     assert space.classes == ("floor", "robot")
     assert ids is not None

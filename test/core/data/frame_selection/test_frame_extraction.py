@@ -56,6 +56,21 @@ def test_files_are_the_chosen_frames_bit_by_bit(made: tuple[Recordings, Selectio
         np.testing.assert_array_equal(read_image(tmp_path / row.file), street(8 * row.frame.number))
 
 
+def test_a_pair_of_two_sizes_is_left_out(tmp_path: Path) -> None:
+    sizes = [(120, 160) if number < 30 or number % 2 else (100, 140) for number in range(40)]
+    images = (street(8 * number, height=height, width=width) for number, (height, width) in enumerate(sizes))
+    recordings = Recordings.open([write_made_bag(tmp_path / "drive", images)])
+    selection = select_frames(scan(recordings), SelectionConfig(stride_s=0, minimum=1, neighbours=20))
+    assert selection.neighbours
+
+    pairs = _extract((recordings, selection), tmp_path / "frames")["neighbours"]
+
+    for pair in pairs:
+        files = (tmp_path / "frames" / pair[key] for key in ("file", "after_file"))
+        assert len({read_image(file).shape for file in files}) == 1
+    assert len(pairs) < len(selection.neighbours)
+
+
 def test_pairs_are_a_held_out_frame_and_the_next_image(made: tuple[Recordings, Selection], tmp_path: Path) -> None:
     pairs = _extract(made, tmp_path)["neighbours"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import pytest
@@ -38,7 +39,7 @@ def test_each_frame_has_one_reason_and_the_parts_never_overlap(
 ) -> None:
     made = scan_of(
         *(
-            camera([entry for entry, _ in frames], topic=topic, times=[time for _, time in frames])
+            camera([entry for entry, _ in frames], topic=topic, times=sorted(time for _, time in frames))
             for topic, frames in (("/front", front), ("/rear", rear))
         )
     )
@@ -177,12 +178,60 @@ def test_a_stamp_that_comes_twice_gives_two_files() -> None:
     assert len(files) == len(set(files))
 
 
+@pytest.mark.parametrize("back_at", [5, 23, 35])
+@pytest.mark.parametrize("step_s", [2.0, 13.0, 1e9])
+def test_where_the_clock_steps_back_the_end_of_the_recording_is_held_out_after_a_gap(
+    back_at: int, step_s: float
+) -> None:
+    times = [number / 2 - (step_s if number >= back_at else 0) for number in range(40)]
+    config = SelectionConfig(stride_s=0, minimum=1, gap_s=2.0)
+
+    selection = select_frames(scan_of(camera(_good(40), times=times)), config)
+
+    held = [row.frame.number for row in selection.of("held_out")]
+    kept = [row.frame.number for row in selection.of("kept")]
+    assert max(held) == 39
+    assert max(kept) + 4 < min(held)
+    assert len(held) >= 8
+    assert len(kept) >= 20
+
+
 def test_topics_whose_names_are_alike_do_not_share_files() -> None:
     made = scan_of(camera(_good(30), topic="/a/b"), camera(_good(30), topic="/a_b"))
 
     files = [row.file for row in select_frames(made).rows if row.file]
 
     assert len(files) == len(set(files))
+
+
+HOSTILE_TOPICS = (
+    "/../../etc/x",
+    "/nul\0/x",
+    "/" + "x" * 300,
+    "/" + "界" * 300,
+    "/<script>",
+    "/a b;rm -rf ~/x",
+    "..",
+    "/é",
+)
+
+
+def test_f11_any_topic_becomes_a_file_name_of_its_own_inside_the_folder_that_any_disk_takes() -> None:
+    made = scan_of(*(camera(_good(8), topic=topic) for topic in HOSTILE_TOPICS))
+    files = [row.file for row in select_frames(made, SelectionConfig(minimum=1, held_out=0.2)).rows if row.file]
+    assert len(files) >= 3 * len(HOSTILE_TOPICS)
+    for file in files:
+        folder, name = file.split("/")
+        assert re.fullmatch(r"[a-z_]+", folder)
+        assert re.fullmatch(r"[\w.-]+", name, re.ASCII)
+        assert len(name) < 200
+    assert len(set(files)) == len(files)
+
+
+def test_f11_cameras_whose_names_become_one_do_not_share_files() -> None:
+    made = scan_of(*(camera(_good(8), topic=f"/{letter}") for letter in "界面前后"))
+    files = [row.file for row in select_frames(made, SelectionConfig(minimum=1, held_out=0.2)).rows if row.file]
+    assert len(set(files)) == len(files) > 8
 
 
 def test_the_table_counts_by_reason_and_the_csv_has_a_line_a_frame() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hrda_core.data.frame_selection.time_split import split_by_time
+from hrda_core.data.frame_selection.time_split import in_recorded_order, split_by_time
 
 SECOND = 10**9
 STAMPS = st.lists(st.integers(0, 200), min_size=1, max_size=30)
@@ -20,6 +20,13 @@ def test_the_last_quarter_is_held_out_after_a_gap() -> None:
     (parts,) = split_by_time({"a": _stamps(list(range(41)))}, 0.25, 2.0).values()
 
     assert parts == ["adapt"] * 28 + ["gap"] * 2 + ["held_out"] * 11
+
+
+@given(STAMPS)
+def test_order_of_recording_has_no_steps_back_and_leaves_a_good_clock_alone(seconds: list[int]) -> None:
+    stamps = _stamps(seconds)
+    assert (np.diff(in_recorded_order(stamps)) >= -SECOND).all()
+    np.testing.assert_array_equal(in_recorded_order(np.sort(stamps)), np.sort(stamps))
 
 
 def test_nothing_is_held_out_where_none_is_asked_for() -> None:

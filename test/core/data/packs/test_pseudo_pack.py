@@ -15,6 +15,7 @@ from hrda_core.data.open_frames import open_unlabelled
 from hrda_core.data.packs.pseudo_pack import write_pseudo_pack
 from hrda_core.data.packs.source_pack import SourcePack
 from hrda_core.errors import DataError
+from hrda_core.labels import CITYSCAPES19
 
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
@@ -44,7 +45,7 @@ def frames(tmp_path: Path) -> UnlabelledFrames:
 
 
 def _write(frames: UnlabelledFrames, predict: Model, out: Path, **options: Any) -> SourcePack:
-    return write_pseudo_pack(frames, predict, out, **{"name": "own", "model": "tiny", **options})
+    return write_pseudo_pack(frames, predict, CITYSCAPES19, out, **{"name": "own", "model": "tiny", **options})
 
 
 def test_sure_pixels_keep_the_prediction_and_the_others_are_not_labelled(

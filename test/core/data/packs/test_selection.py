@@ -86,6 +86,18 @@ def test_data_without_any_class_is_refused() -> None:
         choose_images(np.zeros((3, 2), np.bool_), np.ones(2), 2)
 
 
+def test_images_that_are_named_to_be_held_out_are_and_all_others_may_be_trained_on() -> None:
+    shown = _street(40, (1.0, 0.6, 0.3))
+    choice = choose_images(shown, _weights(shown), 40, held_out=0.1, hold=[7, 3, 30, 7])
+    assert choice.held_out == (3, 7, 30)
+    assert set(choice.train) == {row for row in range(40) if shown[row].any()} - {3, 7, 30}
+
+
+def test_holding_out_every_image_is_refused() -> None:
+    with pytest.raises(DataError, match="3 of 3 images are held out and 3 wanted, which leaves none to train on"):
+        choose_images(np.ones((3, 2), np.bool_), np.ones(2), 3, hold=[0, 1, 2])
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.lists(st.booleans(), min_size=CLASSES, max_size=CLASSES), min_size=1, max_size=30),

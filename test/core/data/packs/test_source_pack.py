@@ -136,7 +136,7 @@ def test_what_is_not_a_pack_is_never_replaced(source: LabelledSource, tmp_path: 
     assert kept.read_text() == "dear diary"
 
 
-def test_a_full_disk_is_a_sentence_and_leaves_the_older_pack(
+def test_c4_a_full_disk_is_a_sentence_and_leaves_the_older_pack(
     source: LabelledSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _write(source, tmp_path / "pack")
@@ -156,7 +156,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_the_older_pack(
     assert not (tmp_path / "pack.part").exists()
 
 
-def test_a_broken_image_stops_the_pack_and_names_the_file(source: LabelledSource, tmp_path: Path) -> None:
+def test_f10_a_broken_image_stops_the_pack_and_names_the_file(source: LabelledSource, tmp_path: Path) -> None:
     statistics = class_statistics(source.pairs, 19)
     source.pairs.images[2].write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"frame2\.jpg"):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from rosbags.interfaces import QosDurability
 from rosbags.typesys import Stores, get_typestore
 
 from hrda_core.data.recordings.mask_recording import MaskBagWriter, camera_names
+from hrda_core.data.recordings.recorded_image import RecordedImage
 from hrda_core.errors import DataError
 
 STORES = {False: get_typestore(Stores.ROS2_HUMBLE), True: get_typestore(Stores.ROS1_NOETIC)}
@@ -34,9 +35,8 @@ def _camera_image(topic: str = TOPIC, sec: int = 7, *, ros1: bool = False, frame
         header=header, height=2, width=4, encoding="rgb8", is_bigendian=0, step=12, data=pixels
     )
     raw = store.serialize_ros1(message, IMAGE) if ros1 else store.serialize_cdr(message, IMAGE)
-    return SimpleNamespace(
-        topic=topic, log_ns=sec * 10**9 + 500, message_type=IMAGE, raw=bytes(raw), schema_is_ros1=ros1
-    )
+    log_ns = sec * 10**9 + 500
+    return RecordedImage(topic, sec * 10**9 + 42, log_ns, Path("bag"), 0, IMAGE, bytes(raw), ros1)
 
 
 def _read(path: Path) -> dict[str, list[tuple[int, Any]]]:
@@ -69,7 +69,7 @@ def test_masks_have_the_header_and_the_time_of_their_image(tmp_path: Path, ros1:
 
 def test_a_big_endian_header_is_read(tmp_path: Path) -> None:
     image = _camera_image()
-    image.raw = b"\x00\x00\x00\x00" + struct.pack(">iII", 3, 4, 4) + b"cam\x00" + bytes(20)
+    image = replace(image, raw=b"\x00\x00\x00\x00" + struct.pack(">iII", 3, 4, 4) + b"cam\x00" + bytes(20))
     with MaskBagWriter(tmp_path / "bag", camera_names([TOPIC]), "{}") as writer:
         writer.write_masks(image, {"labels": np.zeros((2, 2), np.uint8)})
     header = _read(tmp_path / "bag")["/camera/front/segmentation/labels"][0][1].header
@@ -119,7 +119,7 @@ def test_bytes_of_ros1_that_are_no_image_are_not_copied(tmp_path: Path) -> None:
     image = _camera_image(ros1=True)
     with MaskBagWriter(tmp_path / "bag", camera_names([TOPIC]), "{}") as writer:
         writer.copy_image(image)
-        image.raw = image.raw[:-5]
+        image = replace(image, raw=image.raw[:-5])
         writer.copy_image(image)
     assert len(_read(tmp_path / "bag")[TOPIC]) == 1
 
@@ -152,7 +152,7 @@ def test_an_error_closes_the_file_without_metadata(tmp_path: Path) -> None:
         (["/a/image", "/a/image/compressed"], ["/a/image", "/a/image/compressed"]),
     ],
 )
-def test_a_camera_is_named_after_its_topic(topics: list[str], names: list[str]) -> None:
+def test_f11_a_camera_is_named_after_its_topic(topics: list[str], names: list[str]) -> None:
     assert list(camera_names(topics).values()) == names
 
 
@@ -160,6 +160,6 @@ _PART = st.sampled_from(["image", "image_raw", "front", "rear", "compressed"])
 
 
 @given(st.sets(st.lists(_PART, min_size=1, max_size=3).map(lambda parts: "/" + "/".join(parts)), max_size=6))
-def test_no_two_topics_are_one_camera(topics: set[str]) -> None:
+def test_f11_no_two_topics_are_one_camera(topics: set[str]) -> None:
     names = camera_names(sorted(topics))
     assert len(set(names.values())) == len(topics)

@@ -146,9 +146,14 @@ def test_several_recordings_and_folders_of_them_are_read_in_order_of_their_start
     assert [image.recording.name for image in images[::2]] == ["first.bag", "other", "later"]
 
 
-def test_metadata_that_cannot_be_read_lose_nothing_and_are_told(tmp_path: Path) -> None:
+ALIASES = "\n".join(["a0: &a0 [x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 20)}]" for i in range(1, 19))])
+"""They stand for 20^18 values."""
+
+
+@pytest.mark.parametrize("text", ["a: [", ALIASES], ids=["f5_cut_off", "f5_aliases"])
+def test_metadata_that_cannot_be_read_lose_nothing_and_are_told(tmp_path: Path, text: str) -> None:
     folder = record(tmp_path / "drive", "mcap", range(3)).parent
-    (folder / "metadata.yaml").write_text("a: [")
+    (folder / "metadata.yaml").write_text(text)
     recordings = Recordings.open([folder])
     assert seconds_of(recordings.images()) == [0, 1, 2]
     (salvage,) = recordings.salvage()

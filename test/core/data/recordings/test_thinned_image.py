@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,16 @@ def test_what_cannot_be_thinned_is_decoded_whole(encoding: str, height: int) -> 
     image = _image(encoding, height)
 
     np.testing.assert_array_equal(decode_thinned(image, 10).rgb, image.decode())
+
+
+@pytest.mark.parametrize("encoding", ["rgb8", "mono16"])
+def test_an_image_without_a_step_is_decoded_whole(encoding: str) -> None:
+    image = _image(encoding, 40)
+    step = (24 * CHANNELS[encoding]).to_bytes(4, "little")
+    at = image.raw.rindex(step, 0, len(image.raw) - 40 * 24 * CHANNELS[encoding])
+    without = replace(image, raw=image.raw[:at] + bytes(4) + image.raw[at + 4 :])
+
+    np.testing.assert_array_equal(decode_thinned(without, 10).rgb, image.decode())
 
 
 @pytest.mark.parametrize("kept", [0, 5, 13, 30, 60, 200])

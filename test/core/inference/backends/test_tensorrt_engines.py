@@ -20,7 +20,7 @@ from hrda_core.inference.backends.tensorrt_engines import (
     find_engine,
     open_engine,
 )
-from hrda_core.inference.bundle import Bundle, GraphSpec
+from hrda_core.inference.bundle import Bundle, GraphSpec, write_manifest
 from hrda_core.inference.onnx_files import onnx_sha256
 from hrda_core.inference.tensorrt.builder import BuildOptions
 from hrda_core.inference.tensorrt.engine_cache import EngineCache
@@ -101,7 +101,7 @@ def test_an_engine_of_another_machine_is_told_with_the_command_that_builds_one(b
         find_engine(bundle, _facts(bundle, tensorrt="11.4.0"))
 
 
-def test_a_damaged_engine_in_the_bundle_does_not_hide_the_one_in_the_cache_folder(bundle: Bundle) -> None:
+def test_f4_a_damaged_engine_in_the_bundle_does_not_hide_the_one_in_the_cache_folder(bundle: Bundle) -> None:
     facts = _facts(bundle)
     for folder in engine_folders(bundle):
         EngineCache(folder).get_or_build(facts, lambda: b"plan")
@@ -114,7 +114,9 @@ def test_a_damaged_engine_in_the_bundle_does_not_hide_the_one_in_the_cache_folde
 
 def test_engines_do_not_belong_to_the_files_of_a_bundle(bundle: Bundle) -> None:
     EngineCache(engine_folders(bundle)[0]).get_or_build(_facts(bundle), lambda: b"plan")
-    Bundle.open(bundle.path)
+    assert any((bundle.path / "engines").iterdir())
+    write_manifest(bundle.path, bundle.manifest)
+    assert sorted(Bundle.open(bundle.path).manifest["files"]) == sorted(bundle.manifest["files"])
 
 
 def test_without_a_driver_nothing_is_built_or_opened(bundle: Bundle) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from hrda_core.errors import BackendError
+from hrda_core.inference.tensorrt import engine_cache
 from hrda_core.inference.tensorrt.engine_cache import EngineCache
 from hrda_core.inference.tensorrt.engine_key import engine_key
 
@@ -169,7 +171,7 @@ DAMAGE = [
 
 
 @pytest.mark.parametrize(("damage", "sentence"), DAMAGE, ids=[damage.__name__[1:] for damage, _ in DAMAGE])
-def test_a_damaged_or_open_engine_is_refused_with_the_reason(
+def test_p5_f4_a_damaged_or_open_engine_is_refused_with_the_reason(
     cache: EngineCache, damage: Callable[[Path], None], sentence: str
 ) -> None:
     damage(cache.folder)
@@ -188,7 +190,7 @@ def test_a_damaged_engine_is_told_and_built_again(cache: EngineCache, damage: Ca
 
 
 @pytest.mark.parametrize("damage", [_world_writable_folder, _group_writable_folder, _linked_folder])
-def test_nothing_is_built_into_a_folder_that_others_can_write(
+def test_p5_f4_nothing_is_built_into_a_folder_that_others_can_write(
     cache: EngineCache, damage: Callable[[Path], None]
 ) -> None:
     damage(cache.folder)
@@ -198,13 +200,13 @@ def test_nothing_is_built_into_a_folder_that_others_can_write(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
 @pytest.mark.parametrize("name", ["", f"{KEY}.plan", f"{KEY}.json", f"{KEY}.golden"])
-def test_files_of_another_user_are_refused(cache: EngineCache, name: str) -> None:
+def test_p5_f4_files_of_another_user_are_refused(cache: EngineCache, name: str) -> None:
     os.chown(cache.folder / name, 12345, 12345)
     with pytest.raises(BackendError, match="belongs to user 12345, expected this user"):
         cache.find(FACTS)
 
 
-def test_the_umask_does_not_open_what_is_written(tmp_path: Path) -> None:
+def test_f4_the_umask_does_not_open_what_is_written(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         cache = EngineCache(tmp_path / "engines")
@@ -253,6 +255,7 @@ ON_A_FULL_DISK = """
 import sys
 from pathlib import Path
 from hrda_core.errors import BackendError
+from hrda_core.inference.tensorrt import engine_cache
 from hrda_core.inference.tensorrt.engine_cache import EngineCache
 cache = EngineCache(Path(sys.argv[1]) / "engines")
 small, large = {"graph": "small"}, {"graph": "large"}
@@ -265,16 +268,46 @@ print(cache.find(small) is not None, cache.find(large), len(list(cache.folder.it
 """
 
 
-def test_a_full_disk_is_told_and_leaves_nothing_half_written(repository: Path, tmp_path: Path) -> None:
+def test_c4_a_full_disk_is_told_and_leaves_nothing_half_written(repository: Path, tmp_path: Path) -> None:
     mount = 'mount -t tmpfs -o size=200k none "$1" || exit 77; exec "$2" -c "$3" "$1"'
     command = ["unshare", "-m", "sh", "-c", mount, "sh", str(tmp_path), sys.executable, ON_A_FULL_DISK]
     if shutil.which("unshare") is None:
         pytest.skip("no command unshare here to make a small disk with")
     environment = {**os.environ, "PYTHONPATH": str(repository)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, check=False)
     if done.returncode == 77 or "unshare" in done.stderr:
         pytest.skip(f"this machine does not let us make a small disk ({done.stderr.strip()})")
     sentence, state = done.stdout.strip().splitlines()
     assert "No space left on device" in sentence
     assert "nothing was written: make space there, or set HRDA_CACHE" in sentence
     assert state == "True None 3"  # the small engine's files
+
+
+def test_p5_f4_what_is_loaded_is_what_was_checked_though_the_file_changes_in_between(
+    cache: EngineCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    read_trusted = engine_cache.read_trusted
+
+    def read_and_change(folder: Path, name: str) -> bytes:
+        data = read_trusted(folder, name)
+        read.append(name)
+        (folder / name).write_bytes(b"evil")
+        return data
+
+    monkeypatch.setattr(engine_cache, "read_trusted", read_and_change)
+    found = cache.find(FACTS)
+    assert found is not None
+    assert (found.plan, found.golden) == (PLAN, GOLDEN)
+    assert sorted(read) == sorted(f"{KEY}{suffix}" for suffix in (".json", ".plan", ".golden")), "each is read once"
+
+
+def test_p5_f4_no_back_end_reads_the_file_of_an_engine_again(repository: Path) -> None:
+    folder = repository / "hrda_core" / "inference"
+    text = {file: file.read_text(encoding="utf-8") for file in folder.rglob("*.py")}
+    loading = {file.name for file, source in text.items() if "deserialize_cuda_engine(" in source}
+    assert loading, "this is the call that gives code to the GPU"
+    for file, source in text.items():
+        if file.name in loading:
+            assert "read_bytes" not in source
+            assert not re.search(r"\bopen\(", source)

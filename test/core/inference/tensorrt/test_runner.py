@@ -1,9 +1,10 @@
-"""The order of a frame's work. A double of CUDA keeps work on a stream until somebody waits, as a GPU may."""
+"""The order of a frame's work. A double of CUDA keeps work on its stream until somebody waits for it, as a GPU may."""
 # ruff: noqa: N802, N815  # names of CUDA
 
 from __future__ import annotations
 
 import ctypes
+from collections import defaultdict
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -20,9 +21,11 @@ SHAPES = {"image": (1, 4, 6, 3), "labels": (1, 4, 6), "confidence": (1, 4, 6)}
 class Cuda:
     """Memory of host and GPU, streams that do nothing before somebody waits for them, and graphs.
 
+    A wait does the work of one stream alone, and that for an event what stood before the event alone.
+
     Attributes:
-        pending: work that stands on the stream.
-        recording: work that goes into a graph instead; None = none does.
+        pending: work that stands on each stream.
+        recording: work that goes into a graph instead, and the stream that is recorded; None = none does.
         alive: what was made and is not freed, by kind and number.
         freed_busy: whether anything was freed while work stood on the stream.
         graphs: whether it can record.
@@ -33,14 +36,21 @@ class Cuda:
     cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=0)
 
     def __init__(self, *, graphs: bool = True) -> None:
-        self.pending: list[Callable[[], None]] = []
-        self.recording: list[Callable[[], None]] | None = None
+        self.pending: dict[int, list[Callable[[], None]]] = defaultdict(list)
+        self.recording: tuple[int, list[Callable[[], None]]] | None = None
+        self._events: dict[int, tuple[int, Callable[[], None]]] = {}
         self.alive: dict[tuple[str, int], Any] = {}
         self.freed_busy = False
         self.graphs, self._made = graphs, 0
 
-    def put(self, work: Callable[[], None]) -> None:
-        (self.pending if self.recording is None else self.recording).append(work)
+    def put(self, work: Callable[[], None], stream: int) -> None:
+        assert ("stream", stream) in self.alive, "work is put on the default stream, for which nobody waits"
+        recorded = self.recording is not None and self.recording[0] == stream
+        (self.recording[1] if recorded else self.pending[stream]).append(work)  # type: ignore[index]
+
+    @property
+    def busy(self) -> bool:
+        return any(self.pending.values())
 
     def _make(self, kind: str, value: Any = None) -> tuple[int, int]:
         self._made += 1
@@ -49,13 +59,8 @@ class Cuda:
         return 0, number
 
     def _free(self, kind: str, number: int) -> tuple[int]:
-        self.freed_busy |= bool(self.pending)
+        self.freed_busy |= self.busy
         del self.alive[kind, number]
-        return (0,)
-
-    def _wait(self) -> tuple[int]:
-        while self.pending:
-            self.pending.pop(0)()
         return (0,)
 
     def cudaHostAlloc(self, size: int, flags: int) -> tuple[int, int]:
@@ -83,25 +88,36 @@ class Cuda:
         return self._free("event", event)
 
     def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: str, stream: int) -> tuple[int]:
-        self.put(lambda: ctypes.memmove(target, source, size) and None)
+        self.put(lambda: ctypes.memmove(target, source, size) and None, stream)
         return (0,)
 
     def cudaEventRecord(self, event: int, stream: int) -> tuple[int]:
+        def mark() -> None:
+            pass
+
+        self.put(mark, stream)
+        self._events[event] = stream, mark
         return (0,)
 
     def cudaEventSynchronize(self, event: int) -> tuple[int]:
-        return self._wait()
+        stream, mark = self._events[event]
+        while mark in self.pending[stream]:
+            self.pending[stream].pop(0)()
+        return (0,)
 
     def cudaStreamSynchronize(self, stream: int) -> tuple[int]:
-        return self._wait()
+        while self.pending[stream]:
+            self.pending[stream].pop(0)()
+        return (0,)
 
     def cudaStreamBeginCapture(self, stream: int, mode: int) -> tuple[int]:
-        assert not self.pending, "the first run is not waited for"
-        self.recording = []
+        assert not self.busy, "the first run is not waited for"
+        self.recording = stream, []
         return (0,)
 
     def cudaStreamEndCapture(self, stream: int) -> tuple[int, Any]:
-        recorded, self.recording = self.recording, None
+        assert self.recording is not None
+        (_, recorded), self.recording = self.recording, None
         return (0, recorded) if self.graphs else (901, None)
 
     def cudaGraphInstantiate(self, recorded: Any, flags: int) -> tuple[int, int]:
@@ -115,7 +131,8 @@ class Cuda:
         return (0,)
 
     def cudaGraphLaunch(self, graph: int, stream: int) -> tuple[int]:
-        self.pending.extend(self._recorded)
+        for work in self._recorded:
+            self.put(work, stream)
         return (0,)
 
     def cudaGetLastError(self) -> tuple[int]:
@@ -136,7 +153,7 @@ class Context:
         return True
 
     def execute_async_v3(self, stream: int) -> bool:
-        self.cuda.put(self._compute)
+        self.cuda.put(self._compute, stream)
         return self.starts
 
     def _compute(self) -> None:
@@ -185,6 +202,15 @@ def test_masks_are_those_of_the_image_that_was_given_and_stay_so(graphs: bool) -
         np.testing.assert_array_equal(confidence, image[..., 1])
 
 
+@pytest.mark.parametrize("graphs", [True, False])
+def test_when_masks_come_out_nothing_stands_on_the_gpu_any_more(graphs: bool) -> None:
+    cuda = Cuda(graphs=graphs)
+    runner = opened(cuda)
+    assert not cuda.busy
+    runner.run(picture(0))
+    assert not cuda.busy
+
+
 def test_an_image_of_another_size_or_a_closed_engine_is_refused() -> None:
     runner = opened(Cuda())
     with pytest.raises(BackendError, match=r"takes images as uint8 \(1, 4, 6, 3\), found uint8 \(1, 4, 4, 3\)"):
@@ -198,7 +224,8 @@ def test_everything_is_freed_once_and_after_the_work_on_the_stream_has_ended() -
     cuda = Cuda()
     runner = opened(cuda)
     assert {kind for kind, _ in cuda.alive} == {"host", "device", "stream", "event", "graph"}
-    cuda.pending.append(lambda: None)  # of a frame that failed half-way
+    (stream,) = (number for kind, number in cuda.alive if kind == "stream")
+    cuda.put(lambda: None, stream)  # of a frame that failed half-way
     runner.close()
     runner.close()
     assert not cuda.alive

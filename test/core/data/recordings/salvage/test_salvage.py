@@ -139,7 +139,7 @@ def overwrite(begin: int, end: int) -> Callable[[bytearray], None]:
 
 @pytest.mark.parametrize("kind", CHECKED)
 @pytest.mark.parametrize("where", ["inside", "head", "between"])
-def test_of_an_overwritten_mcap_only_the_touched_chunks_are_lost(
+def test_f8_of_an_overwritten_mcap_only_the_touched_chunks_are_lost(
     originals: dict[str, Path], damaged: Callable[..., Path], kind: str, where: str
 ) -> None:
     first, second = chunks_of(originals[kind])[2:4]
@@ -156,7 +156,7 @@ def test_of_an_overwritten_mcap_only_the_touched_chunks_are_lost(
     assert (salvage.kept, salvage.lost) == (COUNT - len(lost), len(lost))
 
 
-def test_a_failed_checksum_is_the_reason(originals: dict[str, Path], damaged: Callable[..., Path]) -> None:
+def test_f8_a_failed_checksum_is_the_reason(originals: dict[str, Path], damaged: Callable[..., Path]) -> None:
     chunk = chunks_of(originals["chunks"])[2]
     begin = chunk.chunk_start_offset + chunk.chunk_length // 2
     recordings, _ = read(damaged("chunks", overwrite(begin, begin + 1)))
@@ -236,7 +236,7 @@ def test_a_file_whose_end_became_zeros_is_read_up_to_them(
     assert len(images) - len(expected) <= (kind != "chunks"), "the one whose head is whole"
 
 
-def test_an_index_that_points_to_nowhere_loses_nothing(damaged: Callable[..., Path]) -> None:
+def test_f8_an_index_that_points_to_nowhere_loses_nothing(damaged: Callable[..., Path]) -> None:
     def spoil(content: bytearray) -> None:
         content[-28:-20] = struct.pack("<Q", 77)  # where the summary begins
 
@@ -264,7 +264,7 @@ def test_images_of_a_damaged_recording_come_in_any_order(
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.floats(0, 1), st.integers(1, 300_000), st.sampled_from([b"\0", b"\5", b"\6", b"\xff", b""]))
-def test_whatever_is_overwritten_no_wrong_image_comes_out_of_an_mcap(
+def test_f8_whatever_is_overwritten_no_wrong_image_comes_out_of_an_mcap(
     originals: dict[str, Path], tmp_path: Path, share: float, length: int, filling: bytes
 ) -> None:
     content = bytearray(originals["chunks"].read_bytes())

@@ -1,0 +1,1 @@
+"""The parameters of the nodes: tables, names, checks. Needs no rclpy."""

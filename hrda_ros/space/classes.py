@@ -1,0 +1,66 @@
+"""The classes of the masks that come in, as `~/label_info` tells them. Needs no rclpy."""
+
+from __future__ import annotations
+
+from hrda_core.errors import LabelSpaceError, TextError
+from hrda_core.labels import LabelSpace
+from hrda_core.untrusted_text import parse_json
+from hrda_ros.frames.stamp_sets import Stamp
+
+__all__ = ["ServedClasses"]
+
+
+class ServedClasses:
+    """Which classes the mask of a stamp has.
+
+    A reload can change the classes. The information about the new model then says the stamp of its first mask; masks
+    before that one are still in the old classes.
+    """
+
+    def __init__(self) -> None:
+        self._newest: tuple[LabelSpace, Stamp | None] | None = None
+        self._before: LabelSpace | None = None
+
+    def offer(self, text: str) -> LabelSpace:
+        """Take the text of `~/label_info` and return its classes.
+
+        Raises:
+            LabelSpaceError: the text is no label information.
+        """
+        try:
+            values = parse_json(text)
+            rows = sorted(values["classes"], key=lambda row: int(row["id"]))
+            space = LabelSpace.from_dict(
+                {
+                    "name": values["label_space"],
+                    "classes": [row["name"] for row in rows],
+                    "palette": [row["color"] for row in rows],
+                    "things": [row["id"] for row in rows if row.get("thing")],
+                }
+            )
+            if [int(row["id"]) for row in rows] != list(range(len(rows))):
+                raise LabelSpaceError("ids must be 0, 1, 2 and so on")
+            stamp = values.get("first_stamp")
+            first = None if stamp is None else (int(stamp["sec"]), int(stamp["nanosec"]))
+        except (KeyError, TypeError, ValueError, AttributeError, LabelSpaceError, TextError) as error:
+            raise LabelSpaceError(
+                f"label_info is not what segment_node publishes ({error!r}); remap label_info to its topic"
+            ) from error
+        if self._newest is not None and self._newest[0] != space:
+            self._before = self._newest[0]
+        self._newest = (space, first)
+        return space
+
+    def settle(self) -> None:
+        """Note that no mask is on its way: where the newest model has begun, its classes alone count from now on."""
+        if self._newest is not None and self._newest[1] is not None:
+            self._before = None
+
+    def at(self, stamp: Stamp) -> LabelSpace | None:
+        """Return the classes of the mask with this stamp; None before any information has come. Masks come in order."""
+        if self._newest is None:
+            return None
+        space, first = self._newest
+        if first is not None and stamp >= first:
+            self._before = None  # its last mask is past, whatever the clock does from now on
+        return self._before or space

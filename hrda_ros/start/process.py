@@ -1,0 +1,104 @@
+"""Runs a node as a process: starts it, runs it until it is told to stop, and reports the result in the exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import rclpy
+from rclpy.exceptions import NameValidationException, ParameterException
+from rclpy.executors import ExternalShutdownException
+
+from hrda_core.errors import HrdaError
+from hrda_core.memory import keep_big_buffers
+from hrda_ros.start.fastdds_profile import choose_profile
+from hrda_ros.start.stop_signals import StopSignals, end_if_hanging
+
+__all__ = ["run_node"]
+
+_LONGEST_END_S = 1.5
+"""From a signal to the end of the process where a back end hangs: two seconds, less what a busy machine adds."""
+
+
+def run_node(
+    name: str,
+    make_node: Callable[[], Any],
+    start: Callable[[Any], bool] = lambda node: True,
+    args: list[str] | None = None,
+    signals: StopSignals | None = None,
+) -> int:
+    """Run a node until it is interrupted.
+
+    Args:
+        name: name of the program, for messages.
+        make_node: makes the node, which has a method `close` beside those of rclpy.
+        start: called before the node runs; False = it cannot, and the node has said why.
+        args: command line with ROS arguments; None = that of the process.
+        signals: what notes SIGINT and SIGTERM since the start of the process; None = from now on.
+
+    Returns:
+        exit code: 0 after SIGINT, SIGTERM or a shutdown of the context, 2 if the node cannot start as asked. A process
+            in which a back end hangs ends here, with that code.
+    """
+    keep_big_buffers()
+    signals = signals or StopSignals()
+    signals.end_within(_LONGEST_END_S)
+    code = _exit_code(name, make_node, start, args, signals)
+    end_if_hanging(code)
+    return code
+
+
+def _exit_code(
+    name: str,
+    make_node: Callable[[], Any],
+    start: Callable[[Any], bool],
+    args: list[str] | None,
+    signals: StopSignals,
+) -> int:
+    try:
+        return _run(make_node, start, args, signals)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 0
+    except (HrdaError, ParameterException, NameValidationException) as error:
+        print(f"{name}: {_first_line(error)}", file=sys.stderr)
+        return 2
+    except Exception:
+        if rclpy.ok():
+            raise
+        return 0  # a signal took the context away in the middle of something
+    finally:
+        rclpy.try_shutdown()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _about_the_log(error: Exception) -> str:
+    """What helps where ROS cannot write its log: HOME is not set, or is read-only."""
+    told = str(error).lower()
+    return "; set ROS_LOG_DIR to a folder that can be written" if "log" in told or "home" in told else ""
+
+
+def _run(
+    make_node: Callable[[], Any], start: Callable[[Any], bool], args: list[str] | None, signals: StopSignals
+) -> int:
+    problem = choose_profile()
+    try:
+        rclpy.init(args=args)
+    except Exception as error:  # rclpy has several classes for a bad command line, and other ones in each distribution
+        raise HrdaError(f"ROS does not start: {_first_line(error)}{_about_the_log(error)}") from error
+    if signals.seen:
+        return 0
+    node = make_node()
+    if problem:
+        node.get_logger().warning(problem)
+    try:
+        if not start(node):
+            return 2 if rclpy.ok() else 0
+        rclpy.spin(node)
+        return 0
+    finally:
+        node.close()
+        node.destroy_node()

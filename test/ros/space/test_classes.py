@@ -1,0 +1,74 @@
+"""Class names that come with the masks."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hrda_core.errors import LabelSpaceError
+from hrda_core.inference.label_info import label_info_json
+from hrda_core.labels import CITYSCAPES19, LabelSpace
+from hrda_ros.space.classes import ServedClasses
+
+OTHER = LabelSpace("farm", ("field", "cow"))
+
+
+def info(space: LabelSpace, first: tuple[int, int] | None) -> str:
+    values = json.loads(label_info_json(space, model="m", preset="p", plan="whole"))
+    stamp = None if first is None else {"sec": first[0], "nanosec": first[1]}
+    return json.dumps({**values, "first_stamp": stamp})
+
+
+def test_the_classes_are_those_of_the_model_with_colours_and_things() -> None:
+    served = ServedClasses()
+    assert served.at((1, 0)) is None
+    assert served.offer(info(CITYSCAPES19, None)) == CITYSCAPES19
+    assert served.at((1, 0)) == CITYSCAPES19
+
+
+def test_masks_before_the_first_of_a_new_model_keep_the_classes_of_the_old_one() -> None:
+    served = ServedClasses()
+    served.offer(info(CITYSCAPES19, (5, 0)))
+    assert served.at((5, 0)) == CITYSCAPES19
+    served.offer(info(OTHER, None))
+    assert served.at((8, 0)) == CITYSCAPES19
+    served.offer(info(OTHER, (9, 500)))
+    assert served.at((9, 499)) == CITYSCAPES19
+    assert served.at((9, 500)) == OTHER
+    assert served.at((2, 0)) == OTHER, "a bag that starts over is in the new classes"
+
+
+def test_a_clock_that_starts_over_while_nobody_listens_does_not_bring_old_classes_back() -> None:
+    served = ServedClasses()
+    served.offer(info(CITYSCAPES19, (5, 0)))
+    served.offer(info(OTHER, (100, 0)))
+    served.settle()
+    assert served.at((5, 0)) == OTHER
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"label_space": "x", "classes": 3}',
+        '{"label_space": "x", "classes": [{"id": 4}]}',
+        "null",
+        "[" * 100_000,
+    ],
+)
+def test_a_text_that_is_no_label_information_is_refused(text: str) -> None:
+    served = ServedClasses()
+    served.offer(info(OTHER, None))
+    with pytest.raises(LabelSpaceError, match="label_info is not what segment_node publishes"):
+        served.offer(text)
+    assert served.at((0, 0)) == OTHER
+
+
+def test_ids_with_a_gap_are_refused() -> None:
+    values = json.loads(info(OTHER, None))
+    values["classes"][1]["id"] = 2
+    with pytest.raises(LabelSpaceError, match="ids must be 0, 1, 2"):
+        ServedClasses().offer(json.dumps(values))
