@@ -109,6 +109,25 @@ if importlib.util.find_spec("xdist"):  # a ROS distribution lacks it
             file = nodeid.partition("::")[0]
             return next((folder for folder in TOGETHER if file.startswith(f"{folder}/")), file)
 
+        def remove_node(self, node: Any) -> str | None:
+            """Hand on what a process that died has left, without the test in which it died: it would kill the next."""
+            workload = self.assigned_work[node]
+            crashed: str | None = None
+            for name, unit in list(workload.items()):
+                left = [nodeid for nodeid, completed in unit.items() if not completed]
+                if left and crashed is None:
+                    crashed = left.pop(0)
+                    unit[crashed] = True
+                if not left:
+                    del workload[name]
+            super().remove_node(node)
+            return crashed
+
+        def _reschedule(self, node: Any) -> None:
+            """Give out until a process has two tests or no more come: with one alone it waits for its next for ever."""
+            while not node.shutting_down and self._pending_of(self.assigned_work[node]) <= 2:
+                super()._reschedule(node)
+
     @pytest.hookimpl(optionalhook=True)  # with `-p no:xdist` nobody calls it
     def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
         """Share the tests out in the order of collection; see `LONGEST`."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,3 +36,32 @@ def test_each_name_is_of_a_folder_a_file_or_a_test(conftest: Any, repository: Pa
         place, _, function = name.partition("::")
         assert (repository / place).exists(), name
         assert f"def {function}" in ((repository / place).read_text("utf-8") if function else "def "), name
+
+
+DEADLY = """
+import os, time, pytest
+@pytest.mark.parametrize("number", range(4))
+def test_of_a_file(number):
+    time.sleep(0.02)
+    if number == int(os.environ["DEADLY"]) and __file__.endswith("_2.py"):
+        os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_process_that_dies_is_one_failure_and_the_others_take_the_rest(
+    repository: Path, tmp_path: Path, number: int
+) -> None:
+    """Left to pytest-xdist 3.8.0 the test would kill each process that follows, and the last one wait for ever."""
+    pytest.importorskip("xdist")
+    for file in range(4):
+        (tmp_path / f"test_{file}.py").write_text(DEADLY)
+    command = [sys.executable, "-m", "pytest", "-n", "2", "--rootdir", str(tmp_path), "-p", "shared", str(tmp_path)]
+    (tmp_path / "shared.py").write_text(
+        f"import sys; sys.path.insert(0, {str(repository / 'test')!r})\n"
+        "from conftest import SharedOut, pytest_xdist_make_scheduler\n"
+    )
+    environment = {**os.environ, "DEADLY": str(number), "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert "1 failed, 15 passed" in done.stdout
+    assert f"crashed while running 'test_2.py::test_of_a_file[{number}]'" in done.stdout
