@@ -69,11 +69,12 @@ class CameraArea:
             )
 
     def mask(self, labels: UInt8Array, confidence: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
-        """Return class ids, 255 where a pixel does not count, and confidence, 0 there: uint8 (H, W) each, new."""
-        return (
-            np.asarray(cv2.bitwise_or(labels, self.outside), np.uint8),
-            np.asarray(cv2.bitwise_and(confidence, self.counts), np.uint8),
-        )
+        """Return class ids, 255 where a pixel does not count, and confidence, 0 there: uint8 (H, W) each, new.
+
+        A confidence without pixels, of a network that gives none, stays so.
+        """
+        sure = cv2.bitwise_and(confidence, self.counts) if confidence.size else confidence
+        return np.asarray(cv2.bitwise_or(labels, self.outside), np.uint8), np.asarray(sure, np.uint8)
 
     def of_size(self, height: int, width: int) -> CameraArea:
         """Return the area of masks that are resized from pictures; a pixel counts if all that it stands for do."""

@@ -49,6 +49,7 @@ class NightRequest:
         topic: camera topics; default: the only one of each recording
         source: labelled images, as of hrda adapt; default: streets
         label_space: label space file, as of hrda adapt
+        camera_areas: file that says which pixels of each camera's pictures count, the same as for the node
         held_out: share of a recording, at its end, that is held out for judging
         device: where the network is trained
         threads: CPU threads; 0 = PyTorch's choice
@@ -66,6 +67,7 @@ class NightRequest:
     topic: tuple[str, ...] = ()
     source: str | None = None
     label_space: Path | None = None
+    camera_areas: Path | None = None
     held_out: float = 0.25
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 0
@@ -98,8 +100,9 @@ class NightRequest:
         values = {"effort": self.effort.name, "held_out": self.held_out, "device": self.device, "threads": self.threads}
         if self.source is not None:
             values["source"] = self.source
-        if self.label_space is not None:
-            values["label_space"] = str(self.label_space)
+        for name in ("label_space", "camera_areas"):
+            if (path := getattr(self, name)) is not None:
+                values[name] = str(path)
         words = [word for name, value in values.items() for word in (f"--{name}", str(value))]
         return [*words, *(["--topic", *self.topic] if self.topic else [])]
 
@@ -150,8 +153,10 @@ def _go_on(one_pass: Callable[[], Any], every_s: float) -> None:
 
 def _check(request: NightRequest) -> None:
     """Refuse where something else than a recording stands in the way, which must not count against a recording."""
+    from hrda_core.camera_areas import CameraAreas
     from hrda_core.data.packs.pack_folders import DEFAULT_PACK, find_source
     from hrda_core.inference.bundle import Bundle
+    from hrda_core.label_files import defines_classes
     from hrda_core.night.link import goal_of
 
     for name in (name for name, (_, extra) in PACKAGES.items() if extra == "train"):
@@ -163,6 +168,10 @@ def _check(request: NightRequest) -> None:
     if not given.file(_WEIGHTS).is_file():
         raise RecipeError(f"model '{given.path}' has no {_WEIGHTS}, so it cannot be adapted; give one that has")
     find_source(DEFAULT_PACK if request.source is None else request.source)
+    if request.camera_areas is not None:
+        CameraAreas.read(request.camera_areas)
+    if request.label_space is not None:
+        defines_classes(request.label_space)
     there = next(path for path in (request.folder, *request.folder.resolve().parents) if path.exists())
     if (free := shutil.disk_usage(there).free) < _ROOM:
         raise RecipeError(f"'{there}' has {free >> 20} MiB free, and an adaptation may need {_ROOM >> 20}; make room")

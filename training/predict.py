@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,13 +23,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from hrda_core.camera_areas import CameraArea, CameraAreas
 from hrda_core.data.datasets.servers import SERVERS, Server
 from hrda_core.data.frames import find_images
-from hrda_core.data.image_files import IMAGE_SUFFIXES
-from hrda_core.data.open_frames import VIDEO_SUFFIXES
-from hrda_core.data.recordings.recording_files import SUFFIXES as RECORDING_SUFFIXES
-from hrda_core.data.recordings.recording_files import storage_kind
 from hrda_core.errors import DataError, RecipeError, proposal, shown
+from hrda_core.inference import Prediction
 from hrda_core.inference.overlay import OUTPUTS, draw_outputs
 from hrda_core.memory import keep_big_buffers
 from hrda_core.messages.picture_size import MAX_MEGAPIXELS, check_limit
@@ -36,6 +35,7 @@ from hrda_core.messages.value_range import range_of
 from hrda_core.whole_files import replaced_folder, unfinished, write_json
 
 from .arguments import model_folder, parse_request
+from .predict_kinds import kind_of_all
 from .predict_pictures import MaskFiles, ServerFiles, predict_images, predict_videos
 from .progress import ProgressPrinter
 from .segmentation import Model, Pictures, Segment, Tally, open_bundle, open_run
@@ -66,6 +66,8 @@ class PredictRequest:
         value_range: of 16-bit pixels, the values that become black and white, such as 0 4095; default: the smallest of
             8, 10, 12, 14 and 16 bits that holds the values
         max_megapixels: pictures whose header states more million pixels are not decoded
+        camera_areas: file that says which pixels of each camera's pictures count, the same as for the node; the others
+            get class 255 and confidence 0. For images and videos, a file of one camera
         plan: window plan; default: the model's, or that of the run's own report
         backend: inference back end of a bundle
         long_side: shrink larger images to this first, pixels; 0 = never, -1 = as the model says
@@ -85,6 +87,7 @@ class PredictRequest:
     topic: tuple[str, ...] = ()
     value_range: tuple[int, int] | None = None
     max_megapixels: int = MAX_MEGAPIXELS
+    camera_areas: Path | None = None
     plan: str = ""
     backend: str = "auto"
     long_side: int = -1
@@ -106,6 +109,8 @@ class PredictRequest:
             raise RecipeError(f"--for '{self.for_}' is not known; {proposal(self.for_, SERVERS)}")
         if self.for_ and self.outputs:
             raise RecipeError("--for says which files are written; leave --outputs out")
+        if self.for_ and self.camera_areas:
+            raise RecipeError("--for is for a test server, which scores every pixel; leave --camera_areas out")
         if not 0 <= self.overlay_alpha <= 1:
             raise RecipeError(f"--overlay_alpha is a weight from 0 to 1, not {self.overlay_alpha}")
         if self.long_side < -1:
@@ -125,6 +130,15 @@ class PredictRequest:
         """The test server that the masks are for."""
         return SERVERS[self.for_] if self.for_ else None
 
+    @cached_property
+    def areas(self) -> CameraAreas | None:
+        """What of each camera's pictures counts; None = all.
+
+        Raises:
+            DataError: see `CameraAreas.read`.
+        """
+        return None if self.camera_areas is None else CameraAreas.read(self.camera_areas)
+
     @property
     def of_run(self) -> bool:
         """Whether the model is a training run, not a bundle."""
@@ -138,7 +152,7 @@ def main(argv: list[str]) -> int:
         PredictRequest, argv, verb="predict", about=__doc__, positional="input", read=read
     )
     keep_big_buffers()
-    kind = _kind_of_all(request.input)
+    kind = kind_of_all(request.input)
     _check(request, kind)
     outputs = _outputs(request, kind)
     cv2.setNumThreads(max(1, request.threads))  # OpenCV shares the cores with the back end, as in the node
@@ -166,6 +180,11 @@ def _check(request: PredictRequest, kind: str) -> None:
         raise RecipeError(f"--for is for the images of a data set; the input is {kind}")
     if kind != "images" and request.resume:
         raise RecipeError(f"--resume goes on with image files; the input is {kind}, leave it out to start over")
+    if kind != "recordings" and request.areas is not None and len(request.areas.areas) != 1:
+        raise DataError(
+            f"--camera_areas '{request.camera_areas}' is for {len(request.areas.areas)} cameras, and {kind} do not say "
+            f"which one took them; give a file of one camera"
+        )
 
 
 def _model(request: PredictRequest, outputs: Sequence[str]) -> Model:
@@ -188,14 +207,19 @@ def _predict(kind: str, request: PredictRequest, outputs: Sequence[str], model: 
     settings = {**about, "for": request.for_, "outputs": ",".join(outputs), "overlay_alpha": request.overlay_alpha}
     if request.value_range:
         settings["value_range"] = list(request.value_range)
+    if request.areas:
+        settings["camera_areas"] = request.areas.digest
     if request.resume:
         _check_begun(request.out, settings)
     table, server = model.space.color_table(), request.server
     paths = request.input if server is None else server.images(request.input)
     ids = None if server is None else server.ids(model.space)
 
-    def segment(rgb: UInt8Array) -> Pictures:
-        return draw_outputs(rgb, model.predict(rgb), outputs, table, request.overlay_alpha)
+    def segment(rgb: UInt8Array, area: CameraArea | None) -> Pictures:
+        prediction = model.predict(rgb)
+        if area is not None:
+            prediction = Prediction(*area.mask(prediction.labels, prediction.confidence))
+        return draw_outputs(rgb, prediction, outputs, table, request.overlay_alpha)
 
     keep = kind == "images"
     with replaced_folder(request.out, MARKER, about=settings, resume=request.resume, keep=keep) as folder:
@@ -216,7 +240,8 @@ def _predict(kind: str, request: PredictRequest, outputs: Sequence[str], model: 
 
 def _check_begun(out: Path, settings: Mapping[str, Any]) -> None:
     before = unfinished(out)
-    other = [key for key in settings if before is not None and before.get(key) != settings[key]]
+    keys = {} if before is None else {**settings, **before}
+    other = [key for key in keys if before is not None and before.get(key) != settings.get(key)]
     if other:
         raise RecipeError(
             f"the interrupted call for '{out}' was begun with another {', '.join(other)}; leave --resume out to start "
@@ -238,7 +263,13 @@ def _predict_recordings(
         max_megapixels=request.max_megapixels,
     )
     return predict_recordings(
-        recordings, folder, segment, tally, label_info=label_info, copy_camera=request.copy_camera
+        recordings,
+        folder,
+        segment,
+        tally,
+        label_info=label_info,
+        copy_camera=request.copy_camera,
+        areas=request.areas,
     )
 
 
@@ -250,6 +281,7 @@ def _predict_pictures(
     segment: Segment,
     tally: Tally,
 ) -> dict[str, Any]:
+    area = None if request.areas is None else next(iter(request.areas.areas.values()))
     if kind == "images":
         given, remarks = range_of(request.value_range), []
         remarks += [f"left out: {text}" for path in paths if path.is_dir() if (text := find_images(path)[1])]
@@ -263,48 +295,11 @@ def _predict_pictures(
             given=given,
             say=remarks.append,
             max_megapixels=request.max_megapixels,
+            area=area,
         )
         return {"skipped": skipped, "remarks": remarks}
     assert isinstance(files, MaskFiles)
-    return {"remarks": predict_videos(paths, files, segment, tally, request.max_megapixels)}
-
-
-def _kind_of_all(paths: Sequence[Path]) -> str:
-    kinds = {_kind(path) for path in paths}
-    if len(kinds) > 1:
-        raise DataError(f"the input is a mixture of {' and '.join(sorted(kinds))}; segment them one kind at a time")
-    return kinds.pop()
-
-
-def _kind(path: Path) -> str:
-    """`recordings`, `images` or `videos`: of a folder, what lies in it or, where it is no recording, below it."""
-    if not path.exists():
-        raise DataError(f"'{path}' does not exist; give recordings, image files and folders, or videos")
-    if not path.is_dir():
-        return _kind_of_file(path)
-    if any(entry.name == "metadata.yaml" or storage_kind(entry) for entry in path.iterdir()):
-        return "recordings"
-    kinds = {_kind_of_file(entry, refuse=False) for entry in path.rglob("*") if entry.is_file()}
-    for kind in ("images", "recordings"):
-        if kind in kinds:
-            return kind
-    raise DataError(f"folder '{path}' holds neither images ({' '.join(IMAGE_SUFFIXES)}) nor recordings; give another")
-
-
-def _kind_of_file(path: Path, *, refuse: bool = True) -> str:
-    suffix = path.suffix.lower()
-    if storage_kind(path):
-        return "recordings"
-    if suffix in IMAGE_SUFFIXES:
-        return "images"
-    if suffix in VIDEO_SUFFIXES:
-        return "videos"
-    if refuse:
-        raise DataError(
-            f"'{path}' is no input by its name; expected recordings ({' '.join(RECORDING_SUFFIXES)}, or a folder), "
-            f"images ({' '.join(IMAGE_SUFFIXES)}) or videos ({' '.join(VIDEO_SUFFIXES)})"
-        )
-    return ""
+    return {"remarks": predict_videos(paths, files, segment, tally, request.max_megapixels, area)}
 
 
 def _print(result: dict[str, Any], model: Model, server: Server | None) -> None:

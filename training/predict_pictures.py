@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from hrda_core.camera_areas import CameraArea
 from hrda_core.data.datasets.servers import Server
 from hrda_core.data.datasets.video_frames import open_capture
 from hrda_core.data.frames import ImageFrames
@@ -105,6 +106,7 @@ def predict_images(
     given: ValueRange | None = None,
     say: Callable[[str], None] = print,
     max_megapixels: int = MAX_MEGAPIXELS,
+    area: CameraArea | None = None,
 ) -> int:
     """Segment image files and all images below folders. Return how many were finished before and are skipped.
 
@@ -118,6 +120,7 @@ def predict_images(
         given: values of 16-bit pixels that become 0 and 255; None = by the values of some of the images.
         say: takes a sentence on such pixels.
         max_megapixels: images of more million pixels are left out, as others that cannot be read.
+        area: what of the images counts; None = all. Images of another size are left out.
 
     Raises:
         DataError: a folder has no image, or the results of two images would have one name.
@@ -132,7 +135,7 @@ def predict_images(
     def read(frame: tuple[str, Path]) -> UInt8Array:
         return read_image(frame[1], values, max_megapixels)
 
-    frames = segmented(iter(todo), read, lambda frame: str(frame[1]), segment, tally)
+    frames = segmented(iter(todo), read, lambda frame: str(frame[1]), segment, tally, lambda frame: area)
     with closing(frames):
         for (name, _), masks in frames:
             if masks is not None:
@@ -168,10 +171,12 @@ def predict_videos(
     segment: Segment,
     tally: Tally,
     max_megapixels: int = MAX_MEGAPIXELS,
+    area: CameraArea | None = None,
 ) -> list[str]:
     """Segment videos frame by frame, into `frame_000000` and so on, and `overlay.mp4` if overlays are requested.
 
-    Several videos get a folder each, named like the video. Return remarks for the user.
+    Several videos get a folder each, named like the video. With an `area`, frames of another size are left out. Return
+    remarks for the user.
 
     Raises:
         DataError: a video cannot be opened, has frames of more million pixels than `max_megapixels`, or two have one
@@ -185,7 +190,7 @@ def predict_videos(
     remarks = []
     for video in videos:
         before = tally.frames
-        remarks += _predict_video(video, files, segment, tally)
+        remarks += _predict_video(video, files, segment, tally, area)
         if tally.frames - before < video.stated:
             remarks.append(f"'{video.path}' gave {tally.frames - before} of the {video.stated} frames that it states")
     return remarks
@@ -217,8 +222,11 @@ class _Video:
             capture.release()
 
 
-def _predict_video(video: _Video, files: MaskFiles, segment: Segment, tally: Tally) -> list[str]:
-    frames = segmented(video.frames(), _to_rgb, lambda frame: f"{video.path}: {frame[0]}", segment, tally)
+def _predict_video(
+    video: _Video, files: MaskFiles, segment: Segment, tally: Tally, area: CameraArea | None
+) -> list[str]:
+    name_of, area_of = lambda frame: f"{video.path}: {frame[0]}", lambda frame: area
+    frames = segmented(video.frames(), _to_rgb, name_of, segment, tally, area_of)
     writer: cv2.VideoWriter | None = None
     path = files.folder / f"{video.prefix}overlay.mp4"
     with closing(frames):

@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from hrda_core.camera_areas import CameraAreas
 from hrda_core.data.recordings.mask_recording import MaskBagWriter, camera_names
 from hrda_core.data.recordings.recordings import RecordedImage, Recordings
 from hrda_core.errors import shown
@@ -23,6 +24,7 @@ def predict_recordings(
     *,
     label_info: str,
     copy_camera: bool,
+    areas: CameraAreas | None = None,
 ) -> dict[str, Any]:
     """Write a recording of the masks of all images of `recordings`.
 
@@ -33,15 +35,27 @@ def predict_recordings(
         tally: is kept up to date.
         label_info: JSON text about the classes, as the node publishes it.
         copy_camera: also copy the camera images, including those that do not decode.
+        areas: what of the pictures of each topic counts; None = all.
 
     Returns:
         values for the JSON result: cameras, what is to be told about their choice, and what was salvaged of damaged
         recordings.
+
+    Raises:
+        DataError: the areas are those of other topics.
     """
+    counting = {} if areas is None else areas.of([camera.topic for camera in recordings.cameras])
     counts = [camera.count for camera in recordings.cameras]
     tally.total = sum(count for count in counts if count is not None) if None not in counts else 0
     cameras = camera_names([camera.topic for camera in recordings.cameras])
-    frames = segmented(recordings.images(), lambda image: image.decode(), _name, segment, tally)
+    frames = segmented(
+        recordings.images(),
+        lambda image: image.decode(),
+        _name,
+        segment,
+        tally,
+        lambda image: counting.get(image.topic),
+    )
     with closing(frames), MaskBagWriter(folder, cameras, label_info) as writer:
         for image, masks in frames:
             if copy_camera:

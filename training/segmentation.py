@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
+from hrda_core.camera_areas import CameraArea
 from hrda_core.errors import DataError, ImageError, require
 from hrda_core.inference import Bundle, Prediction, Predictor
 from hrda_core.inference.bundle import MANIFEST_NAME, file_record
@@ -29,8 +30,8 @@ __all__ = ["Model", "Pictures", "Segment", "Tally", "open_bundle", "open_run", "
 UInt8Array = npt.NDArray[np.uint8]
 Pictures: TypeAlias = Mapping[str, UInt8Array]
 """What is written of an image, by output: `labels`, `confidence` uint8 (H, W); `color`, `overlay` RGB (H, W, 3)."""
-Segment: TypeAlias = Callable[[UInt8Array], Pictures]
-"""RGB uint8 (H, W, 3) -> what is written of it."""
+Segment: TypeAlias = Callable[[UInt8Array, CameraArea | None], Pictures]
+"""RGB uint8 (H, W, 3), and what of it counts, None = all -> what is written of it."""
 Frame = TypeVar("Frame")
 Item = TypeVar("Item")
 
@@ -179,6 +180,7 @@ def segmented(
     name: Callable[[Frame], str],
     segment: Segment,
     tally: Tally,
+    area: Callable[[Frame], CameraArea | None] = lambda frame: None,
 ) -> Generator[tuple[Frame, Pictures | None], None, None]:
     """Yield every frame with its outputs, or with None if it cannot be read.
 
@@ -188,16 +190,24 @@ def segmented(
         name: returns the name of a frame, for the list of those that were left out.
         segment: makes the outputs of an image.
         tally: is kept up to date.
+        area: returns what of a frame counts; a frame of another size is left out.
     """
+
+    def read_checked(frame: Frame) -> UInt8Array:
+        rgb = read(frame)
+        if (counting := area(frame)) is not None:
+            counting.check(*rgb.shape[:2])
+        return rgb
+
     begin = time.monotonic()
-    with ProgressPrinter() as printer, closing(_ahead(_readings(frames, read))) as readings:
+    with ProgressPrinter() as printer, closing(_ahead(_readings(frames, read_checked))) as readings:
         for frame, rgb in readings:
             result = None
             tally.frames += 1
             if isinstance(rgb, (ImageError, DataError)):
                 tally.leave_out(name(frame), str(rgb))
             else:
-                result = segment(rgb)
+                result = segment(rgb, area(frame))
                 tally.written += 1
             yield frame, result
             tally.seconds = time.monotonic() - begin

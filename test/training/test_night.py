@@ -166,6 +166,14 @@ def test_one_pass_ends_with_0_and_writes_what_it_did(world: World, tmp_path: Pat
     assert json.loads((tmp_path / "did.json").read_text())["entries"] == []
 
 
+def test_the_options_of_the_adaptation_go_on_to_it(tmp_path: Path) -> None:
+    given = {"topic": ("/front", "/rear"), "source": "none", "camera_areas": tmp_path / "areas.yaml"}
+    words = night.NightRequest(tmp_path, tmp_path, **given).adapt_options  # type: ignore[arg-type]
+    pairs = dict(zip(words[:-3:2], words[1:-3:2], strict=True))
+    assert (pairs["--source"], pairs["--camera_areas"]) == ("none", str(tmp_path / "areas.yaml"))
+    assert words[-3:] == ["--topic", "/front", "/rear"]
+
+
 def test_what_stands_in_the_way_later_is_waited_for_and_said_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +223,20 @@ def test_a_model_without_weights_or_a_package_that_is_missing_is_told_before_a_r
     monkeypatch.setattr(night.importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))
     assert main(words) == 2
     assert "'torch' is needed here" in capsys.readouterr().err
+    assert not (world.store / "turn.json").exists()
+
+
+@pytest.mark.parametrize("option", ["--camera_areas", "--label_space"])
+def test_a_file_of_an_option_that_is_missing_is_told_before_a_recording_is_begun(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    world = World(tmp_path / "world", tiny_bundle)
+    (world.first / "model.safetensors").write_bytes(b"weights")
+    world.record("a", "instant")
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    words = ["night", "--watch", str(world.watch), "--model", str(world.link), "--once", option, "absent.yaml"]
+    assert main(words) == 2
+    assert "absent.yaml" in capsys.readouterr().err
     assert not (world.store / "turn.json").exists()
 
 

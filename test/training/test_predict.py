@@ -110,6 +110,39 @@ def test_images_of_twelve_bits_give_the_masks_of_those_of_eight(
         main([*map(str, [tmp_path / "in", *dark]), "--value_range", "9", "9"])
 
 
+def test_pixels_that_do_not_count_get_class_255_and_confidence_0(
+    tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rgb = _write_image(tmp_path / "in/a.png", 1)
+    cv2.imwrite(str(tmp_path / "in/wide.png"), np.zeros((8, 400, 3), np.uint8))
+    (tmp_path / "areas.yaml").write_text(f"/front/image_raw: {{size: [{SIZE[1]}, {SIZE[0]}], region: hood.png}}")
+    counts = np.zeros(SIZE, np.uint8)
+    counts[: SIZE[0] // 2] = 255
+    cv2.imwrite(str(tmp_path / "hood.png"), counts)
+    out, options = tmp_path / "out", ["--camera_areas", tmp_path / "areas.yaml", "--outputs", "labels,confidence,color"]
+    result = _predict(tmp_path, tmp_path / "in", "--model", tiny_bundle, "--out", out, *options)
+    expected = np.where(counts > 0, expected_labels(rgb), 255)
+    np.testing.assert_array_equal(_read(out / "labels/a.png"), expected)
+    np.testing.assert_array_equal(_read(out / "confidence/a.png"), np.where(counts > 0, expected_confidence(rgb), 0))
+    assert not _read(out / "color/a.png")[SIZE[0] // 2 :].any()
+    assert (result["written"], result["unreadable"]) == (1, 1)
+    assert "the camera's area is for" in result["unreadable_first"][0]["reason"]
+    assert len(json.loads((out / "predict.json").read_text())["camera_areas"]) == 64
+
+
+def test_pixels_of_a_video_that_do_not_count_get_class_255(tmp_path: Path, tiny_bundle: Path) -> None:
+    video = _write_video(tmp_path / "drive.avi", 2)
+    (tmp_path / "areas.yaml").write_text(
+        f"/front: {{size: [{SIZE[1]}, {SIZE[0]}], region: [[0, 0], [{SIZE[1]}, 0], [{SIZE[1]}, 4], [0, 4]]}}"
+    )
+    options = ["--camera_areas", tmp_path / "areas.yaml", "--outputs", "labels"]
+    _predict(tmp_path, video, "--model", tiny_bundle, "--out", tmp_path / "out", *options)
+    for number in range(2):
+        labels = _read(tmp_path / f"out/labels/frame_{number:06d}.png")
+        assert (labels[5:] == 255).all()
+        assert (labels[:5] != 255).all()
+
+
 def test_images_that_only_a_suffix_tells_apart_keep_it(tmp_path: Path, tiny_bundle: Path) -> None:
     for name in ("a.png", "a.jpg", "b.png"):
         _write_image(tmp_path / "in" / name, 1)
@@ -189,6 +222,21 @@ def test_an_interrupted_call_leaves_the_earlier_result_and_is_resumed(
     assert not (tmp_path / "out.part").exists()
 
 
+def test_work_that_was_begun_with_an_option_more_is_not_resumed(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        _write_image(tmp_path / f"in/{number}.png", number)
+    command = [str(tmp_path / "in"), "--model", str(tiny_bundle), "--out", str(tmp_path / "out")]
+    (tmp_path / "areas.yaml").write_text(f"/front: {{size: [{SIZE[1]}, {SIZE[0]}]}}")
+    with monkeypatch.context() as patch:
+        _interrupt_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            main([*command, "--camera_areas", str(tmp_path / "areas.yaml")])
+    with pytest.raises(HrdaError, match="begun with another camera_areas"):
+        main([*command, "--resume"])
+
+
 def test_work_that_was_begun_otherwise_is_not_resumed(
     tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +249,9 @@ def test_work_that_was_begun_otherwise_is_not_resumed(
             main(command)
     with pytest.raises(HrdaError, match="begun with another plan"):
         main([*command, "--resume", "--plan", "context"])
+    (tmp_path / "areas.yaml").write_text(f"/front: {{size: [{SIZE[1]}, {SIZE[0]}]}}")
+    with pytest.raises(HrdaError, match="begun with another camera_areas"):
+        main([*command, "--resume", "--camera_areas", str(tmp_path / "areas.yaml")])
     assert (tmp_path / "out.part").is_dir()
     assert _predict(tmp_path, *command, "--plan", "context")["written"] == 3
 
@@ -281,6 +332,9 @@ def test_a_training_run_segments_with_the_network_that_is_asked_for(tmp_path: Pa
         (["in", "--network", "teacher"], "--network"),
         (["in", "--model", "absent"], "absent"),
         (["in", "--plan", "nested"], "nested"),
+        (["in", "--camera_areas", "absent.yaml"], "absent.yaml"),
+        (["in", "--camera_areas", "two.yaml"], "two.yaml.*for 2 cameras.*one camera"),
+        (["in", "--camera_areas", "two.yaml", "--for", "acdc"], "leave --camera_areas out"),
         (["in", "--out", "in"], "is or holds the input"),
         (["in/a.png", "--out", "in"], "is or holds the input"),
         (["in/a.png", "other/a.png"], "same name"),
@@ -297,6 +351,7 @@ def test_a_mistake_is_a_sentence_and_writes_nothing(
     _write_video(tmp_path / "drive.avi", 1)
     (tmp_path / "note.txt").write_text("x")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "two.yaml").write_text("/front: {size: [4, 4]}\n/rear: {size: [4, 4]}\n")
     monkeypatch.chdir(tmp_path)
     before = _files(tmp_path)
     defaults = [

@@ -20,6 +20,7 @@ from rosbags.typesys import Stores, get_typestore
 from safetensors.torch import save_file
 from tiny_network import TINY
 
+from hrda_core.camera_areas import CameraAreas
 from hrda_core.errors import HrdaError
 from hrda_core.inference import Predictor
 from hrda_core.messages import decode_compressed, decode_image
@@ -220,6 +221,48 @@ def test_a_ros1_recording_gives_a_ros2_recording(tmp_path: Path, tiny_bundle: Pa
     assert [m.data.tobytes() for _, m in found[TOPIC + "/compressed"]] == [
         _compressed(number).data.tobytes() for number in range(2)
     ]
+
+
+@pytest.mark.parametrize("suffix", ["", "/compressed"])
+def test_pixels_that_do_not_count_are_those_of_the_node_camera_by_camera(
+    tmp_path: Path, tiny_bundle: Path, suffix: str
+) -> None:
+    topics = [f"/front/image_raw{suffix}", f"/rear/image_raw{suffix}"]
+    messages = [_compressed(number) if suffix else _raw(number) for number in range(2)]
+    bag = _write(tmp_path / "bag", list(zip(topics, messages, strict=True)))
+    width, height = SIZE[1], SIZE[0]
+    path = tmp_path / "areas.yaml"
+    path.write_text(
+        f"/front/image_raw: {{size: [{width}, {height}], ego_vehicle: [[0, 20], [46, 20], [46, 30], [0, 30]]}}"
+    )
+    command = [bag, "--model", tiny_bundle, "--out", tmp_path / "masks", "--camera_areas", path, "--topic", *topics]
+    _predict(tmp_path, *command)
+    found = _read(tmp_path / "masks")
+    area = CameraAreas.read(path).of([topics[0]])[topics[0]]
+    whole = [Predictor(tiny_bundle)(decode_compressed(m) if suffix else decode_image(m)) for m in messages]
+    expected = {
+        "front": area.mask(whole[0].labels, whole[0].confidence),
+        "rear": (whole[1].labels, whole[1].confidence),
+    }
+    for camera, masks in expected.items():
+        for name, mask in zip(("labels", "confidence"), masks, strict=True):
+            np.testing.assert_array_equal(found[f"/{camera}/segmentation/{name}"][0][1].data.reshape(SIZE), mask)
+    assert (found["/front/segmentation/labels"][0][1].data.reshape(SIZE)[20:] == 255).all()
+
+
+def test_areas_of_other_topics_are_refused_and_frames_of_another_size_left_out(
+    tmp_path: Path, tiny_bundle: Path
+) -> None:
+    bag = _write(tmp_path / "bag", [(TOPIC, _raw(0))])
+    command = [str(bag), "--model", str(tiny_bundle), "--out", str(tmp_path / "masks"), "--camera_areas"]
+    for text, sentence in (
+        ("/other: {size: [46, 30]}", f"are for '/other', but the images are on '{TOPIC}'"),
+        (f"{TOPIC}: {{size: [40, 30]}}", "none of 1 frames.*46x30 pixels, but the camera's area is for 40x30"),
+    ):
+        (tmp_path / "areas.yaml").write_text(text)
+        with pytest.raises(HrdaError, match=sentence):
+            main([*command, str(tmp_path / "areas.yaml")])
+    assert not list(tmp_path.glob("masks*"))
 
 
 def test_several_recordings_become_one(tmp_path: Path, tiny_bundle: Path) -> None:
