@@ -42,6 +42,7 @@ from hrda_ros.services.reload_service import ReloadService
 from hrda_ros.services.save_service import SaveService, describe
 from hrda_ros.settings.camera_settings import check_topics
 from hrda_ros.settings.parameters import Settings, declare_parameters, read_settings
+from hrda_ros.start.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleState
@@ -82,7 +83,8 @@ class SegmentNode(LifecycleNode):
         self.cameras = tuple(
             Camera(self, name, table, self._worker, self._segment, self._report) for name, table in cameras
         )
-        self._monitor = Monitor(self, [camera.watch for camera in self.cameras])
+        self._supervisor = Supervisor()
+        self._monitor = Monitor(self, [camera.watch for camera in self.cameras], self._supervisor)
         self._resources = ResourceMeter()
         self._saver = FrameSaver()
         self._save_service = SaveService(self, self._saver, self._no_frame_comes)
@@ -271,8 +273,9 @@ class SegmentNode(LifecycleNode):
     def _transition(self, verb: str, goal: str, *steps: Callable[[], object]) -> TransitionCallbackReturn:
         """Carry out the steps of a transition; what goes wrong becomes one sentence in the log and a FAILURE."""
         try:
-            for step in steps:
-                step()
+            with self._supervisor.at_work():
+                for step in steps:
+                    step()
         except Exception as error:  # rclpy would turn it into an ERROR without a word
             self._last_error = f"cannot {verb}: {reason_of(error)}"
             if self.context.ok():

@@ -31,6 +31,7 @@ __all__ = [
     "Throttle",
     "assess",
     "fill_status",
+    "hangs",
 ]
 
 OK, WARN, ERROR, STALE = range(4)  # as in diagnostic_msgs/DiagnosticStatus
@@ -111,7 +112,7 @@ def assess(report: NodeReport, before: Counts) -> tuple[int, str]:
         return ERROR, report.last_error
     if report.state != "active":
         return WARN, f"not active ({report.state})"
-    if speed.busy_s > _patience_s(report) > 0:
+    if hangs(report):
         return (
             ERROR,
             f"the back end has not come back with a frame for {speed.busy_s:.0f} s; it hangs or is far too slow",
@@ -150,6 +151,11 @@ def assess(report: NodeReport, before: Counts) -> tuple[int, str]:
             return OK, "waiting for images"
         return WARN, "images come in and no mask goes out"
     return OK, f"{speed.published_hz:.1f} masks a second"
+
+
+def hangs(report: NodeReport) -> bool:
+    """Return whether a frame takes longer than `timeout_s`, and much longer than those before it."""
+    return report.state == "active" and report.performance.busy_s > _patience_s(report) > 0
 
 
 def _patience_s(report: NodeReport) -> float:

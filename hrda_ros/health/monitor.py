@@ -1,4 +1,4 @@
-"""Publishes diagnostics of each camera once a second, and warns when no image arrives."""
+"""Publishes diagnostics of each camera once a second, tells them to systemd, and warns when no image arrives."""
 
 from __future__ import annotations
 
@@ -12,12 +12,25 @@ from rclpy.node import Node
 
 from hrda_ros.frames.pipeline import Pipeline
 from hrda_ros.frames.stamp_steps import StampSteps
-from hrda_ros.health.diagnostics import SILENT_AFTER_S, NodeReport, Throttle, assess, fill_status
+from hrda_ros.health.diagnostics import (
+    ERROR,
+    OK,
+    SILENT_AFTER_S,
+    STALE,
+    WARN,
+    NodeReport,
+    Throttle,
+    assess,
+    fill_status,
+    hangs,
+)
+from hrda_ros.start.supervisor import Supervisor
 
 __all__ = ["CameraWatch", "Monitor"]
 
 _PERIOD_S = 1.0
 _REMIND_AFTER_S = 30.0
+_URGENCY = {OK: 0, WARN: 1, STALE: 2, ERROR: 3}
 
 
 class CameraWatch:
@@ -28,6 +41,9 @@ class CameraWatch:
         pipeline: pipeline whose rates are forgotten when stamps jump back.
         report: makes the report from (seconds since activation, seconds since the last image).
         explain_silence: text of the warning for so many seconds without an image; None = no warning now.
+
+    Attributes:
+        hangs: whether the back end hung at the last look.
     """
 
     def __init__(
@@ -37,6 +53,7 @@ class CameraWatch:
         report: Callable[[float, float], NodeReport],
         explain_silence: Callable[[float], str | None],
     ) -> None:
+        self.hangs = False
         self._logger = logger
         self._pipeline = pipeline
         self._report = report
@@ -87,6 +104,7 @@ class CameraWatch:
         status = DiagnosticStatus()
         fill_status(status, KeyValue, report, assess(report, self._last_counts))
         self._last_counts = report.counts
+        self.hangs = hangs(report)
         if report.state == "active" and report.silent_s >= SILENT_AFTER_S:
             self._warn_of_silence(report.silent_s)
         return status
@@ -104,10 +122,12 @@ class Monitor:
     Args:
         node: node that gets the diagnostics publisher and the timer.
         watches: one for each camera.
+        supervisor: hears of the worst of them.
     """
 
-    def __init__(self, node: Node, watches: Sequence[CameraWatch]) -> None:
+    def __init__(self, node: Node, watches: Sequence[CameraWatch], supervisor: Supervisor) -> None:
         self._node = node
+        self._supervisor = supervisor
         self._watches = watches
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 1)
         # A steady clock: with use_sim_time and no /clock, a timer on the node's clock would never fire.
@@ -119,3 +139,5 @@ class Monitor:
         message.header.stamp = self._node.get_clock().now().to_msg()  # what happened until then is counted
         message.status = [watch.look() for watch in self._watches]
         self._publisher.publish(message)
+        worst = max(message.status, key=lambda status: _URGENCY[ord(status.level)])
+        self._supervisor.look(worst.message, any(watch.hangs for watch in self._watches))

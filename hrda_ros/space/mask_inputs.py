@@ -1,6 +1,6 @@
 """The inputs of a node that places masks in space: masks and what belongs to them, paired by exact stamp, on demand.
 
-It also reports on them, in the log and in `/diagnostics`.
+It also reports on them, in the log, in `/diagnostics` and to systemd.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from hrda_core.labels import LabelSpace
 from hrda_ros.frames.stamp_sets import StampSets, stamp_of
 from hrda_ros.space.classes import ServedClasses
 from hrda_ros.space.tally import Tally
+from hrda_ros.start.supervisor import Supervisor
 
 __all__ = ["MaskInputs"]
 
@@ -58,6 +59,7 @@ class MaskInputs:
         self._classes = ServedClasses()
         self._subscriptions: list[Any] = []
         self._tally = Tally()
+        self._supervisor = Supervisor()
         self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", 1)
         latched = QoSProfile(
             depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
@@ -134,6 +136,7 @@ class MaskInputs:
         status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
         message.status = [status]
         self._diagnostics.publish(message)
+        self._supervisor.look(status.message, hangs=False)
 
     def _warn(self, text: str) -> None:
         self._node.get_logger().warning(text, throttle_duration_sec=WATCH_S)

@@ -14,6 +14,7 @@ from hrda_core.errors import HrdaError
 from hrda_core.memory import keep_big_buffers
 from hrda_ros.start.fastdds_profile import choose_profile
 from hrda_ros.start.stop_signals import StopSignals, end_if_hanging
+from hrda_ros.start.supervisor import Supervisor
 
 __all__ = ["run_node"]
 
@@ -91,14 +92,16 @@ def _run(
         raise HrdaError(f"ROS does not start: {_first_line(error)}{_about_the_log(error)}") from error
     if signals.seen:
         return 0
-    node = make_node()
+    node, supervisor = make_node(), Supervisor()
     if problem:
         node.get_logger().warning(problem)
     try:
         if not start(node):
             return 2 if rclpy.ok() else 0
+        supervisor.ready()
         rclpy.spin(node)
         return 0
     finally:
+        supervisor.ends()
         node.close()
         node.destroy_node()

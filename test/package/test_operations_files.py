@@ -81,6 +81,13 @@ def test_the_unit_stops_and_restarts_the_node_by_its_signals_and_exit_codes(unit
     assert service["User"] != "root"
 
 
+def test_a_node_that_hangs_is_restarted_and_one_that_still_loads_is_not(unit: configparser.ConfigParser) -> None:
+    service = unit["Service"]
+    assert service["Type"] == "notify"  # of the main process alone, which is the node
+    assert float(service["WatchdogSec"]) >= 10 * 1.0  # it says once a second that it is alive, also on a busy machine
+    assert service["TimeoutStartSec"] == "30min"
+
+
 def test_the_example_sets_what_the_unit_reads(repository: Path, unit: configparser.ConfigParser) -> None:
     text = (repository / "config" / "systemd" / "front.env").read_text(encoding="utf-8")
     given = {line.split("=")[0] for line in text.splitlines() if line and not line.startswith("#")}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import time
 import tracemalloc
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 from fake_segmenter import FakeSegmenter
 from served_node import WAIT_S, HeldSegmenter, ServedNode, served_node
+from service_manager import service_manager
 
 from hrda_core.errors import BackendError
 from hrda_core.inference import Prediction
@@ -95,6 +98,32 @@ def test_p7_l4_after_a_silence_frames_are_served_as_before_and_diagnostics_recov
     level, text = assess(plain.report(100.0, 0.0), before)
     assert (level, "masks a second" in text) == (OK, True)
     assert plain.node.cameras[0].watch._last_image_s > plain.node.cameras[0].watch._active_since_s
+
+
+def test_p7_a_back_end_that_hangs_is_not_alive_to_systemd_until_it_comes_back(
+    ros: Any, image_message: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = HeldSegmenter()
+    with service_manager(tmp_path, without_file=True) as systemd:
+        monkeypatch.setenv("NOTIFY_SOCKET", systemd.name)
+        with served_node("hanging", lambda _: held, lazy=False, timeout_s=0.05) as served:
+            look = served.node._monitor._on_second
+            held.leave.release()
+            served.give(grey(1, image_message))
+            systemd.heard()
+            look()
+            (told,) = systemd.heard()
+            assert told.endswith("\nWATCHDOG=1")
+            served.give(grey(1, image_message), wait=False)
+            while "WATCHDOG=1" in told:  # for at least timeout_s, and until the worker has taken the frame
+                time.sleep(0.01)
+                look()
+                (told,) = systemd.heard()
+            assert told.startswith("STATUS=the back end has not come back")
+            held.leave.release()
+            served.wait()
+            look()
+            assert systemd.heard()[0].endswith("WATCHDOG=1")
 
 
 class WatchedSegmenter(FakeSegmenter):

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from service_manager import service_manager
 from tiny_bundle import expected_labels
 
 from hrda_ros.start.fastdds_profile import SEGMENT_BYTES
@@ -40,6 +41,31 @@ def test_c2_signal_in_the_middle_of_a_stream_exits_cleanly(
     assert process.stop(number) == 0
     assert "Traceback" not in process.log()
     client.node.destroy_publisher(camera)
+
+
+def test_a_node_that_systemd_runs_tells_it_when_it_serves_that_it_lives_and_when_it_ends(
+    start_node: Callable[..., Any], tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with service_manager(tmp_path, without_file=True) as systemd:
+        monkeypatch.setenv("NOTIFY_SOCKET", systemd.name)
+        process = start_node("-r", "__node:=supervised", "-p", f"model:={tiny_bundle}")
+        systemd.wait_for("READY=1")
+        assert "segmenting images" in process.log()
+        assert systemd.wait_for("WATCHDOG=1")[-1].startswith("STATUS=")
+        assert process.stop(signal.SIGINT) == 0
+        assert systemd.heard()[-1] == "STOPPING=1"
+
+
+def test_a_node_that_places_masks_in_space_tells_systemd_the_same(
+    start_node: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with service_manager(tmp_path, without_file=True) as systemd:
+        monkeypatch.setenv("NOTIFY_SOCKET", systemd.name)
+        process = start_node("-r", "__node:=supervised_cloud", program="cloud_node")
+        systemd.wait_for("READY=1")
+        assert systemd.wait_for("WATCHDOG=1")[-1].startswith("STATUS=nobody subscribes")
+        assert process.stop(signal.SIGINT) == 0
+        assert systemd.heard()[-1] == "STOPPING=1"
 
 
 @pytest.mark.parametrize(
