@@ -17,6 +17,7 @@ from hrda_core.inference.onnx_files import external_files, onnx_sha256
 from hrda_core.inference.openvino.compiled_models import CompiledModels, StoredModel
 from hrda_core.inference.openvino.options import OpenVinoOptions
 from hrda_core.inference.openvino.reading import read_graph, require_openvino
+from hrda_core.inference.openvino.signal_stack import kept_signal_stack
 from hrda_core.inference.say import Say
 from hrda_core.whole_files import cache_folder
 
@@ -100,6 +101,7 @@ class Compiler:
         BundleError: weights lie outside the folder of the graph.
     """
 
+    @kept_signal_stack()
     def __init__(
         self, path: Path, precision: str, threads: int, options: OpenVinoOptions, reference: Reference, say: Say
     ) -> None:
@@ -117,6 +119,7 @@ class Compiler:
         self._onnx_sha256 = onnx_sha256(path)
         self._stored = CompiledModels(cache_folder() / "openvino", say)
 
+    @kept_signal_stack()
     def compile(self, size: tuple[int, int], *, any_size: bool = False) -> CompiledModel:
         """Return the graph compiled, from disk where it was compiled before, after its golden check.
 
@@ -146,6 +149,7 @@ class Compiler:
             self._stored.keep(subject, facts, StoredModel(content, golden))
         return model
 
+    @kept_signal_stack()
     def profile(self, size: tuple[int, int], runs: int) -> dict[str, float]:
         """Return the seconds of each layer for the made image of a size, mean of `runs`. It compiles for that.
 
