@@ -46,10 +46,14 @@ __all__ = [
     "missing_text",
     "one_line",
     "proposal",
+    "reason_of",
     "require",
     "shown",
     "some_of",
 ]
+
+_LONGEST_REASON = 1000
+"""It goes into the log, an answer, and diagnostics once a second, and may quote a name of megabytes. Characters."""
 
 _EXTRAS_OF_A_ROBOT = ("runtime", "bag")
 """Extras of `setup.py` that `tools/robot_setup` brings beside a ROS distribution."""
@@ -145,6 +149,12 @@ def some_of(names: Sequence[str], most: int = 20) -> str:
 def one_line(error: Exception) -> str:
     """Return the message of a library's error on one line, or the name of its class if it has no message."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the message of an exception in one line; errors of other libraries get their class in front."""
+    text = str(error) if isinstance(error, HrdaError) else f"{type(error).__name__}: {error}".splitlines()[0]
+    return shown(text, _LONGEST_REASON)
 
 
 def first_misfit(error: RuntimeError) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hrda_core.errors import LabelSpaceError
+from hrda_core.errors import LabelSpaceError, shown
 
 __all__ = [
     "CAMVID11",
@@ -34,6 +34,8 @@ __all__ = [
     "guessed_space",
 ]
 
+_LONGEST_NAME = 100
+
 IGNORE_LABEL = 255
 """Label id of a pixel that carries no class: left out of losses and scores, drawn black."""
 
@@ -51,8 +53,8 @@ class LabelSpace:
         things: ids of countable objects, which the Thing-Class Feature Distance compares (paper section 3.3).
 
     Raises:
-        LabelSpaceError: there are too few or too many classes, lengths differ, names repeat or are empty, or an id or
-            colour is out of range.
+        LabelSpaceError: there are too few or too many classes, lengths differ, names repeat, are empty or cannot be
+            printed, or an id or colour is out of range.
     """
 
     name: str
@@ -62,7 +64,13 @@ class LabelSpace:
 
     def __post_init__(self) -> None:
         count = len(self.classes)
-        where = f"label space '{self.name}'"
+        where = f"label space '{shown(self.name)}'"
+        for name in (self.name, *self.classes):
+            if len(name) > _LONGEST_NAME or not name.isprintable():
+                raise LabelSpaceError(
+                    f"{where} has the name '{shown(name, _LONGEST_NAME)}', which is too long or has characters that no "
+                    f"terminal prints; use up to {_LONGEST_NAME} letters"
+                )
         if not 2 <= count <= IGNORE_LABEL:
             raise LabelSpaceError(f"{where} has {count} classes; expected 2 to {IGNORE_LABEL}")
         if not self.palette:
@@ -111,7 +119,7 @@ class LabelSpace:
                 palette=tuple((int(r), int(g), int(b)) for r, g, b in values.get("palette") or ()),
                 things=tuple(int(thing) for thing in values.get("things", ())),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise LabelSpaceError(
                 f"a label space needs 'name' and 'classes' (names), and its 'palette' holds RGB triples; {error!r} "
                 f"went wrong"

@@ -11,6 +11,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image
 
 from hrda_core.camera_areas import CameraArea
+from hrda_core.errors import HrdaError, reason_of, shown
 from hrda_core.inference import Prediction
 from hrda_core.messages import decode_compressed, decode_image
 from hrda_core.messages.value_range import FULL_RANGE, DeepPixels, PixelValues, read_range
@@ -22,7 +23,6 @@ from hrda_ros.health.monitor import CameraWatch
 from hrda_ros.health.topic_watch import explain_silence
 from hrda_ros.masks.camera_info import CameraInfoRelay, Size, camera_info_topic
 from hrda_ros.masks.publishers import Publishers
-from hrda_ros.model.hot_swap import reason_of
 from hrda_ros.settings.camera_settings import CameraSettings
 from hrda_ros.settings.class_names import names_of
 from hrda_ros.settings.parameter_table import ParameterTable
@@ -123,12 +123,21 @@ class Camera:
         self._transport = own.image_transport or settings.image_transport
         values = read_range(own.value_range or settings.value_range)
         self._pixel_values = DeepPixels(values, self._logger.warning)
-        base: str = self._node.resolve_topic_name(own.image or f"{self.name}/image_raw")
+        base = self._resolved(own.image or f"{self.name}/image_raw")
         self._base_topic = base
         # Image transports add their suffix after remapping, as in image_transport.
         bare = self._transport == "raw" or base.endswith("/compressed")
         self.topic = base if bare else f"{base}/compressed"
         return self.topic
+
+    def _resolved(self, topic: str) -> str:
+        try:
+            return str(self._node.resolve_topic_name(topic))
+        except Exception as error:  # rclpy has several classes, and other ones in each distribution
+            raise HrdaError(
+                f"'{shown(topic)}' cannot be a topic of images ({reason_of(error)}); give another one, with "
+                f"{f'the parameter {self.name}.image' if self.name else '-r image:=TOPIC'}"
+            ) from error
 
     def leave_out(self, areas: Mapping[str, CameraArea]) -> None:
         """Take, by the topics of all cameras, what of their pictures counts."""

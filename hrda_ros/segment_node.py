@@ -18,7 +18,7 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 
 from hrda_core.camera_areas import CameraAreas
-from hrda_core.errors import LabelSpaceError
+from hrda_core.errors import LabelSpaceError, reason_of
 from hrda_core.inference.say import Level
 from hrda_core.memory import give_back_memory
 from hrda_ros.camera import Camera
@@ -29,9 +29,9 @@ from hrda_ros.health.diagnostics import NodeReport
 from hrda_ros.health.monitor import Monitor
 from hrda_ros.health.resources import ResourceMeter
 from hrda_ros.masks.label_info import model_id
-from hrda_ros.masks.publishers import Publishers
+from hrda_ros.masks.publishers import Publishers, picture_topics
 from hrda_ros.masks.served_model import ServedModel, describe_exchange
-from hrda_ros.model.hot_swap import HotSwap, reason_of
+from hrda_ros.model.hot_swap import HotSwap
 from hrda_ros.model.plan_ladder import open_within_budget
 from hrda_ros.model.plan_steps import NO_BUDGET
 from hrda_ros.model.segmenter import Segmenter, warmed_up
@@ -305,7 +305,7 @@ class SegmentNode(LifecycleNode):
     def _read_cameras(self, settings: Settings) -> None:
         """Read what the parameters say of the inputs; a mistake there shall not wait for the model to be loaded."""
         topics = {camera.name: camera.read_topic(settings) for camera in self.cameras}
-        check_topics(topics)
+        check_topics(topics, [topic for name in topics for topic in picture_topics(self, name)])
         areas = CameraAreas.read(Path(settings.camera_areas)).of(topics.values()) if settings.camera_areas else {}
         for camera in self.cameras:
             camera.leave_out(areas)

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hrda_core.errors import DataError, ImageError, require, shown
+from hrda_core.messages import picture_size
 from hrda_core.messages.compressed import deep_to_rgb
-from hrda_core.messages.picture_size import JPEG_START, MAX_MEGAPIXELS, PNG_START, check_pixels, picture_size
+from hrda_core.messages.picture_size import JPEG_START, MAX_MEGAPIXELS, PNG_START, check_pixels
 from hrda_core.messages.raw import opencv_reason
 from hrda_core.messages.value_range import FULL_RANGE, PixelValues, ValueRange, fitting_range, near_black
 
@@ -260,7 +261,9 @@ def _check_size(path: Path, max_megapixels: int) -> None:
     try:
         with path.open("rb") as stored:
             head = stored.read(_HEADER)
-        size = picture_size(head) if head.startswith((JPEG_START, PNG_START)) else None
+            if head.startswith(PNG_START) and not picture_size.png_is_whole(stored):
+                raise ImageError("its end is missing, or a part states more bytes than there are", "truncated")
+        size = picture_size.picture_size(head) if head.startswith((JPEG_START, PNG_START)) else None
         if size is not None:
             check_pixels(*size, max_megapixels)
             return

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from hrda_core.errors import BundleError, HrdaError, TextError
+from hrda_core.errors import BundleError, HrdaError, TextError, shown
 from hrda_core.inference.answers import Answer
 from hrda_core.inference.onnx_files import stays_inside
 from hrda_core.input_scale import InputScale
@@ -49,6 +50,7 @@ PRECISIONS = ("fp32", "fp16", "int8")
 """Number formats that a static graph may be written in."""
 
 _LONGEST_SIDE = 1 << 14
+_LONGEST_TITLE = 200
 
 
 @dataclass(frozen=True)
@@ -160,8 +162,8 @@ class Bundle:
         try:
             return cls(
                 path=folder,
-                name=str(manifest["name"]),
-                preset=str(manifest["preset"]),
+                name=_title(manifest["name"]),
+                preset=_title(manifest["preset"]),
                 label_space=LabelSpace.from_dict(manifest["label_space"]),
                 mean=_triple(manifest["normalisation"]["mean"], _finite),
                 std=_triple(manifest["normalisation"]["std"], _positive),
@@ -278,8 +280,8 @@ def _read_checked(folder: Path, verify: bool) -> dict[str, Any]:
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
-    where = f"model bundle '{folder}'"
-    if not folder.is_dir():
+    where = f"model bundle '{shown(folder, 500)}'"
+    if not os.path.isdir(folder):  # also for a name that is too long for the disk
         raise BundleError(f"{where} is not a folder; give the path of a bundle, or a name that 'hrda models' lists")
     path = folder / MANIFEST_NAME
     try:
@@ -358,6 +360,14 @@ def _pair(values: Any) -> tuple[int, int]:
 def _triple(values: Any, one: Callable[[Any], float]) -> tuple[float, float, float]:
     red, green, blue = (one(value) for value in values)
     return red, green, blue
+
+
+def _title(value: Any) -> str:
+    """A name that stands in logs, terminals and diagnostics."""
+    text = str(value)
+    if len(text) > _LONGEST_TITLE or not text.isprintable():
+        raise ValueError(f"the name '{shown(text)}' is longer than {_LONGEST_TITLE} characters or cannot be printed")
+    return text
 
 
 def _pixels(value: Any) -> int:

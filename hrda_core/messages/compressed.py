@@ -10,6 +10,7 @@ is a Bayer pattern is a mosaic, and becomes colour.
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import cv2
@@ -25,6 +26,7 @@ from hrda_core.messages.picture_size import (
     check_pixels,
     jpeg_segments,
     picture_size,
+    png_is_whole,
 )
 from hrda_core.messages.raw import mosaic_to_rgb, opencv_reason
 from hrda_core.messages.value_range import FULL_RANGE, PixelValues
@@ -35,7 +37,6 @@ __all__ = ["decode_compressed", "deep_to_rgb"]
 UInt8Array = npt.NDArray[np.uint8]
 
 _JPEG_END = b"\xff\xd9"
-_PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 _MOST_SCANS = 100
 """Progressive JPEGs have about ten. Each one is a pass over all pixels, however few bytes it has."""
@@ -64,7 +65,7 @@ def decode_compressed(
     if data.startswith(JPEG_START):
         complete = _jpeg_is_complete(data)
     elif data.startswith(PNG_START):
-        complete = _PNG_END in data
+        complete = png_is_whole(io.BytesIO(data))
     elif video_codec(str(message.format)):
         raise ImageError(
             f"a compressed image of format '{shown(message.format)}' is a packet of a video, which is not "
@@ -79,7 +80,7 @@ def decode_compressed(
             "codec",
         )
     if not complete:
-        raise ImageError(f"a compressed image of {len(data)} bytes is cut off: its end marker is missing", "truncated")
+        raise ImageError(f"a compressed image of {len(data)} bytes is cut off: its end is missing", "truncated")
     size = picture_size(data)
     if size is None:
         raise ImageError(f"a compressed image of {len(data)} bytes states no size: it is damaged", "decode")

@@ -21,7 +21,17 @@ from hrda_ros.masks.outputs import OUTPUT_ENCODINGS, MaskOutputs
 from hrda_ros.masks.served_model import CameraOutputs, Stamp
 from hrda_ros.model.segmenter import Segmenter
 
-__all__ = ["Publishers"]
+__all__ = ["Publishers", "picture_topics"]
+
+
+def picture_topics(node: LifecycleNode, camera: str = "") -> list[str]:
+    """Return the full names, as they are remapped, of all topics on which the outputs of a camera may be pictures."""
+    names = (*OUTPUT_ENCODINGS, ClassMask.name, CompressedLabels.name)
+    return [node.resolve_topic_name(_prefix(camera) + name) for name in names]
+
+
+def _prefix(camera: str) -> str:
+    return f"~/{camera}/" if camera else "~/"
 
 
 class Publishers:
@@ -39,7 +49,7 @@ class Publishers:
 
     def __init__(self, node: LifecycleNode, camera: str = "", *, confidence: bool, mask_classes: list[str]) -> None:
         self._node = node
-        self._prefix = f"~/{camera}/" if camera else "~/"
+        self._prefix = _prefix(camera)
         self._made: list[Any] = []
         self._images = {
             name: self._advertise(Image, name, latched=False)

@@ -15,20 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from hrda_core.errors import HrdaError
+from hrda_core.errors import reason_of
 
-__all__ = ["HotSwap", "Outcome", "reason_of"]
+__all__ = ["HotSwap", "Outcome"]
 
 ModelT = TypeVar("ModelT")
 
 _DROPPED = "the reload was dropped: the node was deactivated, cleaned up or shut down before the new model was ready"
-
-
-def reason_of(error: BaseException) -> str:
-    """Return the message of an exception in one line; errors of other libraries get their class in front."""
-    if isinstance(error, HrdaError):
-        return str(error)
-    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 @dataclass(frozen=True)

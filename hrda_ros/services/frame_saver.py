@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hrda_core.errors import reason_of
 from hrda_core.inference import Prediction
 from hrda_ros.frames.pipeline import StaleFrameError
-from hrda_ros.model.hot_swap import Outcome, reason_of
+from hrda_ros.model.hot_swap import Outcome
 
 __all__ = ["FrameSaver", "Shot"]
 

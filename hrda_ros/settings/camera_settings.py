@@ -7,6 +7,7 @@ rear.image_transport: compressed
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -83,17 +84,29 @@ def cameras_refusal(text: str, taken: Collection[str]) -> str:
     return ""
 
 
-def check_topics(topics: dict[str, str]) -> None:
-    """Refuse two cameras on one topic: each would get a half of the turns for the same pictures.
+def check_topics(topics: dict[str, str], outputs: Collection[str] = ()) -> None:
+    """Refuse a camera on a topic of the node's own, two cameras on one topic, and two outputs on one.
+
+    The one would make masks of masks without end, the others would share the turns for the same pictures.
 
     Args:
         topics: camera to its resolved topic.
+        outputs: resolved topics of the pictures that the node publishes.
 
     Raises:
         HrdaError: there are such.
     """
+    twice = [topic for topic, count in Counter(outputs).items() if count > 1]
+    if twice:
+        raise HrdaError(f"several outputs are remapped to '{twice[0]}'; give each a topic of its own")
     seen: dict[str, str] = {}
     for camera, topic in topics.items():
+        if topic in outputs:
+            cure = f"set the parameter {camera}.image" if camera else "remap image"
+            raise HrdaError(
+                f"the images come from '{topic}', which this node publishes itself: it would make masks of its masks; "
+                f"{cure} to the topic of the camera, and remap no output to that"
+            )
         if topic in seen:
             raise HrdaError(
                 f"cameras '{seen[topic]}' and '{camera}' both listen to '{topic}'; give each a topic of its own with "

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from hrda_core.errors import ImageError
+from hrda_core.errors import ImageError, shown
 
 __all__ = ["CameraModel"]
 
@@ -74,11 +74,14 @@ class CameraModel:
             return cls(width, height, (fx, fy), (cx, cy))
         if model not in _MODELS or not np.isfinite(coefficients).all():
             raise _refused(
-                f"the distortion of camera_info is '{model}' with {coefficients}; known are {', '.join(_MODELS[1:])}"
+                f"the distortion of camera_info is '{shown(model)}' with {len(coefficients)} coefficients, "
+                f"{shown(coefficients)}; known are {', '.join(_MODELS[1:])}, with numbers that are finite"
             )
         wanted = (4,) if model == _FISHEYE else (4, 5, 8, 12, 14)
         if len(coefficients) not in wanted:
-            raise _refused(f"camera_info has {len(coefficients)} coefficients of '{model}'; expected one of {wanted}")
+            raise _refused(
+                f"camera_info has {len(coefficients)} coefficients of '{shown(model)}'; expected one of {wanted}"
+            )
         return cls(width, height, (fx, fy), (cx, cy), model, coefficients)
 
     def rays(self, stride: int = 1) -> FloatArray:

@@ -42,7 +42,15 @@ class ServedClasses:
                 raise LabelSpaceError("ids must be 0, 1, 2 and so on")
             stamp = values.get("first_stamp")
             first = None if stamp is None else (int(stamp["sec"]), int(stamp["nanosec"]))
-        except (KeyError, TypeError, ValueError, AttributeError, LabelSpaceError, TextError) as error:
+        except (
+            ArithmeticError,
+            LookupError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            LabelSpaceError,
+            TextError,
+        ) as error:
             raise LabelSpaceError(
                 f"label_info is not what segment_node publishes ({error!r}); remap label_info to its topic"
             ) from error

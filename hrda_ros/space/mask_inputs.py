@@ -15,7 +15,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profi
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from std_msgs.msg import String
 
-from hrda_core.errors import HrdaError, LabelSpaceError, one_line
+from hrda_core.errors import LabelSpaceError, reason_of
 from hrda_core.labels import LabelSpace
 from hrda_ros.frames.stamp_sets import StampSets, stamp_of
 from hrda_ros.space.classes import ServedClasses
@@ -101,10 +101,8 @@ class MaskInputs:
             return
         try:
             self._handle(complete, space)
-        except HrdaError as error:
-            self._leave_out(one_line(error))
-        except Exception as error:  # a message that nobody thought of must not end the node
-            self._leave_out(f"{type(error).__name__}: {one_line(error)}")
+        except Exception as error:  # also of a message that nobody thought of: it must not end the node
+            self._leave_out(reason_of(error))
         else:
             self._tally.place()
 
@@ -116,7 +114,7 @@ class MaskInputs:
         try:
             self._classes.offer(message.data)
         except LabelSpaceError as error:
-            self._warn(str(error))
+            self._warn(reason_of(error))
 
     def _watch(self) -> None:
         reason = self._sets.look_back()

@@ -10,9 +10,10 @@ import rclpy
 from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import ExternalShutdownException
 
-from hrda_core.errors import HrdaError
+from hrda_core.errors import HrdaError, reason_of
 from hrda_core.memory import keep_big_buffers
 from hrda_ros.start.fastdds_profile import choose_profile
+from hrda_ros.start.lasting_executor import LastingExecutor
 from hrda_ros.start.stop_signals import StopSignals, end_if_hanging
 from hrda_ros.start.supervisor import Supervisor
 
@@ -79,7 +80,21 @@ def _first_line(error: Exception) -> str:
 def _about_the_log(error: Exception) -> str:
     """What helps where ROS cannot write its log: HOME is not set, or is read-only."""
     told = str(error).lower()
-    return "; set ROS_LOG_DIR to a folder that can be written" if "log" in told or "home" in told else ""
+    return "; set ROS_LOG_DIR to a folder that can be written" if "logging" in told or "home" in told else ""
+
+
+def _made(make_node: Callable[[], Any]) -> Any:
+    try:
+        return make_node()
+    except (HrdaError, ParameterException, NameValidationException, ExternalShutdownException):
+        raise
+    except Exception as error:  # of the middleware, which has classes of its own for names, types and QoS
+        if not rclpy.ok():  # a signal
+            raise
+        raise HrdaError(
+            f"the node cannot be made: {reason_of(error)}; look at its name and namespace, remapped topics and "
+            f"services, and qos_overrides"
+        ) from error
 
 
 def _run(
@@ -92,14 +107,14 @@ def _run(
         raise HrdaError(f"ROS does not start: {_first_line(error)}{_about_the_log(error)}") from error
     if signals.seen:
         return 0
-    node, supervisor = make_node(), Supervisor()
+    node, supervisor = _made(make_node), Supervisor()
     if problem:
         node.get_logger().warning(problem)
     try:
         if not start(node):
             return 2 if rclpy.ok() else 0
         supervisor.ready()
-        rclpy.spin(node)
+        rclpy.spin(node, LastingExecutor(node.get_logger().name))
         return 0
     finally:
         supervisor.ends()

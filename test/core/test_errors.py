@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hrda_core import errors
+from hrda_core.errors import HrdaError, reason_of
 
 
 def test_every_error_is_an_hrda_error_and_stands_in_the_drawing() -> None:
@@ -49,3 +50,11 @@ def test_the_packages_and_their_extras_are_those_of_setup_py(repository: Path) -
 
 def test_an_installed_package_is_returned() -> None:
     assert errors.require("json", "train").dumps([1]) == "[1]"
+
+
+@pytest.mark.parametrize(
+    "error", [HrdaError(1_000_000 * "n"), OSError(36, "too long", 1_000_000 * "n"), ValueError("a\x1b[2J")]
+)
+def test_p8_a_reason_is_one_printable_line_of_bounded_length(error: Exception) -> None:
+    assert len(reason_of(error)) < 1100
+    assert reason_of(error).isprintable()

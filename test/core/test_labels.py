@@ -65,6 +65,9 @@ def test_a_label_space_survives_the_manifest() -> None:
         ({"things": [2]}, "thing"),
         ({"classes": [], "palette": []}, "0 classes; expected 2 to 255"),
         ({"palette": [1, 2]}, "RGB"),
+        ({"palette": [[0, 0, float("inf")], [0, 0, 1]]}, "RGB"),
+        ({"name": 60_000 * "x"}, "too long"),
+        ({"classes": ["a", "b\x1b[2J"]}, "no terminal prints"),
     ],
 )
 def test_p8_f6_a_contradiction_is_named(changes: dict[str, object], word: str) -> None:

@@ -222,6 +222,11 @@ def test_p8_two_cameras_on_one_topic_are_refused() -> None:
         check_topics({"front": "/a", "rear": "/a"})
 
 
+def test_p8_two_outputs_on_one_topic_are_refused() -> None:
+    with pytest.raises(HrdaError, match="several outputs are remapped to '/x'; give each a topic of its own"):
+        check_topics({"": "/a"}, ["/x", "/y", "/x"])
+
+
 def refusal(factory: Callable[[Any], Any], **parameters: Any) -> str:
     """Why a node with these parameters does not start."""
     from rclpy.parameter import Parameter
@@ -245,6 +250,13 @@ def refusal(factory: Callable[[Any], Any], **parameters: Any) -> str:
     ("parameters", "sentence"),
     [
         ({"cameras": "front,rear", "rear.image": "/front/image_raw"}, "both listen to '/front/image_raw'"),
+        ({"cameras": "front,rear", "rear.image": "/mistaken/front/overlay"}, "set the parameter rear.image"),
+        (
+            {"cameras": "front", "front.image": "/mistaken/front/labels", "image_transport": "compressed"},
+            "the images come from '/mistaken/front/labels/compressed', which this node publishes itself",
+        ),
+        ({"cameras": "front", "front.image": "a b"}, "give another one, with the parameter front.image"),
+        ({"cameras": "front", "front.image": 100 * "/abc"}, "give another one, with the parameter front.image"),
         ({"camera_areas": "/absent.yaml"}, "camera areas '/absent.yaml' cannot be read"),
     ],
 )

@@ -289,6 +289,8 @@ def test_a_node_without_a_launch_file_has_the_segment_for_images(
         (["-p", "threads:=many"], "'threads' to 'many' of type 'STRING', expecting type 'INTEGER'"),
         (["-p", "backend:=magic"], "backend must be one of auto, onnx, openvino, cuda, tensorrt, torch, not 'magic'"),
         (["--params-file", "/nowhere/params.yaml"], "/nowhere/params.yaml"),
+        (["-r", "__ns:=/" + 250 * "a"], "the node cannot be made: RCLError"),
+        (["-r", "~/reload:=/segment_node/enable"], "look at its name and namespace, remapped topics"),
     ],
 )
 def test_p8_c6_start_that_cannot_succeed_says_why_and_exits_with_2(

@@ -83,6 +83,17 @@ def test_m6_the_limit_of_pixels_is_the_one_that_was_declared(tmp_path: Path, rea
         read(path, max_megapixels=1)
 
 
+def test_m6_a_png_whose_chunks_lie_about_their_length_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "lying.png"
+    frames = [Image.new("RGB", (64, 48), color) for color in range(3)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    data = bytearray(path.read_bytes())
+    data[data.index(b"fdAT") - 4] = 0x20  # 512 MB
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="a part states more bytes than there are"):
+        read_image(path)
+
+
 def test_m6_pillow_sets_no_limit_beside_the_declared_one(tmp_path: Path) -> None:
     _write_lying_png(tmp_path / "a.png", 10_000, 20_000)
     assert image_size(tmp_path / "a.png") == (10_000, 20_000)

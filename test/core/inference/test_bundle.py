@@ -62,6 +62,9 @@ def test_a_missing_file_is_named(bundle: Path, name: str) -> None:
 def test_no_folder_no_manifest_and_garbage_are_told_apart(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="is not a folder"):
         Bundle.open(tmp_path / "absent")
+    with pytest.raises(BundleError, match="is not a folder") as caught:
+        Bundle.open(100_000 * "n")
+    assert len(str(caught.value)) < 1000
     (tmp_path / "empty").mkdir()
     with pytest.raises(BundleError, match=r"has no manifest\.yaml"):
         Bundle.open(tmp_path / "empty")
@@ -118,6 +121,9 @@ def test_each_missing_key_is_an_error(bundle: Path, key: str) -> None:
         {"graphs": {"tiles": {"file": "model.onnx", "answer": {"labels": "00", "confidence": "xx"}}}},
         {"graphs": {"tiles": {"file": "model.onnx", "answer": "none"}}},
         {"default_plan": ["tiles"]},
+        {"name": "a\x1b[2J\nb"},
+        {"name": 60_000 * "n"},
+        {"preset": "a\nb"},
     ],
 )
 def test_f5_a_garbled_value_is_a_bundle_error(bundle: Path, changes: dict[str, object]) -> None:

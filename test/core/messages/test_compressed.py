@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import io
 import subprocess
 import sys
 import zlib
@@ -209,3 +210,35 @@ def test_p8_m6_a_packet_of_a_video_is_refused_with_what_to_do(name: str) -> None
     with pytest.raises(ImageError, match="is a packet of a video, which is not decoded live; republish it") as caught:
         decode_compressed(message)
     assert caught.value.cause == "codec"
+
+
+@pytest.mark.parametrize("kind", [b"IDAT", b"fcTL", b"fdAT"])
+def test_m6_a_chunk_that_states_more_bytes_than_there_are_is_refused(kind: bytes) -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    stored = io.BytesIO()
+    frames = [pillow.new("RGB", (64, 48), color) for color in range(3)]
+    frames[0].save(stored, "PNG", save_all=True, append_images=frames[1:])
+    data = bytearray(stored.getvalue())
+    decode_compressed(compressed(bytes(data)))
+    place = data.index(kind) - 4
+    data[place] = 0x20  # 512 MB, which OpenCV would reserve
+    assert refusal(compressed(bytes(data)), decode_compressed) == "truncated"
+
+
+def test_m6_a_million_chunks_are_refused() -> None:
+    data = encoded(smooth(), ".png")
+    chunk = bytes(4) + b"teXt" + zlib.crc32(b"teXt").to_bytes(4, "big")
+    assert refusal(compressed(data[:33] + 1_000_000 * chunk + data[33:]), decode_compressed) == "decode"
+
+
+@pytest.mark.parametrize("filler", [b"\xff\x01", b"\xff\xe0\x00\x02"])
+def test_m6_a_million_segments_are_refused_and_not_walked_through(filler: bytes) -> None:
+    data = encoded(smooth(), ".jpg")
+    padded = data[:2] + 1_000_000 * filler + data[2:]
+    assert refusal(compressed(padded), decode_compressed) == "decode"
+
+
+def test_fill_bytes_before_a_marker_are_skipped() -> None:
+    data = encoded(smooth(), ".jpg")
+    padded = data[:2] + 2_000_000 * b"\xff" + data[2:]
+    np.testing.assert_array_equal(decode_compressed(compressed(padded)), decode_compressed(compressed(data)))

@@ -56,6 +56,8 @@ def test_a_clock_that_starts_over_while_nobody_listens_does_not_bring_old_classe
         '{"label_space": "x", "classes": 3}',
         '{"label_space": "x", "classes": [{"id": 4}]}',
         "null",
+        '{"label_space": "x", "classes": [{"id": 1e999, "name": "a", "color": [1, 2, 3]}]}',
+        '{"label_space": "x", "classes": [{"id": 0, "name": "a", "color": [1e999, 2, 3]}]}',
         "[" * 100_000,
     ],
 )

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 OUTPUTS = {"cloud_node": "points", "ground_node": "grid"}
+CLOUD_QOS = "qos_overrides./cloud_node_wrong/cloud_node/points"
 NEEDED = {"ground_node": ("-p", "height_m:=1.0")}
 
 
@@ -28,6 +29,7 @@ def test_a_signal_ends_the_program_cleanly(start_node: Callable[..., Any], clien
     ("program", "parameter", "sentence"),
     [
         ("cloud_node", "stride:=0", "stride"),
+        ("cloud_node", f"{CLOUD_QOS}.publisher.reliability:=none", "the node cannot be made: RuntimeError"),
         ("ground_node", "pitch_deg:=12", "ground_node: the height of the camera is not given: set height_m"),
         ("ground_node", "use_tf:=true", "ground_node: use_tf needs the ROS package tf2_ros, which does not import"),
     ],
