@@ -78,22 +78,26 @@ def reload_by_process(node: str, link: Path) -> Reloaded:
 
 
 def _run(command: Sequence[str]) -> tuple[int, list[str]]:
-    """Run a program whose lines go to stderr: its exit code and last lines. It ends when this process does."""
+    """Run a program, which ends when this process does: its exit code, and the last lines of its stderr.
+
+    These are passed on. What it tells of its result, on stdout, is for a person who has called it, and names files that
+    do not stay here.
+    """
     libc = ctypes.CDLL(None)  # not after the fork
     child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
         errors="replace",
         start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on once
         preexec_fn=lambda: libc.prctl(_PDEATHSIG, signal.SIGTERM),
     )
-    assert child.stdout is not None
+    assert child.stderr is not None
     lines: deque[str] = deque(maxlen=40)
     try:
-        for line in child.stdout:
+        for line in child.stderr:
             print(line, end="", file=sys.stderr, flush=True)
             lines.append(line.strip())
         return child.wait(), list(lines)
@@ -102,7 +106,7 @@ def _run(command: Sequence[str]) -> tuple[int, list[str]]:
         child.wait()
         raise
     finally:
-        child.stdout.close()
+        child.stderr.close()
 
 
 def _sentence(code: int, lines: Sequence[str]) -> str:

@@ -67,13 +67,25 @@ def test_an_adaptation_gets_its_places_and_its_verdict_becomes_the_decision(tmp_
             "import sys; print('hrda adapt: error: no image; record again', file=sys.stderr); sys.exit(2)",
             "no image; record again",
         ),
-        ("import sys; print('ZeroDivisionError'); sys.exit(1)", "ended with exit code 1 (ZeroDivisionError)"),
+        (
+            "import sys; print('ZeroDivisionError', file=sys.stderr); sys.exit(1)",
+            "ended with exit code 1 (ZeroDivisionError)",
+        ),
         ("import os; os.kill(os.getpid(), 9)", "runs out of memory"),
     ],
 )
 def test_an_adaptation_that_fails_tells_why(tmp_path: Path, code: str, sentence: str) -> None:
     with pytest.raises(BrokenError, match=re.escape(sentence)):
         adapt(tmp_path, code)
+
+
+def test_what_an_adaptation_does_is_passed_on_and_its_advice_to_a_caller_is_not(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    adapt(tmp_path, ADAPTS + "print('judging', file=sys.stderr); print('the same command with --ask')")
+    told = capfd.readouterr()
+    assert "judging" in told.err
+    assert "--ask" not in told.out + told.err
 
 
 def test_a_failure_of_the_machine_is_not_one_of_the_recording(tmp_path: Path) -> None:
@@ -99,7 +111,7 @@ def test_what_an_interrupted_adaptation_left_and_cannot_be_gone_on_with_is_begun
 def test_when_the_night_is_killed_its_adaptation_ends_too(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from hrda_training.night_processes import adapt_by_process\n"
-        "child = 'import os, time; print(os.getpid(), flush=True); time.sleep(600)'\n"
+        "child = 'import os, sys, time; print(os.getpid(), file=sys.stderr, flush=True); time.sleep(600)'\n"
         "folder = Path(sys.argv[1])\n"
         "adapt_by_process([], lambda: None, folder, folder, folder, folder,"
         " program=[sys.executable, '-S', '-c', child])\n"
