@@ -7,6 +7,7 @@ halves the file, and the parity check includes the difference. Needs torch and o
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ from hrda_core.inference.bundle import MANIFEST_NAME, Bundle, GraphSpec, write_m
 from hrda_core.inference.model_card import CARD_NAME, model_card
 from hrda_core.input_scale import InputScale
 from hrda_core.labels import LabelSpace
+from hrda_core.models.adapters import merge_lora
 from hrda_core.models.finite_weights import check_finite
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.presets import NetworkConfig, resolve_preset
@@ -124,7 +126,8 @@ def export_bundle(
     """Write a complete bundle; an existing one is replaced only when the new one is whole.
 
     Args:
-        model: trained network; it is put into eval mode.
+        model: trained network; it is put into eval mode. LoRA is merged in the bundle, and the graphs are compared with
+            the network as it was trained.
         folder: where the bundle goes; if it exists it must be a bundle or empty.
         sample: uint8 (H, W, 3) RGB image for the parity check, at least 128 x 128, preferably from the target domain.
         samples: images that go with the bundle, for `hrda export` of further graphs.
@@ -142,6 +145,7 @@ def export_bundle(
     """
     plans, normalisation = graph_plans(model), (spec.network.mean, spec.network.std)
     spec = replace(spec, default_plan=spec.default_plan or plans[-1])
+    shipped, spec = _without_lora(model, spec)
     grid = spec.grid or tiles_for(model)
     multiple_of = _multiple_of(model, grid)
     if spec.default_plan not in plans:
@@ -150,7 +154,7 @@ def export_bundle(
         model.state_dict(), f"the network of '{spec.name}' has", "train it again; nothing was written", BundleError
     )
     model.eval()
-    reports, graphs, light = {}, {}, folded(model)
+    reports, graphs, light = {}, {}, folded(shipped)
     pad_inside_convolutions(light)  # `multiple_of` keeps every map even
     with replaced_folder(folder, MANIFEST_NAME, error=BundleError) as part:
         part.mkdir()
@@ -170,13 +174,22 @@ def export_bundle(
                     f"the exported graph '{file}' agrees with PyTorch on {reports[plan].labels:.4%} of the pixels "
                     f"only, expected {MIN_AGREEMENT:.1%}; nothing was written"
                 )
-        (part / "model.safetensors").write_bytes(save({k: _half(v) for k, v in model.state_dict().items()}))
+        (part / "model.safetensors").write_bytes(save({k: _half(v) for k, v in shipped.state_dict().items()}))
         manifest = _manifest(model, spec, multiple_of, graphs, reports)
         (part / CARD_NAME).write_text(model_card(manifest), encoding="utf-8")
         write_manifest(part, manifest)
         if samples is not None:
             samples.write(part)
     return reports
+
+
+def _without_lora(model: HRDA | Segmenter, spec: ExportSpec) -> tuple[HRDA | Segmenter, ExportSpec]:
+    """The network with LoRA merged into its weights, and the description that builds it; others stay as they are."""
+    if spec.network.tuning != "lora":
+        return model, spec
+    merged = copy.deepcopy(model)
+    merge_lora(merged)
+    return merged, replace(spec, overrides={**spec.overrides, "tuning": "full"})
 
 
 def _write_graph(

@@ -105,8 +105,8 @@ def load_backbone(
         network="encoder",
         rules=_ENCODER_RULES,
         ignored=left_out,
-        # What makes a pyramid of a plain ViT's tokens belongs to the decoder: no file of the encoder has it.
-        may_stay_random=lambda name: allow_random_backbone or name.startswith("enlarge."),
+        # What makes a pyramid of a plain ViT's tokens, LoRA and Rein: no file of the encoder has them.
+        may_stay_random=lambda name: allow_random_backbone or name in getattr(encoder, "added", ()),
         hint=(
             "an encoder that is not fully loaded learns far worse; use the file of this very encoder, or allow a "
             "random start with --allow-random-backbone"

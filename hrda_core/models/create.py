@@ -77,13 +77,33 @@ def build_network(config: NetworkConfig, num_classes: int = 19) -> HRDA | Segmen
 
 
 def _encoder(config: NetworkConfig) -> MixTransformer | TimmEncoder | PlainViT:
+    if is_plain_vit(config.encoder):
+        return _plain_vit(config)
+    if config.tuning != "full":
+        raise RecipeError(
+            f"tuning '{config.tuning}' is for plain vision transformers, and encoder '{config.encoder}' is none; take "
+            f"one such as vit_base_patch14_dinov2, or tuning full"
+        )
     prefix, _, variant = config.encoder.partition("_")
     if prefix == "mit" and variant in VARIANTS:
         return MixTransformer(variant)
-    if is_plain_vit(config.encoder):
-        return PlainViT(config.encoder)
     dilated = config.output_stride < STRIDES[-1] and can_dilate(config.encoder, config.output_stride)
     return TimmEncoder(config.encoder, output_stride=config.output_stride if dilated else STRIDES[-1])
+
+
+def _plain_vit(config: NetworkConfig) -> PlainViT:
+    encoder = PlainViT(config.encoder, config.tuning, config.adapter_rank, config.rein_tokens)
+    if config.tuning in ("lora", "rein") and config.adapter_rank > encoder.width:
+        raise RecipeError(
+            f"adapter_rank is {config.adapter_rank}, but the tokens of '{config.encoder}' have {encoder.width} "
+            f"channels; give a smaller rank, such as 16"
+        )
+    if config.hrda and any(side % STRIDES[-1] for side in config.detail_crop):
+        raise RecipeError(
+            f"detail_crop {config.detail_crop} cuts the patches of '{config.encoder}': give two multiples of "
+            f"{STRIDES[-1]} pixels, two patches"
+        )
+    return encoder
 
 
 def _decoder(

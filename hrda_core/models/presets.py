@@ -12,7 +12,7 @@ from typing import Any
 
 from hrda_core.errors import RecipeError, proposal
 
-__all__ = ["DECODERS", "PRESETS", "NetworkConfig", "list_presets", "resolve_preset"]
+__all__ = ["DECODERS", "PRESETS", "TUNINGS", "NetworkConfig", "list_presets", "resolve_preset"]
 
 DECODERS: Mapping[str, str] = {
     "daformer": "DAFormer with its fusion variants (daformer_head.py)",
@@ -25,6 +25,14 @@ DECODERS: Mapping[str, str] = {
     "isanet": "ISANet (attention_heads.py)",
 }
 """Decoder -> what it is."""
+
+TUNINGS: Mapping[str, str] = {
+    "full": "every weight of the encoder learns",
+    "frozen": "the encoder's weights rest; of a plain ViT what makes its pyramid learns",
+    "lora": "as frozen, with updates of low rank beside the projections of a plain ViT's attention (adapters.py)",
+    "rein": "as frozen, with the tokens of Rein behind the blocks of a plain ViT (adapters.py)",
+}
+"""How an encoder is tuned -> what it is."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,9 @@ class NetworkConfig:
         context_scale, detail_scale: HRDA: sizes of the images of both branches relative to the image.
         classwise_attention: HRDA: one attention map for each class, instead of one for all.
         fixed_attention, blur_detail, overlapping_detail: HRDA's ablation switches, see `HRDA`.
+        tuning: how a plain ViT learns, one of `TUNINGS`; other encoders know `full` alone.
+        adapter_rank: rank of LoRA's updates, or of Rein's tokens.
+        rein_tokens: Rein's tokens of each block.
         mean, std: normalisation of the encoder's input, RGB on the 0..255 scale.
 
     Raises:
@@ -69,6 +80,9 @@ class NetworkConfig:
     fixed_attention: float | None = None
     blur_detail: bool = False
     overlapping_detail: bool = True
+    tuning: str = "full"
+    adapter_rank: int = 16
+    rein_tokens: int = 100
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
 
@@ -79,6 +93,12 @@ class NetworkConfig:
             width = getattr(self, name)
             if not isinstance(width, int) or width < 1:
                 raise RecipeError(f"{name} must be a whole number, 1 or more, not {width!r}")
+        if self.tuning not in TUNINGS:
+            raise RecipeError(f"tuning '{self.tuning}' is not known; {proposal(self.tuning, TUNINGS)}")
+        for name, least in (("adapter_rank", 1), ("rein_tokens", 2)):
+            number = getattr(self, name)
+            if not isinstance(number, int) or number < least:
+                raise RecipeError(f"{name} must be a whole number, {least} or more, not {number!r}")
         if self.output_stride not in (8, 16, 32):
             raise RecipeError(f"output_stride must be 8, 16 or 32, not {self.output_stride!r}")
         if self.fusion != "sepaspp" and self.decoder != "daformer":

@@ -52,8 +52,11 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
     """Build three groups: encoder, encoder norms (no decay), head (lr times `head_lr_factor`).
 
     A parameter belongs to the head if its name contains `head`, else to the norms if it is part of a normalisation
-    layer, as the substring rules of the reference sort them. Frozen parameters are in no group.
+    layer, as the substring rules of the reference sort them. What was put into an encoder without being part of it
+    (`PlainViT.added`) starts as the head does, without knowledge to lose, and belongs to it. Frozen parameters are in
+    no group.
     """
+    added = {f"backbone.{name}" for name in getattr(getattr(model, "backbone", None), "added", ())}
     norms = {
         f"{prefix}.{name}"
         for prefix, module in model.named_modules()
@@ -63,7 +66,8 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
     groups: dict[str, list[nn.Parameter]] = {"encoder": [], "norm": [], "head": []}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups["head" if "head" in name else "norm" if name in norms else "encoder"].append(parameter)
+            of_head = "head" in name or name in added
+            groups["head" if of_head else "norm" if name in norms else "encoder"].append(parameter)
     settings = {
         "encoder": {"lr": config.lr, "weight_decay": config.weight_decay},
         "norm": {"lr": config.lr, "weight_decay": 0.0},

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.mix_transformer import MixTransformer
+from hrda_core.models.plain_vit import PlainViT
 from hrda_core.models.timm_encoder import TimmEncoder
 from hrda_core.trainer.recipe import Recipe
 from hrda_core.trainer.runtime import Runtime
@@ -35,7 +36,7 @@ def renew_prototypes(state: State, recipe: Recipe, source: SourceSamples | Mixed
     student = state.networks.student
     styles, encoder = attached_styles(student), student.backbone
     assert styles is not None
-    assert isinstance(encoder, MixTransformer | TimmEncoder)
+    assert isinstance(encoder, MixTransformer | TimmEncoder | PlainViT)
     random = StepRandom(recipe.seed, state.iteration)
     mean, std = collect_style_prototypes(
         encoder,

@@ -14,6 +14,7 @@ from torch import Tensor
 from hrda_core.errors import DataError, RecipeError, one_line
 from hrda_core.interop import load_backbone
 from hrda_core.models import HRDA, Segmenter, create_model
+from hrda_core.models.adapters import adapter_names, describe_adapters
 from hrda_core.models.finite_weights import check_finite
 from hrda_core.models.timm_encoder import TimmEncoder, load_imagenet_weights
 from hrda_core.trainer.recipe import ModelConfig
@@ -63,10 +64,19 @@ def load_start(student: HRDA | Segmenter, config: ModelConfig, classes: int) -> 
 def _load_weights(student: HRDA | Segmenter, config: ModelConfig, classes: int) -> set[str]:
     """Fill the whole network but for what is reset; return the names of the tensors taken. From an HRDA's weights, a
     single-scale network takes encoder and segmentation decoder, an HRDA with a fixed attention takes all but the scale
-    attention."""
+    attention. LoRA or Rein begin as they are where the weights have neither."""
     assert config.weights is not None
     weights = _read(student, config.weights)
     own = student.state_dict()
+    theirs, ours = describe_adapters(weights), describe_adapters(own)
+    if theirs and theirs != ours:
+        raise DataError(
+            f"weights '{config.weights}' have {theirs}, this network has {ours or 'no adapters'}; give the preset and "
+            f"overrides that they were trained with, or a bundle made of them by 'hrda export', which merges LoRA"
+        )
+    if not theirs:
+        begin = adapter_names(own)
+        own = {name: value for name, value in own.items() if name not in begin}
     classifier = _of_class_number(config, classes)
     if config.reset:
         weights = {name: value for name, value in weights.items() if name not in classifier}

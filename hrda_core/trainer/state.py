@@ -6,8 +6,10 @@ It is started here, and saved to and restored from checkpoints.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ from hrda_core.models import HRDA, Segmenter, create_model
 from hrda_core.models.finite_weights import check_finite
 from hrda_core.models.mix_transformer import MixTransformer
 from hrda_core.models.plain_vit import PlainViT
-from hrda_core.models.timm_encoder import TimmEncoder, load_imagenet_weights
+from hrda_core.models.presets import resolve_preset
+from hrda_core.models.timm_encoder import STRIDES, TimmEncoder, load_imagenet_weights
 from hrda_core.trainer.checkpoint import (
     Checkpoint,
     optimizer_tensors,
@@ -124,6 +127,7 @@ def start_state(recipe: Recipe, runtime: Runtime) -> State:
     """
     classes = len(recipe_space(recipe))
     student = create_model(recipe.model.preset, num_classes=classes, **recipe.model.overrides)
+    _check_patches(student, recipe)
     guide, inherited = None, None
     if recipe.method == "distillation" and recipe.distillation is not None:
         guide = load_guide(recipe.distillation.guide, classes)
@@ -133,6 +137,7 @@ def start_state(recipe: Recipe, runtime: Runtime) -> State:
     if recipe.model.freeze_encoder_norm:
         for module in norm_layers(student.backbone):
             module.requires_grad_(False)
+    _rest_encoder(student, recipe)
     imagenet = _imagenet_encoder(student, recipe) if recipe.needs_imagenet_encoder else None
     discriminator = Discriminator(classes) if recipe.method == "adversarial" else None
     if runtime.processes > 1 and runtime.config.sync_norm:
@@ -184,6 +189,8 @@ def _imagenet_encoder(student: HRDA | Segmenter, recipe: Recipe) -> nn.Module:
     """The frozen encoder of the feature distance: always with ImageNet weights, whatever the student starts from."""
     config = recipe.model
     encoder = copy.deepcopy(student.backbone)
+    if isinstance(encoder, PlainViT):
+        encoder.drop_adapters()
     if config.weights is not None:
         if config.backbone is not None:
             load_backbone(encoder, config.backbone)
@@ -197,16 +204,45 @@ def _imagenet_encoder(student: HRDA | Segmenter, recipe: Recipe) -> nn.Module:
     return encoder.requires_grad_(False).eval()
 
 
+def _check_patches(student: HRDA | Segmenter, recipe: Recipe) -> None:
+    """Refuse crops that a plain ViT would have to pad: a share of its tokens would learn from black."""
+    scale = student.context_scale if isinstance(student, HRDA) else 1.0
+    crop = recipe.crop
+    if isinstance(student.backbone, PlainViT) and any(side * scale % STRIDES[-1] for side in (crop.height, crop.width)):
+        step = Fraction(STRIDES[-1]) / Fraction(scale).limit_denominator(64)
+        raise RecipeError(
+            f"crop of {crop.width} x {crop.height} pixels cuts the patches of '{student.backbone.name}': give "
+            f"multiples of {math.ceil(step)} pixels as crop.width and crop.height"
+        )
+
+
+def _rest_encoder(student: HRDA | Segmenter, recipe: Recipe) -> None:
+    """Let the encoder's own weights rest where the recipe tunes what was added to them alone."""
+    encoder, tuning = student.backbone, resolve_preset(recipe.model.preset, **recipe.model.overrides).tuning
+    if tuning == "full":
+        return
+    if tuning == "frozen" and recipe.needs_imagenet_encoder:
+        raise RecipeError(
+            "the feature distance of an encoder that rests is 0: switch it off with --feature_distance.weight 0, or "
+            "take another model.overrides.tuning than frozen"
+        )
+    assert isinstance(encoder, PlainViT)
+    added = encoder.added
+    for name, parameter in encoder.named_parameters():
+        parameter.requires_grad_(name in added)
+
+
 def _prepare_encoder(student: HRDA | Segmenter, runtime: Runtime) -> None:
     encoder = student.backbone
     if runtime.config.gradient_checkpointing:
+        blocks: Any = encoder if isinstance(encoder, PlainViT) else getattr(encoder, "body", None)
         if isinstance(encoder, MixTransformer):
             encoder.checkpoint_blocks = True
-        elif isinstance(encoder, TimmEncoder | PlainViT) and hasattr(encoder.body, "set_grad_checkpointing"):
+        elif hasattr(blocks, "set_grad_checkpointing"):
             # Blocks run twice, so BatchNorm layers in train mode would move their statistics twice.
             if any(layer.training and layer.weight.requires_grad for layer in norm_layers(encoder)):
                 raise RecipeError("runtime.gradient_checkpointing with BatchNorm needs model.freeze_encoder_norm")
-            switch: Callable[[bool], None] = encoder.body.set_grad_checkpointing  # type: ignore[assignment]
+            switch: Callable[[bool], None] = blocks.set_grad_checkpointing
             switch(True)
         else:
             raise RecipeError("runtime.gradient_checkpointing: this encoder cannot; switch it off")

@@ -1,5 +1,8 @@
 """Style hallucination (SHADE, arXiv 2204.02548): the same image in another style, made between encoder stages 1 and 2.
 
+A plain ViT has no stages. There it is made of the patches' embeddings before positions are added to them: the
+shallowest map there is, a linear one of the pixels, and positions are no style.
+
 A style is the mean and standard deviation of each channel of the stage-1 map. Styles of the training images spread
 between 64 prototypes, chosen by farthest point sampling; a new one is a random mixture of them:
 
@@ -28,6 +31,7 @@ from torch import Tensor, nn
 from hrda_core.errors import RecipeError
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.mix_transformer import MixTransformer
+from hrda_core.models.plain_vit import PlainViT
 from hrda_core.models.segmenter import Segmenter
 from hrda_core.models.timm_encoder import TimmEncoder
 from hrda_core.uda.precision import at_least_single
@@ -165,7 +169,7 @@ def farthest_point_sampling(points: Tensor, count: int, start: int) -> Tensor:
 
 @torch.no_grad()
 def collect_style_prototypes(
-    encoder: MixTransformer | TimmEncoder,
+    encoder: MixTransformer | TimmEncoder | PlainViT,
     batches: Iterable[Tensor],
     count: int,
     rng: np.random.RandomState,
@@ -211,7 +215,8 @@ def collect_style_prototypes(
 def attach_styles(network: HRDA | Segmenter, count: int) -> StyleHallucination:
     """Give the network's encoder `count` (empty) prototypes and return them. Weights and their names do not change."""
     encoder = _encoder(network)
-    styles = StyleHallucination(encoder.channels[0], count).to(next(encoder.parameters()).device)
+    channels = encoder.width if isinstance(encoder, PlainViT) else encoder.channels[0]
+    styles = StyleHallucination(channels, count).to(next(encoder.parameters()).device)
     encoder.style_hallucination = styles.train(encoder.training)
     return styles
 
@@ -242,18 +247,20 @@ def load_style_tensors(network: HRDA | Segmenter, tensors: Mapping[str, Tensor])
     (attached_styles(network) or attach_styles(network, len(mean))).set_prototypes(mean, std)
 
 
-def _encoder(network: HRDA | Segmenter) -> MixTransformer | TimmEncoder:
+def _encoder(network: HRDA | Segmenter) -> MixTransformer | TimmEncoder | PlainViT:
     encoder = network.backbone
-    if not isinstance(encoder, MixTransformer | TimmEncoder):
+    if not isinstance(encoder, MixTransformer | TimmEncoder | PlainViT):
         raise RecipeError(
-            f"style hallucination changes the map at stride 4 on its way through a MiT or another encoder with stages, "
-            f"and {type(encoder).__name__} has none; take an encoder that has stages"
+            f"style hallucination changes the map at stride 4 of an encoder with stages, or the patches of a plain "
+            f"ViT, and {type(encoder).__name__} has neither; take a MiT, or an encoder of timm"
         )
     return encoder
 
 
-def _first_map(encoder: MixTransformer | TimmEncoder, images: Tensor, scale: float) -> Tensor:
-    """The map at stride 4."""
+def _first_map(encoder: MixTransformer | TimmEncoder | PlainViT, images: Tensor, scale: float) -> Tensor:
+    """The map at stride 4, or the patches of a plain ViT."""
     if scale != 1:
         images = nn.functional.interpolate(images, scale_factor=scale, mode="bilinear", align_corners=False)
+    if isinstance(encoder, PlainViT):
+        return encoder.embedded(images)
     return encoder.forward_stage(1, images) if isinstance(encoder, MixTransformer) else encoder(images)[0]
