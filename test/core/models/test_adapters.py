@@ -67,7 +67,7 @@ def test_every_family_begins_as_its_encoder_and_becomes_a_graph_for_any_size(nam
         for ours, theirs in zip(encoder(image), plain(image), strict=True):
             torch.testing.assert_close(ours, theirs)
         changed = _moved(encoder)(image)[-1]
-        assert (changed - plain(image)[-1]).abs().max() > 1e-2
+        assert (changed - plain(image)[-1]).abs().max() > 1e-3
     names = ["a", "b", "c", "d"]
     graph = trace(encoder, {"image": image}, names, opset=17, any_size={"image": {2: "height", 3: "width"}})
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
