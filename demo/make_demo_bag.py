@@ -21,6 +21,7 @@ from street_demo.recording import STRETCHES_KEY, Stretch, open_recording
 
 from hrda_core.data.recordings.mask_recording import RecordingWriter
 from hrda_core.errors import HrdaError
+from hrda_core.standard_streams import with_streams
 from hrda_core.whole_files import replaced_folder
 
 LICENCE = (
@@ -94,4 +95,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(with_streams(main, "make_demo_bag"))

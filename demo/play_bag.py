@@ -26,6 +26,7 @@ from street_demo.events import emit
 from street_demo.recording import Recording, open_recording
 
 from hrda_core.errors import HrdaError
+from hrda_core.standard_streams import with_streams
 
 MATCH_POLL_S = 0.02
 
@@ -100,4 +101,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(with_streams(main, "play_bag"))

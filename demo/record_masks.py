@@ -29,6 +29,7 @@ from street_demo.events import emit
 
 from hrda_core.data.recordings.mask_recording import RecordingWriter
 from hrda_core.data.recordings.recorded_image import IMAGE, header_stamp
+from hrda_core.standard_streams import with_streams
 
 QUEUE_DEPTH = 20
 """Masks that may wait while a chunk of the bag is compressed."""
@@ -116,4 +117,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(with_streams(main, "record_masks"))

@@ -18,6 +18,7 @@ from street_demo.interruption import Interruption
 from street_demo.paths import BAG, DEFAULT_MODEL
 
 from hrda_core.errors import HrdaError
+from hrda_core.standard_streams import with_streams
 
 EXIT_OUR_FAULT = 1
 EXIT_USER_MISTAKE = 2
@@ -74,4 +75,4 @@ def _fail(text: str, exit_code: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(with_streams(main, "run_demo"))

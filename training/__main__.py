@@ -4,7 +4,8 @@
     hrda VERB --help          options of one verb
     hrda train --config config/recipes/NAME.yaml
 
-Exit status: 0 success, 1 a fault of ours (with traceback), 2 a user's mistake (one sentence), 130 interrupted.
+Exit status: 0 success, 1 a fault of ours (with traceback), 2 a user's mistake (one sentence), 130 interrupted, 141 the
+reader of its output is gone.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from __future__ import annotations
 import difflib
 import errno
 import importlib
-import io
 import sys
 
 from hrda_core import __version__
 from hrda_core.errors import HrdaError, missing_package, shown
 from hrda_core.libraries import check_libraries
+from hrda_core.standard_streams import with_streams
 
 __all__ = ["VERBS", "main"]
 
@@ -46,6 +47,10 @@ _WITHOUT_LIBRARIES = ("doctor",)
 def main(argv: list[str] | None = None) -> int:
     """Run one verb and return the exit status."""
     arguments = sys.argv[1:] if argv is None else argv
+    return with_streams(lambda: _called(arguments))
+
+
+def _called(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_usage())
         return 0
@@ -60,8 +65,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(verb: str, arguments: list[str]) -> int:
     """Call the verb's `main`; only mistakes that a user can mend become a sentence, all else keeps its traceback."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: a name that is no text ends no command
     try:
         if verb not in _WITHOUT_LIBRARIES:
             check_libraries()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -94,3 +95,14 @@ def test_the_demo_imports_without_the_packages_of_training() -> None:
     scripts = "import run_demo, play_bag, record_masks, make_drive, street_demo.stages"
     done = subprocess.run([sys.executable, "-c", f"{blocked}; {scripts}"], cwd=DEMO, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["make_demo_bag", "make_drive", "play_bag", "record_masks", "run_demo"])
+def test_a_program_of_the_demo_ends_without_a_word_where_nobody_reads_its_output(name: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = [sys.executable, str(DEMO / f"{name}.py"), "--help"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": ""}  # else argparse drops what it cannot print, and ends with 0
+    done = subprocess.run(program, stdout=writing, stderr=subprocess.PIPE, text=True, env=environment)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")

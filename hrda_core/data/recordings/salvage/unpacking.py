@@ -18,8 +18,9 @@ MAX_UNPACKED = 512 << 20
 _ZSTD = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
 _PIECE = 4 << 20
 
-_FREE_RATIO, _FREE_BYTES = 200, 4 << 30
-"""A packed file may unpack to this many times its size, or to this many bytes, whichever is more."""
+_FREE_RATIO, _FREE_BYTES = 200, MAX_UNPACKED
+"""A packed file may unpack to this many times its size, or to this many bytes, whichever is more: the temporary folder
+of a robot is often its memory."""
 
 
 class UnpackedTooLargeError(ValueError):

@@ -1,0 +1,75 @@
+"""`hrda` where its output is closed, is not read to its end, or has no room: it ends as other programs do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "hrda_training"]
+FULL = "/dev/full"
+needs_full = pytest.mark.skipif(not os.path.exists(FULL), reason="this system has no /dev/full")
+
+
+def call(*arguments, stdout, stderr=subprocess.PIPE, unbuffered=""):
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    return subprocess.run([*COMMAND, *arguments], stdout=stdout, stderr=stderr, text=True, env=environment)
+
+
+@pytest.fixture
+def nobody_reads():
+    """The writing end of a pipe whose reader is gone, as behind `| head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    yield writing
+    os.close(writing)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["--help"], ["models"]], ids=["help", "a verb"])
+def test_where_nobody_reads_any_more_it_ends_without_a_word(nobody_reads, arguments, unbuffered):
+    done = call(*arguments, stdout=nobody_reads, unbuffered=unbuffered)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_mistake_that_nobody_reads_is_no_fault_of_ours(nobody_reads):
+    assert call("qqq", stdout=nobody_reads, stderr=nobody_reads).returncode == 141
+
+
+@needs_full
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_c4_output_that_the_disk_has_no_room_for_is_one_sentence(unbuffered):
+    with open(FULL, "w") as full:
+        done = call("--help", stdout=full, unbuffered=unbuffered)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "hrda: error: what it prints cannot be written (the disk is full); make room, or send its output to another "
+        "place\n"
+    )
+
+
+@needs_full
+def test_c4_a_mistake_that_cannot_be_told_keeps_its_exit_code():
+    with open(FULL, "w") as full:
+        assert call("qqq", stdout=full, stderr=full).returncode == 2
+
+
+def test_no_file_gets_the_number_of_a_closed_stream_into_which_libraries_print(tmp_path):
+    code = (
+        "import os, sys; from hrda_core.standard_streams import with_streams;"
+        "sys.exit(with_streams(lambda: [print('x'), os.open(sys.argv[1], os.O_CREAT)][1]))"
+    )
+    shell = f'exec "{sys.executable}" -c "{code}" "{tmp_path / "file"}" <&- >&- 2>&-'
+    assert subprocess.run(["sh", "-c", shell]).returncode > 2
+
+
+def test_a_broken_pipe_that_is_none_of_the_streams_keeps_its_traceback(nobody_reads):
+    code = (
+        "import os; from hrda_core.standard_streams import with_streams;"
+        f"with_streams(lambda: os.write({nobody_reads}, b'x'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, pass_fds=[nobody_reads])
+    assert done.returncode == 1
+    assert "BrokenPipeError" in done.stderr
