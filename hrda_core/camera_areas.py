@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hrda_core.errors import DataError, ImageError, TextError, one_line, proposal, shown
+from hrda_core.plain_files import open_file
 from hrda_core.untrusted_text import read_yaml_file
 
 __all__ = ["CameraArea", "CameraAreas"]
@@ -268,28 +269,30 @@ def _of_png(what: str, path: Path, size: tuple[int, int]) -> UInt8Array:
 
 
 def _stored(path: Path) -> bytes:
-    """The content of a file, and one byte beyond the limit at most. A named pipe would wait, a device never ends."""
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise OSError("it is not a file")
-    with path.open("rb") as file:
+    """The content of a file, and one byte beyond the limit at most."""
+    with open_file(path) as file:
         return file.read(_LARGEST_PNG + 1)
 
 
 def _largest_rectangle(counts: UInt8Array) -> tuple[slice, slice]:
-    """By the largest rectangle under the heights of each row's columns, which is found with a stack."""
+    """By the rectangle above each pixel of a row that is as high as pixels count there, and as wide as it then can be.
+
+    A step for each row and none for each pixel: a stack of heights takes seconds for a noisy picture of 1080p.
+    """
+    width = counts.shape[1]
+    columns = np.arange(width)
+    heights, left, right = np.zeros_like(columns), np.zeros_like(columns), np.full_like(columns, width)
     best, found = 0, (slice(0, 0), slice(0, 0))
-    heights = np.zeros(counts.shape[1] + 1, np.int64)
     for row in range(counts.shape[0]):
-        heights[:-1] = np.where(counts[row] > 0, heights[:-1] + 1, 0)
-        # Only the borders of runs of equal heights matter, and of those there are few.
-        starts = np.flatnonzero(np.diff(heights, prepend=-1))
-        stack: list[tuple[int, int]] = []
-        for column, height in zip(starts.tolist(), heights[starts].tolist(), strict=True):
-            left = column
-            while stack and stack[-1][1] >= height:
-                left, tall = stack.pop()
-                if tall * (column - left) > best:
-                    best = tall * (column - left)
-                    found = (slice(row + 1 - tall, row + 1), slice(left, column))
-            stack.append((left, height))
+        free = counts[row] > 0
+        begin = np.maximum.accumulate(np.where(free, 0, columns + 1))
+        end = np.minimum.accumulate(np.where(free, width, columns)[::-1])[::-1]
+        heights = np.where(free, heights + 1, 0)
+        left = np.where(free, np.maximum(left, begin), 0)
+        right = np.where(free, np.minimum(right, end), width)
+        areas = heights * (right - left)
+        at = int(areas.argmax())
+        if areas[at] > best:
+            best = int(areas[at])
+            found = (slice(row + 1 - int(heights[at]), row + 1), slice(int(left[at]), int(right[at])))
     return found

@@ -84,14 +84,19 @@ def _run(verb: str, arguments: list[str]) -> int:
         where = f" ('{error.filename}')" if error.filename else ""
         return _fail(f"hrda {verb}", f"the disk is full{where}; make room, or let TMPDIR name a folder on another disk")
     except UnicodeEncodeError as error:
-        if not any("\udc80" <= letter <= "\udcff" for letter in error.object):  # how Python spells bytes of names
+        if (name := _no_text(error.object)) is None:
             raise
-        found = f"the file name '{shown(error.object[:200])}' is no text in UTF-8"
+        found = f"the file name '{shown(name.strip())}' is no text in UTF-8"
         return _fail(f"hrda {verb}", f"{found}, and lists of names must be; rename the file")
     except KeyboardInterrupt:
         print(f"hrda {verb}: interrupted", file=sys.stderr)
         return 130
     return status
+
+
+def _no_text(text: str) -> str | None:
+    """The line of a text that holds a name which is no text, as Python spells its bytes; None = there is no such."""
+    return next((line for line in text.splitlines() if any("\udc80" <= letter <= "\udcff" for letter in line)), None)
 
 
 def _fail(command: str, sentence: str) -> int:

@@ -19,6 +19,7 @@ from hrda_core.messages.compressed import deep_to_rgb
 from hrda_core.messages.picture_size import JPEG_START, MAX_MEGAPIXELS, PNG_START, check_pixels
 from hrda_core.messages.raw import opencv_reason
 from hrda_core.messages.value_range import FULL_RANGE, PixelValues, ValueRange, fitting_range, near_black
+from hrda_core.plain_files import check_file, open_file
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -58,6 +59,7 @@ _FIRST_TURNED = 5
 
 _JPEG = (".jpg", ".jpeg")
 _HEADER = 1 << 18  # bytes at the start of a file that hold the size of a JPEG or PNG; a large Exif part may lie before
+_LARGEST_LIST = 64 << 20
 _RANGE_IMAGES = 8  # images that the range of 16-bit pixels is measured on
 
 
@@ -219,7 +221,11 @@ def read_names(path: Path) -> tuple[str, ...]:
         DataError: the file cannot be read, or lists nothing.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        with open_file(path) as file:
+            content = file.read(_LARGEST_LIST + 1)
+        if len(content) > _LARGEST_LIST:
+            raise OSError(f"it is larger than {_LARGEST_LIST >> 20} MiB")
+        lines = content.decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"list '{path}' cannot be read ({error}); expected a text file of one name a line") from error
     names = tuple(name for line in lines if (name := line.strip()) and not name.startswith("#"))
@@ -242,9 +248,10 @@ def opened_picture(path: Path, max_megapixels: int | None) -> Iterator[Any]:
         max_megapixels: how many million pixels it may have; None = any, for who decodes nothing.
 
     Raises:
-        ImageError: it has more; or what else `pillow_errors` lists.
+        ImageError: it has more; or what else `pillow_errors` lists, for what is no file too.
     """
     image = _pillow()
+    check_file(path)
     # Pillow has a limit of its own, which would stand in the way of the declared one.
     image.MAX_IMAGE_PIXELS = None  # type: ignore[attr-defined]
     with image.open(path) as file:
@@ -259,7 +266,7 @@ def _check_size(path: Path, max_megapixels: int) -> None:
     JPEG and PNG are judged without Pillow, which a robot need not have.
     """
     try:
-        with path.open("rb") as stored:
+        with open_file(path) as stored:
             head = stored.read(_HEADER)
             if head.startswith(PNG_START) and not picture_size.png_is_whole(stored):
                 raise ImageError("its end is missing, or a part states more bytes than there are", "truncated")

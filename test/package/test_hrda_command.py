@@ -106,11 +106,11 @@ def test_f7_a_path_that_the_system_refuses_is_one_sentence_without_its_control_c
 
 def test_f7_a_file_name_that_is_no_text_is_one_sentence(verb, capsys):
     def main(argv):
-        "a\udce9.png".encode()
+        "# 1 of 2 cannot be used\n  - a\udce9.png\n".encode()
 
     verb.main = main
     assert command.main(["probe"]) == 2
-    assert "the file name 'a\ufffd.png' is no text in UTF-8" in capsys.readouterr().err
+    assert "the file name '- a\ufffd.png' is no text in UTF-8" in capsys.readouterr().err
 
 
 def test_another_error_of_the_system_keeps_its_traceback(verb):

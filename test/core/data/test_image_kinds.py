@@ -17,7 +17,15 @@ from hrda_core.data.datasets.checked_labels import check_labels
 from hrda_core.data.datasets.labelled import open_unlabelled_layout, pair_folders
 from hrda_core.data.datasets.video_frames import open_capture
 from hrda_core.data.frames import ImageFrames
-from hrda_core.data.image_files import encoded, image_size, opened_picture, read_image, read_labels, read_synthia_labels
+from hrda_core.data.image_files import (
+    encoded,
+    image_size,
+    opened_picture,
+    read_image,
+    read_labels,
+    read_names,
+    read_synthia_labels,
+)
 from hrda_core.data.label_colors import _read
 from hrda_core.data.open_frames import open_unlabelled
 from hrda_core.errors import DataError
@@ -159,3 +167,23 @@ def test_f7_a_picture_or_video_whose_name_is_no_text_is_refused_and_does_not_end
     for read in (read_image, open_capture):
         with pytest.raises(DataError, match="png' has a name that is not UTF-8 and cannot be read; rename it"):
             read(path)
+
+
+@pytest.mark.parametrize("read", [read_image, read_labels, read_synthia_labels, image_size, read_names])
+def test_f10_a_named_pipe_or_a_device_among_the_files_is_one_sentence_and_nothing_waits_for_it(
+    tmp_path: Path, read: Callable[[Path], object]
+) -> None:
+    pipe, device = tmp_path / "pipe.png", tmp_path / "device.png"
+    os.mkfifo(pipe)
+    device.symlink_to("/dev/zero")
+    for path in (device, pipe):
+        with pytest.raises(DataError, match="it is not a file"):
+            read(path)
+
+
+def test_f10_a_list_of_names_that_is_none_is_not_read_to_its_end(tmp_path: Path) -> None:
+    listed = tmp_path / "names.txt"
+    with listed.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(DataError, match="it is larger than 64 MiB"):
+        read_names(listed)
