@@ -41,6 +41,7 @@ _WALKS: Mapping[str, Callable[..., Iterator[Found]]] = {
 }
 # A message compressed for itself begins so; a serialised one cannot.
 _ZSTD_START = b"\x28\xb5\x2f\xfd"
+_NO_TIME_NS = 2**63  # MCAP stores times of 64 bits without a sign; ROS has no such time
 
 TopicKey = tuple[str, str]
 """Topic and message type."""
@@ -278,14 +279,18 @@ def _salvaged(
     storage: Path, findings: Findings, wanted: Collection[TopicKey], damage: list[str], place: int | None = None
 ) -> Iterator[StoredMessage]:
     """As `read_storage`, past all damage; the connections are known."""
-    numbers = {number for number, (topic, kind, _) in findings.connections.items() if (topic, kind) in wanted}
-    for found in _WALKS[storage_kind(storage)](storage, findings, numbers, place):
-        entry = findings.connections[found.connection]
+    # A damaged file may describe a connection twice, and otherwise the second time: the listed description holds.
+    listed = {number: entry for number, entry in findings.connections.items() if entry[:2] in wanted}
+    for found in _WALKS[storage_kind(storage)](storage, findings, listed, place):
+        entry = listed[found.connection]
         yield from _plain(StoredMessage(*entry, found.log_ns, found.raw, found.place), damage)
 
 
 def _plain(message: StoredMessage, damage: list[str]) -> Iterator[StoredMessage]:
-    """A message without its own compression; nothing where it does not unpack."""
+    """A message without its own compression; nothing where it does not unpack, or where its time is none."""
+    if not 0 <= message.log_ns < _NO_TIME_NS:
+        damage.append(f"a message has the time {message.log_ns} ns, which no clock shows")
+        return
     if not message.raw.startswith(_ZSTD_START):
         yield message
         return

@@ -33,6 +33,7 @@ def summarise(scan: Scan, sources: Sequence[RecordingFiles]) -> dict[str, Any]:
     Args:
         sources: files of the recordings, as `find_recordings` lists them.
     """
+    begin_ns = scan.begin_ns  # once: it looks at all cameras
     return {
         "recordings": [_recording(scan, source) for source in sources],
         "topics": [
@@ -44,7 +45,7 @@ def summarise(scan: Scan, sources: Sequence[RecordingFiles]) -> dict[str, Any]:
             }
             for topic in scan.topics
         ],
-        "cameras": [_camera(camera, scan.begin_ns) for camera in scan.cameras],
+        "cameras": [_camera(camera, begin_ns) for camera in scan.cameras],
         "salvage": [
             {"recording": str(entry.recording), "kept": entry.kept, "lost": entry.lost, "reason": entry.reason}
             for entry in scan.salvage

@@ -18,9 +18,9 @@ MAX_UNPACKED = 512 << 20
 _ZSTD = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
 _PIECE = 4 << 20
 
-_FREE_RATIO, _FREE_BYTES = 200, MAX_UNPACKED
-"""A packed file may unpack to this many times its size, or to this many bytes, whichever is more: the temporary folder
-of a robot is often its memory."""
+_FREE_RATIO, _FREE_BYTES, _FREE_CHUNK = 200, MAX_UNPACKED, 64 << 20
+"""A packed file, or chunk, may unpack to this many times its size, or to this many bytes, whichever is more: the
+temporary folder of a robot is often its memory, and a file may hold thousands of chunks that stand for 512 MB each."""
 
 
 class UnpackedTooLargeError(ValueError):
@@ -42,6 +42,7 @@ def unpack(compression: str, data: bytes, limit: int = MAX_UNPACKED) -> bytes:
     """
     if compression in ("", "none"):
         return data
+    limit = min(limit, max(_FREE_CHUNK, _FREE_RATIO * len(data)))
     return b"".join(_limited(_Unpacker(compression).take(data), limit))
 
 

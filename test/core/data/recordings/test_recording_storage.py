@@ -71,6 +71,21 @@ def test_optional_parts_of_mcap_may_be_left_out(tmp_path: Path, options: dict[st
     assert read(write_mcap(tmp_path / "drive.mcap", **options)) == (list(range(COUNT)), ())
 
 
+def test_f8_a_message_whose_time_no_clock_shows_is_lost_and_said(tmp_path: Path) -> None:
+    path = tmp_path / "drive.mcap"
+    with path.open("wb") as stream:
+        writer = Writer(stream)
+        writer.start(profile="ros2", library="test")
+        channel = writer.register_channel(TOPIC, "cdr", writer.register_schema(IMAGE, "ros2msg", b"uint8 x"))
+        for number, time in enumerate((START * SECOND, (START + 1) * SECOND, 2**64 - 1)):
+            writer.add_message(channel, time, serialised(number, "mcap"), time)
+        writer.finish()
+    numbers, lost = read(path)
+    assert numbers == [0, 1]
+    assert [(entry.kept, entry.lost) for entry in lost] == [(2, 1)]
+    assert "a message has the time 18446744073709551615 ns, which no clock shows" in lost[0].reason
+
+
 def _record(op: int, body: bytes) -> bytes:
     return bytes([op]) + struct.pack("<Q", len(body)) + body
 

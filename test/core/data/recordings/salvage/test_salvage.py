@@ -280,3 +280,16 @@ def test_f8_whatever_is_overwritten_no_wrong_image_comes_out_of_an_mcap(
         if end <= start or begin >= stop:
             assert set(span(chunk)) <= set(numbers)
     assert len(set(numbers)) == len(numbers)
+
+
+@pytest.mark.parametrize("kind", ["bag", "chunks", "flat"])
+def test_f8_where_a_topic_is_described_twice_and_differently_the_listed_one_holds(
+    damaged: Callable[..., Path], kind: str
+) -> None:
+    def misspell(content: bytearray) -> None:
+        middle, first = len(content) // 2, content.index(TOPIC.encode())
+        content[middle : middle + 5000] = bytes(5000)
+        content[first + 1] ^= 1
+
+    recordings = Recordings.open([damaged(kind, misspell)])
+    assert {image.topic for image in recordings.images()} == {camera.topic for camera in recordings.cameras}

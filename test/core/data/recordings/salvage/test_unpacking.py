@@ -56,6 +56,13 @@ def test_f8_what_lies_beyond_the_limit_is_never_made(compression: str) -> None:
     assert peak_of(refused) < 20 * MEGABYTE
 
 
+@pytest.mark.parametrize("compression", ["zstd", "bz2"])
+def test_f9_a_chunk_out_of_all_proportion_is_refused_far_below_the_limit(compression: str) -> None:
+    packed = PACK[compression](bytes(65 * MEGABYTE))
+    with pytest.raises(UnpackedTooLargeError, match="more than 67108864 bytes"):
+        unpack(compression, packed)
+
+
 def _bomb(path: Path, compression: str, declared: int) -> Path:
     """An mcap file of one chunk of 64 MB of zeros, which says that it has `declared` bytes."""
     packed = PACK[compression](bytes(64 * MEGABYTE))
