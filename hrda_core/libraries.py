@@ -30,7 +30,8 @@ def check_libraries() -> None:
                 importlib.import_module(module)
         except (ImportError, AttributeError) as error:
             raise MissingPackageError(_sentence(module, error, said.getvalue())) from error
-        sys.stderr.write(said.getvalue())
+        with contextlib.suppress(OSError, AttributeError):  # a full disk, no standard error
+            sys.stderr.write(said.getvalue())
 
 
 def _sentence(module: str, error: Exception, said: str) -> str:

@@ -11,18 +11,20 @@ from hrda_core.errors import HrdaError
 from hrda_core.memory import share_one_pool
 from hrda_ros.start.requirements import check_requirements
 from hrda_ros.start.stop_signals import StopSignals
+from hrda_ros.start.streams import open_streams, tell
 
 __all__ = ["main"]
 
 
 def main(args: list[str] | None = None) -> int:
     """Import and run the node; exit code as `hrda_ros.start.process.run_node`, and 2 if something does not import."""
+    open_streams()
     with StopSignals() as signals:
         share_one_pool()
         try:
             check_requirements()
         except HrdaError as error:
-            print(f"segment_node: {error}", file=sys.stderr)
+            tell(f"segment_node: {error}")
             return 2
         from hrda_ros.segment_node import SegmentNode, autostart
         from hrda_ros.start.process import run_node

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import sys
 
 from hrda_core.errors import HrdaError
 from hrda_ros.start.requirements import check_requirements
 from hrda_ros.start.stop_signals import StopSignals
+from hrda_ros.start.streams import open_streams, tell
 
 __all__ = ["cloud_node", "ground_node"]
 
@@ -23,11 +23,12 @@ def ground_node(args: list[str] | None = None) -> int:
 
 
 def _run(name: str, class_name: str, args: list[str] | None, *packages: str) -> int:
+    open_streams()
     with StopSignals() as signals:
         try:
             check_requirements(*packages)
         except HrdaError as error:
-            print(f"{name}: {error}", file=sys.stderr)
+            tell(f"{name}: {error}")
             return 2
         from hrda_ros.start.process import run_node
 

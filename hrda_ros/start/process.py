@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from hrda_core.memory import keep_big_buffers
 from hrda_ros.start.fastdds_profile import choose_profile
 from hrda_ros.start.lasting_executor import LastingExecutor
 from hrda_ros.start.stop_signals import StopSignals, end_if_hanging
+from hrda_ros.start.streams import tell
 from hrda_ros.start.supervisor import Supervisor
 
 __all__ = ["run_node"]
@@ -63,7 +63,7 @@ def _exit_code(
     except (KeyboardInterrupt, ExternalShutdownException):
         return 0
     except (HrdaError, ParameterException, NameValidationException) as error:
-        print(f"{name}: {_first_line(error)}", file=sys.stderr)
+        tell(f"{name}: {_first_line(error)}")
         return 2
     except Exception:
         if rclpy.ok():

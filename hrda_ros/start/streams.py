@@ -1,0 +1,30 @@
+"""Standard input, output and error: they are open, and one that cannot be written to ends nothing.
+
+A program that starts without them, as some service managers do it, gives their numbers to the next files that it opens:
+lines of the log would then go into a socket or a picture.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+
+__all__ = ["open_streams", "tell"]
+
+
+def open_streams() -> None:
+    """Open those streams of the process that are closed, on the null device."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it gets the smallest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+
+
+def tell(line: str) -> None:
+    """Print a line to standard error, where that can be written to."""
+    with suppress(OSError, ValueError):
+        print(line, file=sys.stderr)

@@ -1,0 +1,28 @@
+"""Standard streams that are closed or full."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+WRONG = [sys.executable, "-m", "hrda_ros", "--ros-args", "-p", "overlay_alpha:=3.0"]
+
+
+@pytest.mark.parametrize("streams", ["<&- >&- 2>&-", "2>&-", "2>/dev/full", ">/dev/full 2>&1"])
+def test_a_node_whose_streams_are_closed_or_full_ends_as_with_others(ros: object, streams: str) -> None:
+    assert subprocess.run(["sh", "-c", f'exec "$@" {streams}', "sh", *WRONG]).returncode == 2
+
+
+def test_a_file_never_gets_the_number_of_a_stream_that_was_closed(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code = (
+        "import os, sys; from hrda_ros.start.streams import open_streams; open_streams(); "
+        "print('a', file=sys.stderr); sys.stdin.read(); "
+        f"file = open({str(out)!r}, 'w'); os.system('echo lost'); file.write(str(file.fileno() > 2))"
+    )
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code]
+    assert subprocess.run(command).returncode == 0
+    assert out.read_text() == "True"
