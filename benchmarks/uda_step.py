@@ -1,4 +1,4 @@
-"""Compares one self-training iteration with a plain formulation: single crops, three backward passes, no prefetch."""
+"""Compares one self-training iteration with a plain formulation: single crops, three passes back, no prefetch, NCHW."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -25,6 +26,7 @@ from hrda_core.labels import CITYSCAPES19
 from hrda_core.machine import machine
 from hrda_core.models import HRDA, create_model
 from hrda_core.models.presets import resolve_preset
+from hrda_core.trainer.layout import lay_out
 from hrda_core.trainer.loader import load_batches
 from hrda_core.trainer.optim import OptimConfig, build_optimizer
 from hrda_core.trainer.samples import Samples, SourceSamples, TargetSamples
@@ -74,9 +76,10 @@ def main() -> int:
     before = machine()
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
-        setup = _setup(options, _made_images(Path(folder)))
-        seconds = _measure(setup, options.iterations, options.workers)
-        memory = _peak_memory(setup)
+        images = _made_images(Path(folder))
+        ours, plain = _setup(options, images, as_trained=True), _setup(options, images, as_trained=False)
+        seconds = _measure(ours, plain, options.iterations, options.workers)
+        memory = _peak_memory(ours, plain)
     summary = {name: milliseconds(values) for name, values in seconds.items()}
     ratio = summary["plain"]["p50_ms"] / summary["ours"]["p50_ms"]
     wait = float(np.median(seconds["wait"]) / np.median(seconds["ours"]))
@@ -92,12 +95,12 @@ def main() -> int:
     return 0
 
 
-def _measure(setup: Setup, iterations: int, workers: int) -> dict[str, list[float]]:
+def _measure(our_setup: Setup, plain_setup: Setup, iterations: int, workers: int) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {"plain": [], "ours": [], "wait": []}
-    ahead = load_batches(setup.samples, 0, iterations + 2, workers)
+    ahead = load_batches(our_setup.samples, 0, iterations + 2, workers)
     for iteration, loaded in enumerate(ahead):
-        ours = _timed(setup, lambda b=loaded.batch, i=iteration: _our_step(setup, b, i)) + loaded.wait_s
-        plain = _timed(setup, lambda i=iteration: _plain_step(setup, setup.samples.batch(i), i))
+        ours = _timed(our_setup, lambda b=loaded.batch, i=iteration: _our_step(our_setup, b, i)) + loaded.wait_s
+        plain = _timed(plain_setup, lambda i=iteration: _plain_step(plain_setup, plain_setup.samples.batch(i), i))
         if iteration >= 2:  # the first two allocate and tune
             seconds["ours"].append(ours)
             seconds["plain"].append(plain)
@@ -105,13 +108,13 @@ def _measure(setup: Setup, iterations: int, workers: int) -> dict[str, list[floa
     return seconds
 
 
-def _peak_memory(setup: Setup) -> dict[str, float]:
+def _peak_memory(our_setup: Setup, plain_setup: Setup) -> dict[str, float]:
     """On a GPU: gigabytes that each formulation allocates at most, and their ratio."""
-    if setup.device.type != "cuda":
+    if our_setup.device.type != "cuda":
         return {}
     peaks = []
-    batch = setup.samples.batch(0)
-    for step in (_our_step, _plain_step):
+    batch = our_setup.samples.batch(0)
+    for step, setup in ((_our_step, our_setup), (_plain_step, plain_setup)):
         torch.cuda.reset_peak_memory_stats()
         step(setup, batch, 1)
         peaks.append(torch.cuda.max_memory_allocated() / 1e9)
@@ -138,7 +141,7 @@ def _our_step(setup: Setup, batch: Batch, iteration: int) -> None:
 def _plain_step(setup: Setup, batch: Batch, iteration: int) -> None:
     """The same losses, in the order of the spec, one after the other."""
     networks, student, context = setup.networks, setup.networks.student, StepContext(metrics=False)
-    with _around(setup, iteration):
+    with _around(setup, iteration), patch("hrda_core.uda.losses._upsampled", _interpolated):
         batch = batch.to(setup.device)
         draws = draw_step(batch, student, StepRandom(0, iteration), CONFIG, context)
         source = forward_losses(student, batch.source_images, batch.source_labels, draws.source_box, LOSS)
@@ -152,6 +155,10 @@ def _plain_step(setup: Setup, batch: Batch, iteration: int) -> None:
         pseudo = pseudo_labels(logits, CONFIG.threshold, batch.target_trust, context)
         images, labels, weight = mixed_batch(batch, pseudo, draws, setup.space)
         forward_losses(student, images, labels, draws.mixed_box, LOSS, weight).total.backward()
+
+
+def _interpolated(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    return torch.nn.functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
 
 @torch.no_grad()
@@ -186,7 +193,9 @@ class _around:  # noqa: N801 (reads as a statement)
         self.setup.optimizer.step()
 
 
-def _setup(options: argparse.Namespace, folder: Path) -> Setup:
+def _setup(options: argparse.Namespace, folder: Path, *, as_trained: bool) -> Setup:
+    """Networks of one seed; `as_trained` in the memory format in which a run trains them."""
+    torch.manual_seed(0)
     height, width = options.crop
     overrides = {"detail_crop": (height // 2, width // 2)}
     network = resolve_preset(options.preset, **overrides)
@@ -194,6 +203,9 @@ def _setup(options: argparse.Namespace, folder: Path) -> Setup:
     student = create_model(options.preset, **overrides).to(device).train()
     teacher = copy.deepcopy(student).requires_grad_(False)
     imagenet = copy.deepcopy(student.backbone).requires_grad_(False).eval()
+    if as_trained:
+        for part in (student, teacher, imagenet):
+            lay_out(part, student.backbone, None)
     crop = CropConfig(height, width, scale_min=0.5, scale_max=1.0)
     pairs = pair_folders(folder / "images", folder / "labels")
     source = SourceSamples(pairs, None, 0, crop, AppearanceConfig(photometric=False), network.mean, network.std)

@@ -31,6 +31,7 @@ from hrda_core.trainer.checkpoint import (
     save_tensors,
 )
 from hrda_core.trainer.guide import inherit, load_guide
+from hrda_core.trainer.layout import lay_out
 from hrda_core.trainer.optim import build_optimizer
 from hrda_core.trainer.recipe import Recipe
 from hrda_core.trainer.runtime import Runtime
@@ -151,8 +152,7 @@ def start_state(recipe: Recipe, runtime: Runtime) -> State:
     for network in (student, teacher, imagenet, discriminator, None if guide is None else guide.network):
         if network is not None:
             network.to(runtime.device, runtime.dtype)
-            if runtime.config.channels_last:
-                network.to(memory_format=torch.channels_last)
+            lay_out(network, student.backbone, runtime.config.channels_last)
     _prepare_encoder(student, runtime)
     optimizer = runtime.optimizer(build_optimizer(student, recipe.optim))
     second = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -39,7 +40,7 @@ def segmentation_loss(logits: Tensor, labels: Tensor, weight: Tensor | None = No
         labels: int64 (B, H, W); `IGNORE_LABEL` pixels give 0.
         weight: float (B, H, W), multiplied into each pixel's loss.
     """
-    upsampled = F.interpolate(at_least_single(logits), size=labels.shape[1:], mode="bilinear", align_corners=False)
+    upsampled = _upsampled(at_least_single(logits), (labels.shape[1], labels.shape[2]))
     loss = F.cross_entropy(upsampled, labels, ignore_index=IGNORE_LABEL, reduction="none")
     return (loss if weight is None else loss * weight).mean()
 
@@ -68,6 +69,20 @@ def hrda_loss(
     detail = detail_weight * segmentation_loss(output.detail, labels[inside], crop_weight) if detail_weight else None
     context = context_weight * segmentation_loss(output.context, labels, weight) if context_weight else None
     return HrdaLosses(fused, detail, context)
+
+
+def _upsampled(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize bilinearly. On a CPU as two matrix products, whose gradients take a sixth of the resizing's time."""
+    if logits.device.type != "cpu":
+        return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    rows, columns = (_resizing(logits, before, after) for before, after in zip(logits.shape[2:], size, strict=True))
+    return rows @ (logits.contiguous() @ columns.T)
+
+
+def _resizing(like: Tensor, before: int, after: int) -> Tensor:
+    """The matrix (after, before) that resizes a column linearly with half-pixel centres."""
+    each = torch.eye(before, dtype=like.dtype)[None]
+    return F.interpolate(each, size=after, mode="linear", align_corners=False)[0].T
 
 
 def pixel_accuracy(logits: Tensor, labels: Tensor) -> float:
