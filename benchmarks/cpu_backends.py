@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--also", type=Path, action="append", default=[], help="another bundle")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--name", default="cpu_backends", help="of the file below benchmarks/results")
     options = parser.parse_args()
     before = machine()
     rows = []
@@ -59,7 +60,7 @@ def main() -> None:
                     rows.append(measure(bundle, graph, threads, options.rounds))
                     print_row(rows[-1])
     settings = {"size": list(SIZE), "rounds": options.rounds}
-    print(f"written: {write_record('cpu_backends', figures={'rows': rows}, settings=settings, before=before)}")
+    print(f"written: {write_record(options.name, figures={'rows': rows}, settings=settings, before=before)}")
 
 
 def measure(bundle: Bundle, graph: GraphSpec, threads: int, rounds: int) -> dict[str, Any]:
