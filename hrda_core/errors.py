@@ -153,7 +153,11 @@ def one_line(error: Exception) -> str:
 
 def reason_of(error: BaseException) -> str:
     """Return the message of an exception in one line; errors of other libraries get their class in front."""
-    text = str(error) if isinstance(error, HrdaError) else f"{type(error).__name__}: {error}".splitlines()[0]
+    name = type(error).__name__
+    try:
+        text = str(error) if isinstance(error, HrdaError) else f"{name}: {error}".splitlines()[0]
+    except Exception:  # a library's error that fails to say what it is; who reports it must go on
+        text = name
     return shown(text, _LONGEST_REASON)
 
 

@@ -276,7 +276,7 @@ class SegmentNode(LifecycleNode):
             with self._supervisor.at_work():
                 for step in steps:
                     step()
-        except Exception as error:  # rclpy would turn it into an ERROR without a word
+        except BaseException as error:  # rclpy would turn it into an ERROR without a word, or a library end the process
             self._last_error = f"cannot {verb}: {reason_of(error)}"
             if self.context.ok():
                 self.get_logger().error(self._last_error)

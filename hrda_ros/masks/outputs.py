@@ -90,6 +90,12 @@ class MaskOutputs:
             BackendError: the masks have another size than the image, and may not.
         """
         height, width = size = prediction.labels.shape[:2]
+        labels, confidence = prediction.labels, prediction.confidence
+        if any(part.shape != size or part.dtype != np.uint8 for part in (labels, confidence)):  # before one goes out
+            raise BackendError(
+                f"the back end gave masks of {labels.dtype} {labels.shape} and confidence of {confidence.dtype} "
+                f"{confidence.shape}; expected uint8 of one height and width"
+            )
         if size != rgb.shape[:2] and not self._any_size:
             raise BackendError(
                 f"the back end gave a mask of shape {prediction.labels.shape} for an image of shape {rgb.shape[:2]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,9 @@ _MODELS = ("", *_BY_POLYNOMIAL, _FISHEYE)
 _ITERATIONS = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-9)
 _SAME_PIXEL = 0.5
 """Largest distance of a pixel that went out as a ray and back, pixels."""
+
+_BLOCK = 1 << 17
+"""Points that are converted in one call."""
 
 _CLOSE = 1e-3
 """Largest difference of a ray that went into the image and back, in tangents; further out a distortion folds back."""
@@ -116,6 +120,12 @@ class CameraModel:
         return pixels
 
     def _undistorted(self, pixels: FloatArray) -> FloatArray:
+        return _by_blocks(self._block_undistorted, pixels)
+
+    def _distorted(self, rays: FloatArray) -> FloatArray:
+        return _by_blocks(self._block_distorted, rays)
+
+    def _block_undistorted(self, pixels: FloatArray) -> FloatArray:
         if not self.model or not len(pixels):
             return (pixels - self.center) / self.focal
         matrix, coefficients = self._matrix(), np.array(self.coefficients)
@@ -125,7 +135,7 @@ class CameraModel:
             points = cv2.undistortPointsIter(pixels[:, None], matrix, coefficients, np.eye(3), np.eye(3), _ITERATIONS)
         return np.asarray(points, np.float64).reshape(-1, 2)
 
-    def _distorted(self, rays: FloatArray) -> FloatArray:
+    def _block_distorted(self, rays: FloatArray) -> FloatArray:
         if not self.model:
             return rays * self.focal + self.center
         project = cv2.fisheye.projectPoints if self.model == _FISHEYE else cv2.projectPoints
@@ -136,6 +146,12 @@ class CameraModel:
     def _matrix(self) -> FloatArray:
         (fx, fy), (cx, cy) = self.focal, self.center
         return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+
+
+def _by_blocks(convert: Callable[[FloatArray], FloatArray], points: FloatArray) -> FloatArray:
+    """Convert float64 (N, 2); OpenCV takes hundreds of bytes for each point of a call."""
+    blocks = [convert(points[start : start + _BLOCK]) for start in range(0, len(points), _BLOCK)]
+    return np.concatenate(blocks) if blocks else points.copy()
 
 
 def _refused(text: str) -> ImageError:

@@ -22,6 +22,11 @@ __all__ = ["DRIVABLE", "OTHER", "UNKNOWN", "GroundView", "Layout", "ground_kinds
 FloatArray = npt.NDArray[np.float64]
 Int8Array = npt.NDArray[np.int8]
 
+_MOST_CELLS = 1_000_000
+"""Each is looked up in the image when the view is made: 300 bytes and some microseconds."""
+
+_MOST_PIXELS = 16_000_000
+
 UNKNOWN, DRIVABLE, OTHER = -1, 0, 100
 """Values of a cell, as `nav_msgs/OccupancyGrid` has them."""
 
@@ -78,12 +83,19 @@ class GroundView:
         shape: rows (y) and columns (x) of the grid, which is the box around the ground that can be seen.
 
     Raises:
-        ImageError: no ground can be seen within the range; cause `pose`.
+        ImageError: no ground can be seen within the range (cause `pose`), the grid has too many cells (`grid`) or the
+            image too many pixels (`size`).
     """
 
     def __init__(self, camera: CameraModel, pose: CameraPose, layout: Layout) -> None:
         self._layout = layout
         self._size = (camera.height, camera.width)
+        if camera.height * camera.width > _MOST_PIXELS:
+            raise ImageError(
+                f"the mask has {camera.width} x {camera.height} pixels, more than {_MOST_PIXELS}; set "
+                f"masks_size: network on segment_node",
+                "size",
+            )
         points = ground_points(camera.rays().reshape(-1, 2), pose)
         away = np.hypot(*(points - pose.position[:2]).T)
         seen = np.flatnonzero(away <= layout.range_m)
@@ -105,6 +117,12 @@ class GroundView:
         side = self._layout.resolution_m
         first = np.floor(points.min(axis=0) / side).astype(np.intp)
         columns, rows = np.floor(points.max(axis=0) / side).astype(np.intp) - first + 1
+        if int(columns) * int(rows) > _MOST_CELLS:
+            raise ImageError(
+                f"a grid of {rows} x {columns} cells has more than {_MOST_CELLS}; set a smaller range_m or a larger "
+                f"resolution_m",
+                "grid",
+            )
         self.origin = (float(first[0] * side), float(first[1] * side))
         self.shape = (int(rows), int(columns))
         place = np.floor(points / side).astype(np.intp) - first

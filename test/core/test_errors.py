@@ -52,8 +52,15 @@ def test_an_installed_package_is_returned() -> None:
     assert errors.require("json", "train").dumps([1]) == "[1]"
 
 
+class MuteError(Exception):
+    """It fails to say what it is."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
 @pytest.mark.parametrize(
-    "error", [HrdaError(1_000_000 * "n"), OSError(36, "too long", 1_000_000 * "n"), ValueError("a\x1b[2J")]
+    "error", [HrdaError(1_000_000 * "n"), OSError(36, "too long", 1_000_000 * "n"), ValueError("a\x1b[2J"), MuteError()]
 )
 def test_p8_a_reason_is_one_printable_line_of_bounded_length(error: Exception) -> None:
     assert len(reason_of(error)) < 1100

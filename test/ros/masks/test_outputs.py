@@ -133,6 +133,15 @@ def test_each_output_carries_what_its_name_says() -> None:
     }
 
 
+@pytest.mark.parametrize("confidence", [np.zeros((2, 6), np.uint8), np.zeros((4, 6), np.float64)])
+def test_no_mask_goes_out_where_the_confidence_does_not_fit_it(confidence: np.ndarray) -> None:
+    masks, publishers = outputs(["labels", "confidence"])
+    answer, picture = Prediction(np.zeros((4, 6), np.uint8), confidence), np.zeros((4, 6, 3), np.uint8)
+    with pytest.raises(BackendError, match="expected uint8 of one height and width"):
+        masks.publish("header", picture, answer, masks.wanted(True), 0.5)
+    assert not any(publisher.sent for publisher in publishers.values())
+
+
 def test_mask_of_another_size_than_the_image_is_an_error() -> None:
     masks, _ = outputs(["labels"])
     with pytest.raises(BackendError, match=r"\(2, 2\).*\(4, 6\)"):

@@ -252,6 +252,19 @@ def test_a_camera_that_sees_no_ground_is_refused() -> None:
     assert caught.value.cause == "pose"
 
 
+@pytest.mark.parametrize(
+    ("seen", "layout", "cause"),
+    [
+        (CameraModel(WIDTH, HEIGHT, (250.0, 250.0), (160.0, 120.0)), Layout(50.0, 0.02, 720), "grid"),
+        (CameraModel(8000, 8000, (4000.0, 4000.0), (4000.0, 4000.0)), LAYOUT, "size"),
+    ],
+)
+def test_p4_what_would_take_gigabytes_is_refused(seen: CameraModel, layout: Layout, cause: str) -> None:
+    with pytest.raises(ImageError, match="more than") as caught:
+        GroundView(seen, CameraPose.of_mount(1.2, 0.2), layout)
+    assert caught.value.cause == cause
+
+
 def test_a_mask_of_another_size_is_refused(view: GroundView) -> None:
     with pytest.raises(ImageError, match=r"the mask has shape \(240, 319\)"):
         view.look(np.zeros((HEIGHT, WIDTH - 1), np.uint8), KINDS)
