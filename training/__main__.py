@@ -88,6 +88,10 @@ def _run(verb: str, arguments: list[str]) -> int:
             raise
         found = f"the file name '{shown(name.strip())}' is no text in UTF-8"
         return _fail(f"hrda {verb}", f"{found}, and lists of names must be; rename the file")
+    except RuntimeError as error:
+        if not str(error).startswith("Symlink loop from"):  # as `Path.resolve` says it before Python 3.13
+            raise
+        return _fail(f"hrda {verb}", f"{shown(error)}: that link leads to itself; remove it, or give another path")
     except KeyboardInterrupt:
         print(f"hrda {verb}: interrupted", file=sys.stderr)
         return 130

@@ -117,6 +117,11 @@ class _Server(ThreadingHTTPServer):
         self.ended = threading.Event()
         self.error: HrdaError | None = None
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of a browser that went away in the middle; all else is a fault of ours, with its traceback."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
@@ -171,7 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _body(self) -> dict[str, Any] | None:
         """The request's JSON; None where it was refused."""
         length = self.headers.get("Content-Length", "")
-        if not (length.isascii() and length.isdigit()) or int(length) > _LONGEST_BODY:
+        if not re.fullmatch(r"[0-9]{1,9}", length) or int(length) > _LONGEST_BODY:
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             return None
         try:

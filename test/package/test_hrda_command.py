@@ -113,6 +113,18 @@ def test_f7_a_file_name_that_is_no_text_is_one_sentence(verb, capsys):
     assert "the file name '- a\ufffd.png' is no text in UTF-8" in capsys.readouterr().err
 
 
+def test_f9_a_link_that_leads_to_itself_is_one_sentence(verb, capsys, tmp_path):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+
+    def main(argv):
+        loop.resolve(strict=True)
+
+    verb.main = main
+    assert command.main(["probe"]) == 2
+    assert "loop" in capsys.readouterr().err
+
+
 def test_another_error_of_the_system_keeps_its_traceback(verb):
     def main(argv):
         raise OSError(errno.EIO, "Input/output error")

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -424,3 +425,20 @@ def check_layout(page: Any) -> None:
     assert page.locator("#crop").bounding_box()["width"] >= 600
     assert page.locator("#cross line").count() == 8
     assert page.locator("[data-answer=undo]").is_hidden()
+
+
+def test_a_browser_that_goes_away_and_a_length_of_thousands_of_digits_leave_no_traceback(
+    session: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with asking(session) as (port, path):
+        status, _, _ = request(port, "POST", path + "answer", b"", Content_Length="9" * 5000)
+        assert status == 413
+        for _ in range(5):
+            gone = socket.create_connection(("127.0.0.1", port))
+            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closes with a reset
+            gone.sendall(b"GE")
+            gone.close()
+        while not session.finished:
+            request(port, "POST", path + "answer", {"number": len(session.answers), "answer": "first"})
+        request(port, "GET", path + "state")
+    assert "Traceback" not in capsys.readouterr().err
