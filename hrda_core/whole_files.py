@@ -86,6 +86,8 @@ def whole_file(
     Raises:
         HrdaError: of the class `error`: there is no space or no permission, or `path` is no file. The old file stays.
     """
+    if not path.name:  # as of an empty option
+        raise error(f"'{path}' is not the name of a file, and nothing was written: give another place")
     part = path.with_name(f".{secrets.token_hex(8)}{PART_SUFFIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

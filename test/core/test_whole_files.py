@@ -437,3 +437,9 @@ def test_c4_no_error_of_a_writer_escapes_as_anything_but_a_sentence(tmp_path: Pa
         with pytest.raises(HrdaError) as caught:
             write()
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["", "/", "."])
+def test_a_path_without_a_name_is_one_sentence(path: str) -> None:
+    with pytest.raises(DataError, match="is not the name of a file, and nothing was written"):
+        write_whole(Path(path), b"x")
