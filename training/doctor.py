@@ -25,6 +25,7 @@ from typing import NoReturn
 from hrda_core import __version__
 from hrda_core.errors import RecipeError
 from hrda_core.findings import STATES, Finding, fail
+from hrda_core.plain_files import check_file
 
 __all__ = ["main", "ros_findings"]
 
@@ -60,10 +61,12 @@ def main(argv: list[str]) -> int:
 def _write(path: Path, text: str) -> None:
     """Not by `hrda_core.whole_files`, which needs PyYAML."""
     try:
+        check_file(path)  # a named pipe would wait for a reader
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise RecipeError(f"--json '{path}' cannot be written ({error.strerror}); give another place") from error
+        reason = error.strerror or str(error)
+        raise RecipeError(f"--json '{path}' cannot be written ({reason}); give another place") from error
 
 
 def _options() -> argparse.ArgumentParser:

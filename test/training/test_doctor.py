@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from hrda_core.doctor import examine as examining
+from hrda_core.errors import RecipeError
 from hrda_core.findings import Finding, fail, ok, warn
 from hrda_training import doctor
 from hrda_training.__main__ import main
@@ -108,3 +110,10 @@ def test_it_runs_where_no_package_but_the_standard_library_imports(tmp_path: Pat
     assert subjects["numpy"] == "fail"
     assert subjects["models"] == "fail"
     assert subjects["GPU"] in ("ok", "warn")
+
+
+def test_a_named_pipe_in_the_place_of_the_result_is_one_sentence_and_nothing_waits_for_it(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(RecipeError, match=r"cannot be written \(it is not a file\); give another place"):
+        doctor._write(pipe, "{}")
