@@ -6,4 +6,10 @@ description is not part of this repository. Importing this package loads nothing
 torch, `hrda_core.models` does.
 """
 
+import os
+
 __version__ = "0.1.0"
+
+# From 1.29 on, ONNX Runtime's wheels for Linux send figures of use to its makers unless this is set before they are
+# loaded; https://github.com/microsoft/onnxruntime/pull/27379. Child processes inherit it.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -41,6 +41,8 @@ ROSDEP = "rosdep install --from-paths src --ignore-src -y"
 FROM_DISTRIBUTION = {"numpy": "python3-numpy", "yaml": "python3-yaml", "cv2": "python3-opencv"}
 """Module -> Debian package, for what `rosdep install` brings."""
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as in hrda_core/__init__.py, for the processes that import it
+
 RUNTIME = {"onnxruntime": "onnxruntime>=1.17,<2"}
 VERBS = {
     "rosbags": "rosbags>=0.11.9,<0.12",

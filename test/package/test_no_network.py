@@ -6,8 +6,11 @@ Here is shown that it holds, that those tests run on it, and that no code of our
 
 from __future__ import annotations
 
+import os
 import re
 import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -61,6 +64,27 @@ def test_f12_train_adapt_evaluate_export_and_the_node_run_in_processes_with_the_
     assert verbs - called == set(), "their tests call them in the test's own process"
 
 
+USES_ONNX_RUNTIME = """
+import sys
+from pathlib import Path
+import numpy as np
+from hrda_core.inference.backends.onnx_backend import OnnxBackend
+OnnxBackend(Path(sys.argv[1]))(np.zeros((1, 64, 64, 3), np.uint8))
+"""
+
+
+def test_f12_onnx_runtime_keeps_no_number_of_this_machine_and_nothing_to_send(
+    repository: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    """From 1.29 on it would, below the user's cache, and send it from compiled code, past the tripwire."""
+    dropped = {"ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"}
+    environment = {name: value for name, value in os.environ.items() if name not in dropped}
+    environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(repository)}
+    command = [sys.executable, "-c", USES_ONNX_RUNTIME, str(tiny_bundle / "model.onnx")]
+    subprocess.run(command, env=environment, cwd=tmp_path, check=True, timeout=240)
+    assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name.lower() or path.name == "deviceid"]
+
+
 def test_f12_no_code_of_ours_speaks_to_a_network_but_the_page_on_this_machine(repository: Path) -> None:
     speaks = re.compile(
         r"^\s*(?:import|from) (?:urllib\.request|urllib3|requests|httpx|http|ftplib|socket|ssl)\b", re.M
@@ -71,5 +95,7 @@ def test_f12_no_code_of_ours_speaks_to_a_network_but_the_page_on_this_machine(re
         for file in (repository / folder).rglob("*.py")
         if speaks.search(file.read_text(encoding="utf-8"))
     }
-    assert found == {"training/compare_server.py"}, "hrda compare serves a page on 127.0.0.1"
+    assert found == {"training/compare_server.py", "hrda_ros/start/supervisor.py"}
+    supervisor = (repository / "hrda_ros" / "start" / "supervisor.py").read_text(encoding="utf-8")
+    assert re.findall(r"socket\.socket\(([\w.]+)", supervisor) == ["socket.AF_UNIX"], "systemd's, on this machine"
     assert '"127.0.0.1"' in (repository / "training" / "compare_server.py").read_text(encoding="utf-8")
