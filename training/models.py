@@ -24,6 +24,9 @@ __all__ = ["HEIGHT", "WIDTH", "ModelsRequest", "count", "default_plan", "list_bu
 
 HEIGHT, WIDTH = 1080, 1920
 
+_SIDE = 1024
+"""Pixels of the papers' training crops."""
+
 
 @dataclass(frozen=True)
 class ModelsRequest:
@@ -141,7 +144,10 @@ def _describe(request: ModelsRequest) -> dict[str, Any]:
         part = next((part for part in ("scale_attention", "decode_head") if part in key), "backbone")
         parts[part] = parts.get(part, 0) + parameter.numel()
     total = sum(parts.values())
+    trained, memory = _training(model, config)
     print("parameters: " + ", ".join(f"{part} {number:,}" for part, number in parts.items()) + f", in all {total:,}")
+    print(f"tuning {config.tuning}: {trained:,} parameters learn")
+    print(f"memory of a supervised step, two crops of {_SIDE} x {_SIDE}, AdamW, fp32: {memory:.1f} GB (counted)")
     costs = {plan: count(model, plan)[1] for plan in (HRDA_PLANS if config.hrda else ("whole",))}
     print(f"GFLOP at {HEIGHT} x {WIDTH}: " + ", ".join(f"{plan} {giga}" for plan, giga in costs.items()))
     return {
@@ -151,9 +157,22 @@ def _describe(request: ModelsRequest) -> dict[str, Any]:
         "stride": model.stride,
         "parameters": total,
         "parameters_by_part": parts,
+        "trained_parameters": trained,
+        "training_gb": memory,
         "image": [HEIGHT, WIDTH],
         "gflop": costs,
     }
+
+
+def _training(model: Any, config: Any) -> tuple[int, float]:
+    """Parameters that learn, and GB of a supervised step."""
+    from hrda_core.trainer.gpu_estimate import training_bytes
+    from hrda_core.trainer.plain_vits import rest_encoder
+
+    rest_encoder(model, config.tuning)
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    side = max(_SIDE, *config.detail_crop)
+    return trained, round(training_bytes(model, 2, (side, side)) / 1e9, 1)
 
 
 def _without_data(name: str, classes: int = 19, **overrides: Any) -> Any:

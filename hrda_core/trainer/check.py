@@ -13,6 +13,7 @@ from statistics import median
 
 import torch
 
+from hrda_core.trainer.gpu_estimate import estimate_gpu
 from hrda_core.trainer.loader import load_batches
 from hrda_core.trainer.methods import finish_step, prepare_networks, take_step
 from hrda_core.trainer.prototypes import renew_prototypes
@@ -64,12 +65,14 @@ def estimate(
     say: Callable[[str], None],
     count: Callable[[int, int], None] = lambda done, total: None,
 ) -> Estimate:
-    """Open the data, audit it, take a few steps, and discard the result.
+    """Say what a GPU would need, then open the data, audit it, take a few steps, and discard the result.
 
     Raises:
         HrdaError: as `fit`, for whatever would stop a run at its start.
     """
     recipe = with_space(recipe)
+    for line in str(estimate_gpu(recipe)).splitlines():
+        say(line)
     runtime = Runtime.open(recipe.runtime)
     sources = open_sources(recipe, runtime.rank, runtime.processes, say, count)
     torch.manual_seed(recipe.seed)

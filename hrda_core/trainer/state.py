@@ -6,10 +6,8 @@ It is started here, and saved to and restored from checkpoints.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from hrda_core.models.finite_weights import check_finite
 from hrda_core.models.mix_transformer import MixTransformer
 from hrda_core.models.plain_vit import PlainViT
 from hrda_core.models.presets import resolve_preset
-from hrda_core.models.timm_encoder import STRIDES, TimmEncoder, load_imagenet_weights
+from hrda_core.models.timm_encoder import TimmEncoder, load_imagenet_weights
 from hrda_core.trainer.checkpoint import (
     Checkpoint,
     optimizer_tensors,
@@ -33,6 +31,7 @@ from hrda_core.trainer.checkpoint import (
 from hrda_core.trainer.guide import inherit, load_guide
 from hrda_core.trainer.layout import lay_out
 from hrda_core.trainer.optim import build_optimizer
+from hrda_core.trainer.plain_vits import check_patches, rest_encoder
 from hrda_core.trainer.recipe import Recipe
 from hrda_core.trainer.runtime import Runtime
 from hrda_core.trainer.spaces import recipe_space
@@ -128,7 +127,7 @@ def start_state(recipe: Recipe, runtime: Runtime) -> State:
     """
     classes = len(recipe_space(recipe))
     student = create_model(recipe.model.preset, num_classes=classes, **recipe.model.overrides)
-    _check_patches(student, recipe)
+    check_patches(student, recipe.crop)
     guide, inherited = None, None
     if recipe.method == "distillation" and recipe.distillation is not None:
         guide = load_guide(recipe.distillation.guide, classes)
@@ -138,7 +137,13 @@ def start_state(recipe: Recipe, runtime: Runtime) -> State:
     if recipe.model.freeze_encoder_norm:
         for module in norm_layers(student.backbone):
             module.requires_grad_(False)
-    _rest_encoder(student, recipe)
+    tuning = resolve_preset(recipe.model.preset, **recipe.model.overrides).tuning
+    rest_encoder(student, tuning)
+    if tuning == "frozen" and recipe.needs_imagenet_encoder:
+        raise RecipeError(
+            "the feature distance of an encoder that rests is 0: switch it off with --feature_distance.weight 0, or "
+            "take another model.overrides.tuning than frozen"
+        )
     imagenet = _imagenet_encoder(student, recipe) if recipe.needs_imagenet_encoder else None
     discriminator = Discriminator(classes) if recipe.method == "adversarial" else None
     if runtime.processes > 1 and runtime.config.sync_norm:
@@ -202,34 +207,6 @@ def _imagenet_encoder(student: HRDA | Segmenter, recipe: Recipe) -> nn.Module:
                 "--feature_distance.weight 0"
             )
     return encoder.requires_grad_(False).eval()
-
-
-def _check_patches(student: HRDA | Segmenter, recipe: Recipe) -> None:
-    """Refuse crops that a plain ViT would have to pad: a share of its tokens would learn from black."""
-    scale = student.context_scale if isinstance(student, HRDA) else 1.0
-    crop = recipe.crop
-    if isinstance(student.backbone, PlainViT) and any(side * scale % STRIDES[-1] for side in (crop.height, crop.width)):
-        step = Fraction(STRIDES[-1]) / Fraction(scale).limit_denominator(64)
-        raise RecipeError(
-            f"crop of {crop.width} x {crop.height} pixels cuts the patches of '{student.backbone.name}': give "
-            f"multiples of {math.ceil(step)} pixels as crop.width and crop.height"
-        )
-
-
-def _rest_encoder(student: HRDA | Segmenter, recipe: Recipe) -> None:
-    """Let the encoder's own weights rest where the recipe tunes what was added to them alone."""
-    encoder, tuning = student.backbone, resolve_preset(recipe.model.preset, **recipe.model.overrides).tuning
-    if tuning == "full":
-        return
-    if tuning == "frozen" and recipe.needs_imagenet_encoder:
-        raise RecipeError(
-            "the feature distance of an encoder that rests is 0: switch it off with --feature_distance.weight 0, or "
-            "take another model.overrides.tuning than frozen"
-        )
-    assert isinstance(encoder, PlainViT)
-    added = encoder.added
-    for name, parameter in encoder.named_parameters():
-        parameter.requires_grad_(name in added)
 
 
 def _prepare_encoder(student: HRDA | Segmenter, runtime: Runtime) -> None:

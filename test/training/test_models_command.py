@@ -77,6 +77,23 @@ def test_one_preset_is_described_with_its_parts_and_plans(capsys: pytest.Capture
         assert text in shown
 
 
+def test_a_tuned_vit_is_described_with_what_learns_and_the_memory_of_a_step(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    found = []
+    for tuning in ("full", "rein"):
+        command = ["models", "hrda_dinov2_s", "--overrides.tuning", tuning, "--json", str(tmp_path / "model.json")]
+        assert main(command) == 0
+        found.append(json.loads((tmp_path / "model.json").read_text()))
+    full, rein = found
+    assert full["trained_parameters"] == full["parameters"] == 26_979_206
+    # 12 blocks with 100 tokens of rank 16 and width 384, and two layers that they share
+    assert rein["parameters"] - full["parameters"] == 12 * 16 * (100 + 384) + 2 * 384 * 385
+    assert rein["trained_parameters"] < 0.25 * rein["parameters"]
+    assert rein["training_gb"] < full["training_gb"]
+    assert "tuning rein: " in capsys.readouterr().out
+
+
 def test_a_single_scale_network_has_the_plan_whole(tmp_path: Path) -> None:
     assert main(["models", "daformer_mitb0", "--json", str(tmp_path / "model.json")]) == 0
     assert json.loads((tmp_path / "model.json").read_text())["gflop"] == {"whole": 1058.6}

@@ -75,6 +75,7 @@ def test_check_tries_everything_and_writes_nothing(tmp_path: Path, capsys: pytes
     printed = capsys.readouterr()
     assert "all iterations" in printed.out
     assert "peak memory" in printed.out
+    assert "24 GB (such as RTX 4090): fits" in printed.err
     assert "road" in printed.err
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
