@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
+from pathlib import Path
 
 import torch
 
@@ -20,9 +20,15 @@ def main(preset: str, overrides: str, batch: str, side: str) -> None:
     values = json.loads(overrides)
     network = create_model(preset, 19, **values).train()
     rest_encoder(network, values.get("tuning", "full"))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak()
     _run(network, int(batch), int(side))
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+    print(_peak() - before)
+
+
+def _peak() -> int:
+    """Most bytes so far; `getrusage` would begin with those of the process that started this one."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
 def _run(network: HRDA, batch: int, side: int) -> None:

@@ -31,14 +31,18 @@ def _network(**overrides: Any) -> HRDA | Segmenter:
     return network
 
 
-@pytest.mark.parametrize("overrides", [{}, {**VIT, "tuning": "rein"}], ids=["CNN", "ViT with Rein"])
+@pytest.mark.parametrize(
+    "overrides",
+    [{}, {"encoder": "test_vit", "detail_crop": [192, 192], "tuning": "rein"}],
+    ids=["CNN", "ViT with Rein"],
+)
 def test_the_peak_of_a_pass_is_what_a_process_grows_by(overrides: dict[str, Any], repository: Path) -> None:
-    """Measured: 1.01 to 1.05 times the count."""
+    """Measured: 1.01 to 1.15 times the count; libraries take some tens of MB beside it."""
     script = repository / "test" / "support" / "measured_pass.py"
     command = [sys.executable, str(script), "hrda_lite", json.dumps(overrides), "2", "384"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     counted = count_pass(_network(**overrides), 2, (384, 384)).peak
-    assert 0.8 < int(done.stdout) / counted < 1.25
+    assert 0.75 < int(done.stdout) / counted < 1.4
 
 
 def test_what_rests_and_what_is_computed_twice_or_in_half_precision_holds_less() -> None:
