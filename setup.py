@@ -73,6 +73,8 @@ EXTRAS = {
         "opencv-python-headless>=4.8,<5",
         "Pillow>=9",
     ],
+    # Recordings read by the workers of a dask.distributed cluster: docs/recordings/recordings.md.
+    "fleet": ["distributed>=2024.1,<2027"],
     # Inference on processors, and on Intel's GPUs and NPUs: docs/robot/openvino.md.
     "openvino": ["openvino>=2025,<2027"],
     # Inference on NVIDIA GPUs, x86-64. A Jetson has TensorRT from JetPack (docs/robot/jetson.md).

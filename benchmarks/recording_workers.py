@@ -1,9 +1,10 @@
-"""Measures what a second process gains where frames are chosen from several recordings.
+"""Measures what a second process gains where frames are chosen from several recordings, and two workers of dask.
 
-    python benchmarks/recording_workers.py [--recordings 6] [--images 240] [--rounds 3] [--folder /tmp]
+    python benchmarks/recording_workers.py [--recordings 20] [--images 60] [--rounds 3] [--folder /tmp]
 
-Recordings of JPEG images (mcap, 1280x720, 10 Hz) are made, scanned, selected from and extracted, by one process and by
-two in turn, and deleted. The start of the processes is part of the time. The written frames are compared byte by byte.
+Recordings of JPEG images (mcap, 1280x720, 10 Hz) are made, scanned, selected from and extracted, by one process, by
+two, and by a dask cluster of two processes in turn, and deleted. The start of processes is part of the time, that of
+the cluster is not. The written frames are compared byte by byte.
 Where other programs share the cores, as the load average in the record tells, the gain is smaller than on cores of
 one's own.
 """
@@ -21,18 +22,20 @@ from typing import Any
 
 import cv2
 import numpy as np
+from distributed import LocalCluster
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from hrda_core.adaptation.stages.frames import choose_frames
 from hrda_core.bench.record import write_record
 from hrda_core.data.frame_selection.frame_selection import SelectionConfig
+from hrda_core.data.recordings.worker_choice import WorkerChoice
 from hrda_core.machine import machine
 
 HEIGHT, WIDTH, HZ = 720, 1280, 10
 TOPIC, KIND = "/camera/image_raw/compressed", "sensor_msgs/msg/CompressedImage"
 START_NS = 1_700_000_000 * 10**9
-WORKERS = (1, 2)
+ARMS = ("one", "two", "dask")
 
 
 def write_recording(path: Path, number: int, images: int) -> None:
@@ -53,7 +56,7 @@ def write_recording(path: Path, number: int, images: int) -> None:
             writer.write(connection, stamp, store.serialize_cdr(message, KIND))
 
 
-def choose(bags: list[Path], folder: Path, workers: int) -> tuple[float, dict[str, bytes]]:
+def choose(bags: list[Path], folder: Path, workers: WorkerChoice) -> tuple[float, dict[str, bytes]]:
     """Choose and write frames; seconds, and the files."""
     start = time.perf_counter()
     choose_frames(bags, (), folder, SelectionConfig(), lambda line: None, lambda *count: None, workers=workers)
@@ -63,23 +66,26 @@ def choose(bags: list[Path], folder: Path, workers: int) -> tuple[float, dict[st
     return seconds, files
 
 
-def compare(bags: list[Path], folder: Path, rounds: int) -> dict[str, Any]:
-    """Run both in turn; medians, and whether the files are equal."""
-    seconds: dict[int, list[float]] = {workers: [] for workers in WORKERS}
+def compare(bags: list[Path], folder: Path, rounds: int, address: str) -> dict[str, Any]:
+    """Run all in turn; medians, and whether the files are equal."""
+    choices = dict(zip(ARMS, (WorkerChoice(), WorkerChoice(2), WorkerChoice(dask=address)), strict=True))
+    seconds: dict[str, list[float]] = {arm: [] for arm in ARMS}
     equal = True
     for number in range(rounds):
         written = {}
-        for workers in WORKERS if number % 2 == 0 else reversed(WORKERS):
-            taken, written[workers] = choose(bags, folder / "frames", workers)
-            seconds[workers].append(round(taken, 2))
-            print(f"  {workers} workers {taken:8.2f} s, {len(written[workers])} files", flush=True)
-        equal = equal and written[1] == written[2]
-    medians = {workers: statistics.median(entries) for workers, entries in seconds.items()}
+        for arm in ARMS if number % 2 == 0 else reversed(ARMS):
+            taken, written[arm] = choose(bags, folder / "frames", choices[arm])
+            seconds[arm].append(round(taken, 2))
+            print(f"  {arm:5} {taken:8.2f} s, {len(written[arm])} files", flush=True)
+        equal = equal and written["one"] == written["two"] == written["dask"]
+    medians = {arm: statistics.median(entries) for arm, entries in seconds.items()}
     return {
-        "one_worker_s": medians[1],
-        "two_workers_s": medians[2],
-        "gain": round(medians[1] / medians[2], 2),
-        "seconds_of_rounds": {str(workers): entries for workers, entries in seconds.items()},
+        "one_worker_s": medians["one"],
+        "two_workers_s": medians["two"],
+        "dask_of_two_s": medians["dask"],
+        "gain": round(medians["one"] / medians["two"], 2),
+        "gain_of_dask": round(medians["one"] / medians["dask"], 2),
+        "seconds_of_rounds": seconds,
         "files_equal": equal,
     }
 
@@ -87,19 +93,22 @@ def compare(bags: list[Path], folder: Path, rounds: int) -> dict[str, Any]:
 def main() -> None:
     """Measure, print and record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recordings", type=int, default=6)
-    parser.add_argument("--images", type=int, default=240, help="images of each recording")
+    parser.add_argument("--recordings", type=int, default=20)
+    parser.add_argument("--images", type=int, default=60, help="images of each recording")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where recordings are made")
     options = parser.parse_args()
     before = machine()
     cv2.setNumThreads(1)  # as the processes do
-    folder = Path(tempfile.mkdtemp(prefix="recording_workers_", dir=options.folder))
+    folder = Path(tempfile.mkdtemp(prefix="recording_workers_", dir=options.folder.absolute()))
     try:
         bags = [folder / f"drive_{number}" for number in range(options.recordings)]
         for number, bag in enumerate(bags):
             write_recording(bag, number, options.images)
-        figures = compare(bags, folder, options.rounds)
+        with LocalCluster(
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0", silence_logs=50
+        ) as cluster:
+            figures = compare(bags, folder, options.rounds, cluster.scheduler_address)
     finally:
         shutil.rmtree(folder)
     settings = {

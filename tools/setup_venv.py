@@ -95,7 +95,7 @@ PROFILES = {
     "demo": Profile(".venv-demo", "runtime,ros,bag", 1.5, "0.6 GB, 1 to 2 minutes", "rclpy, cv2, onnxruntime, rosbags"),
     "test": Profile(
         ".venv",
-        "runtime,ros,bag,video,train,openvino,test",
+        "runtime,ros,bag,video,train,openvino,fleet,test",
         9.7,
         "6.7 GB, 3 to 6 minutes",
         "rclpy, cv2, onnxruntime, rosbags, torch, torchvision, timm, pytest, hypothesis",

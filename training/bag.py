@@ -4,15 +4,17 @@ hrda bag info drive/                                      # topics, rates, gaps,
 hrda bag info drive.mcap --topic /camera/front --out drive.html       # with contact sheet and curves
 hrda bag info drives/ --json drives.json                  # all recordings below a folder, machine-readable
 hrda bag info drives/ --workers 4                         # four recordings at a time
+hrda bag info drives/ --dask tcp://host:8786              # by the workers of a cluster
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hrda_core.data.recordings.recording_workers import RecordingWorkers, check_workers
+from hrda_core.data.recordings.worker_choice import WorkerChoice, Workers
 from hrda_core.errors import RecipeError, require
 from hrda_core.memory import keep_big_buffers
 from hrda_core.messages.picture_size import MAX_MEGAPIXELS, check_limit
@@ -43,6 +45,7 @@ class InfoRequest:
         topic: image topics; default: all
         max_megapixels: pictures whose header states more million pixels are not decoded
         workers: processes that read recordings side by side
+        dask: address of a dask.distributed scheduler whose workers read the recordings instead
         analyse_hz: frames a second that are decoded and measured
         out: write a page with contact sheet and curves, HTML
     """
@@ -51,12 +54,13 @@ class InfoRequest:
     topic: tuple[str, ...] = ()
     max_megapixels: int = MAX_MEGAPIXELS
     workers: int = 1
+    dask: str = ""
     analyse_hz: float = 2.0
     out: Path | None = None
 
     def __post_init__(self) -> None:
         check_limit(self.max_megapixels)
-        check_workers(self.workers)
+        WorkerChoice(self.workers, self.dask)
 
 
 def main(argv: list[str]) -> int:
@@ -87,23 +91,29 @@ def _info(request: InfoRequest) -> dict[str, Any]:
     if request.out:  # what the page needs shall not be missed after minutes of reading
         require("jinja2", "train")
         require("matplotlib", "train")
-    recordings = Recordings.open(request.paths, request.topic, every=True, max_megapixels=request.max_megapixels)
-    pictures = SHEET_PICTURES if request.out else 0
-    with ProgressPrinter() as printer:
-        found = _scan(request, recordings, pictures, printer)
-    summary = summarise(found, find_recordings(request.paths))
+    choice = WorkerChoice(request.workers, request.dask)
+    paths, pictures = choice.paths(request.paths), SHEET_PICTURES if request.out else 0
+    with ProgressPrinter() as printer, choice.open(printer.say) as workers:
+        recordings = Recordings.open(paths, request.topic, every=True, max_megapixels=request.max_megapixels)
+        helpers = workers if choice.help_with(len(recordings.parts())) else None
+        found = _scan(recordings, helpers, request.analyse_hz, pictures, printer.counter("images"))
+    summary = summarise(found, find_recordings(paths))
     print(bag_text(summary))
     if request.out:
         print(f"\npage: {write_bag_page(request.out, summary, found)}")
     return summary
 
 
-def _scan(request: InfoRequest, recordings: Recordings, pictures: int, printer: ProgressPrinter) -> Scan:
+def _scan(
+    recordings: Recordings,
+    workers: Workers | None,
+    analyse_hz: float,
+    pictures: int,
+    progress: Callable[[int, int], None],
+) -> Scan:
     from hrda_core.data.scan.parallel_scan import parallel_scan
     from hrda_core.data.scan.scan import scan
 
-    progress = printer.counter("images")
-    if request.workers == 1 or len(recordings.parts()) == 1:
-        return scan(recordings, analyse_hz=request.analyse_hz, pictures=pictures, progress=progress)
-    with RecordingWorkers(request.workers, printer.say) as workers:
-        return parallel_scan(recordings, workers, analyse_hz=request.analyse_hz, pictures=pictures, progress=progress)
+    if workers is None:
+        return scan(recordings, analyse_hz=analyse_hz, pictures=pictures, progress=progress)
+    return parallel_scan(recordings, workers, analyse_hz=analyse_hz, pictures=pictures, progress=progress)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from hrda_core.data.recordings.worker_choice import WorkerChoice
 from hrda_core.errors import BundleError, RecipeError, require
 from hrda_core.inference.bundle import MANIFEST_NAME
 from hrda_core.memory import keep_big_buffers
@@ -60,6 +61,8 @@ class DistillRequest:
         list: text file of the images of the folder to use, one name a line
         bag: recordings instead; frames are chosen as by hrda adapt
         topic: camera topics of the recordings; default: the only one
+        workers: processes that read recordings side by side; the chosen frames are the same, whatever their number
+        dask: address of a dask.distributed scheduler whose workers read the recordings instead
         frames: largest number of frames of the recordings to learn on
         held_out: share of the images, at their end, to measure agreement on
         source: labelled images too: a pack of hrda pack-source, LAYOUT:ROOT, or a folder of images/ and labels/;
@@ -98,6 +101,8 @@ class DistillRequest:
     list: Path | None = None
     bag: tuple[Path, ...] = ()
     topic: tuple[str, ...] = ()
+    workers: int = 1
+    dask: str = ""
     frames: int = 500
     held_out: float = 0.1
     source: str = ""
@@ -125,6 +130,8 @@ class DistillRequest:
             raise RecipeError("give the images to learn on: either --images FOLDER or --bag DRIVE, without labels")
         if (self.eval_images is None) != (self.eval_labels is None):
             raise RecipeError("give both --eval_images and --eval_labels, or neither")
+        if self.readers != WorkerChoice() and not self.bag:
+            raise RecipeError("--workers and --dask read recordings, and there is no --bag; leave them out")
         if not 0 < self.held_out <= 0.5:
             raise RecipeError(f"--held_out is a share above 0 and up to 0.5, not {self.held_out}")
         if self.out.resolve() == self.teacher.resolve():
@@ -138,6 +145,11 @@ class DistillRequest:
         from hrda_core.trainer.recipe import RuntimeConfig
 
         return RuntimeConfig(device=self.device, precision=self.precision, threads=self.threads)
+
+    @property
+    def readers(self) -> WorkerChoice:
+        """What reads the recordings."""
+        return WorkerChoice(self.workers, self.dask)
 
     def part(self, kind: type[Part]) -> Part:
         """Return a `Slim` or `Schedule` from the fields of this request that have the same names."""

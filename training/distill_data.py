@@ -57,7 +57,8 @@ def open_data(request: DistillRequest, space: LabelSpace, work: Workspace, say: 
             return _split(request, request.images, work, source)
         selection = SelectionConfig(budget=request.frames, held_out=request.held_out)
         with work.stage("frames", f"choosing from {', '.join(bag.name for bag in request.bag)}"):
-            frames = choose_frames(request.bag, request.topic, work.path("frames"), selection, say, count)
+            place = work.path("frames")
+            frames = choose_frames(request.bag, request.topic, place, selection, say, count, workers=request.readers)
     except HrdaError:
         work.discard_if_empty()
         raise

@@ -199,7 +199,7 @@ def _frames(request: Request, work: Workspace, count: Count) -> Frames:
                 value_range=request.value_range,
                 areas=request.areas,
                 max_megapixels=request.max_megapixels,
-                workers=request.workers,
+                workers=request.readers,
             )
     except HrdaError:
         work.discard_if_empty()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hrda_core.adaptation.efforts import EFFORTS, Effort
 from hrda_core.camera_areas import CameraAreas
 from hrda_core.data.packs.pack_folders import NO_SOURCE
-from hrda_core.data.recordings.recording_workers import check_workers
+from hrda_core.data.recordings.worker_choice import WorkerChoice
 from hrda_core.errors import RecipeError
 from hrda_core.messages.picture_size import MAX_MEGAPIXELS, check_limit
 from hrda_core.messages.value_range import range_of
@@ -50,6 +50,7 @@ class Request:
             cut to the largest rectangle of them
         max_megapixels: pictures whose header states more million pixels are not decoded
         workers: processes that read recordings side by side; the chosen frames are the same, whatever their number
+        dask: address of a dask.distributed scheduler whose workers read the recordings instead
         held_out: share of the recording, at its end, that is held out for judging
         choose: verdict, or by hand: given, instant, adapted
         ask: let a person decide between the given model and the candidate after the verdict, on a page of this machine
@@ -79,6 +80,7 @@ class Request:
     camera_areas: Path | None = None
     max_megapixels: int = MAX_MEGAPIXELS
     workers: int = 1
+    dask: str = ""
     held_out: float = 0.25
     choose: str = "verdict"
     ask: bool = False
@@ -95,7 +97,7 @@ class Request:
     def __post_init__(self) -> None:
         range_of(self.value_range)  # a mistake shall not wait for the recordings to be read
         check_limit(self.max_megapixels)
-        check_workers(self.workers)
+        WorkerChoice(self.workers, self.dask)
         if self.choose not in CHOICES:
             raise RecipeError(f"--choose is one of {', '.join(CHOICES)}, not '{self.choose}'")
         if self.ask and self.choose != "verdict":
@@ -140,6 +142,11 @@ class Request:
             DataError: see `CameraAreas.read`.
         """
         return None if self.camera_areas is None else CameraAreas.read(self.camera_areas)
+
+    @property
+    def readers(self) -> WorkerChoice:
+        """What reads the recordings."""
+        return WorkerChoice(self.workers, self.dask)
 
     @property
     def selection(self) -> SelectionConfig:

@@ -61,6 +61,7 @@ def test_extras_are_the_documented_ones(described):
         "video",
         "train",
         "openvino",
+        "fleet",
         "tensorrt",
         "test",
     }
@@ -94,7 +95,7 @@ def test_ros_wheels_cannot_hide_a_sourced_distribution(repository):
 
 
 def test_only_training_brings_torch(described):
-    for extra in ("runtime", "ros", "bag", "openvino", "tensorrt"):
+    for extra in ("runtime", "ros", "bag", "openvino", "fleet", "tensorrt"):
         names = [requirement.lower() for requirement in described["extras_require"][extra]]
         assert not [name for name in names if name.startswith(("torch", "timm"))]
 
@@ -194,7 +195,7 @@ def test_every_requirement_of_ci_is_pinned(repository, described):
     utils = pytest.importorskip("packaging.utils")
     lines = (repository / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = [requirements.Requirement(line) for line in lines if line and not line.startswith("#")]
-    for extra in ("runtime", "ros", "bag", "train", "openvino", "test"):
+    for extra in ("runtime", "ros", "bag", "train", "openvino", "fleet", "test"):
         for text in described["extras_require"][extra]:
             requirement = requirements.Requirement(text)
             name = utils.canonicalize_name(requirement.name)

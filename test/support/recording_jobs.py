@@ -17,6 +17,10 @@ class Job:
     deaths: int = 0
     """How often the process is killed that has it in hand."""
 
+    @property
+    def places(self) -> tuple[Path, ...]:
+        return (self.path.parent,)
+
 
 def work(job: Job, report: Callable[[int], None]) -> str:
     """Leave a file for each call, report twice, and be killed as often as the job says."""

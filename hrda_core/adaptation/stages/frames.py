@@ -6,7 +6,6 @@ Training reads the PNGs, so that a damaged recording is salvaged once only and a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,8 +16,8 @@ from hrda_core.data.frame_selection.frame_selection import SelectionConfig, sele
 from hrda_core.data.frame_selection.parallel_extraction import parallel_extraction
 from hrda_core.data.frame_selection.selected_frames import ADAPT, HELD_OUT, Selection
 from hrda_core.data.frames import ImageFrames
-from hrda_core.data.recordings.recording_workers import RecordingWorkers
 from hrda_core.data.recordings.recordings import Recordings
+from hrda_core.data.recordings.worker_choice import WorkerChoice, Workers
 from hrda_core.data.scan.parallel_scan import parallel_scan
 from hrda_core.data.scan.scan import scan
 from hrda_core.errors import DataError
@@ -30,6 +29,8 @@ from hrda_core.whole_files import read_json, write_whole
 __all__ = ["Frames", "choose_frames"]
 
 PICTURE_NAME = "selection.jpg"
+
+_ALONE = WorkerChoice()
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def choose_frames(
     value_range: tuple[int, int] | None = None,
     areas: CameraAreas | None = None,
     max_megapixels: int = MAX_MEGAPIXELS,
-    workers: int = 1,
+    workers: WorkerChoice = _ALONE,
 ) -> Frames:
     """Scan, select and write frames, or read what an earlier call wrote.
 
@@ -79,23 +80,24 @@ def choose_frames(
         value_range: values of 16-bit pixels that become 0 and 255; None = by the values.
         areas: what of the pictures counts: frames are cut to the largest rectangle of such pixels; None = all.
         max_megapixels: larger pictures are not decoded, in millions of pixels.
-        workers: processes that read recordings side by side; the frames are the same, whatever their number.
+        workers: what reads recordings side by side; the frames are the same, whatever it is.
 
     Raises:
         DataError: the recordings cannot be read, or too few of their frames are usable; see `select_frames`.
+        RecipeError: nobody answers at the address of the cluster.
     """
     if not (folder / JSON_NAME).is_file():
-        recordings = Recordings.open(
-            bags,
-            topics,
-            several=not topics,
-            value_range=range_of(value_range),
-            areas=areas,
-            max_megapixels=max_megapixels,
-        )
-        many = len(recordings.parts()) > 1 and workers > 1
-        with RecordingWorkers(workers, say) if many else nullcontext() as processes:
-            selection = _chosen(recordings, folder, config, say, count, processes)
+        with workers.open(say) as opened:  # first of all: recordings may take minutes to list
+            recordings = Recordings.open(
+                workers.paths(bags),
+                topics,
+                several=not topics,
+                value_range=range_of(value_range),
+                areas=areas,
+                max_megapixels=max_megapixels,
+            )
+            helpers = opened if workers.help_with(len(recordings.parts())) else None
+            selection = _chosen(recordings, folder, config, say, count, helpers)
         write_whole(folder / PICTURE_NAME, draw_selection(selection, folder, max_megapixels))
     return _opened(folder, max_megapixels)
 
@@ -106,7 +108,7 @@ def _chosen(
     config: SelectionConfig,
     say: Callable[[str], None],
     count: Callable[[str, int, int], None],
-    processes: RecordingWorkers | None,
+    workers: Workers | None,
 ) -> Selection:
     """Scan, tell, select and write."""
 
@@ -117,9 +119,7 @@ def _chosen(
         count("frames written", done, total)
 
     found = (
-        scan(recordings, progress=scanned)
-        if processes is None
-        else parallel_scan(recordings, processes, progress=scanned)
+        scan(recordings, progress=scanned) if workers is None else parallel_scan(recordings, workers, progress=scanned)
     )
     for remark in recordings.remarks:
         say(remark)
@@ -130,10 +130,10 @@ def _chosen(
         say(remark)
     selection = select_frames(found, config)
     say(selection.table())
-    if processes is None or recordings.range_grows:
+    if workers is None or recordings.range_grows:
         extract_frames(recordings, selection, folder, written)
     else:
-        parallel_extraction(recordings, found, selection, folder, processes, written)
+        parallel_extraction(recordings, found, selection, folder, workers, written)
     return selection
 
 

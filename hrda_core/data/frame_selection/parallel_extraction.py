@@ -1,4 +1,4 @@
-"""Writes selected frames of many recordings in several processes, one recording at a time each.
+"""Writes selected frames of many recordings in several processes or on a cluster, one recording at a time each.
 
 A process gets the names of the files that it is to write, and gives back those that do not decode.
 """
@@ -6,7 +6,7 @@ A process gets the names of the files that it is to write, and gives back those 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,10 @@ import numpy as np
 
 from hrda_core.data.frame_selection.frame_extraction import Missing, finish, missing_files, write_frames
 from hrda_core.data.frame_selection.selected_frames import Selection
-from hrda_core.data.recordings.recording_workers import RecordingWorkers
 from hrda_core.data.recordings.recordings import RecordingPart, Recordings
+from hrda_core.data.recordings.worker_choice import Workers
 from hrda_core.data.scan.scan import Scan
+from hrda_core.errors import DataError
 
 __all__ = ["parallel_extraction"]
 
@@ -33,13 +34,17 @@ class _Job:
     def path(self) -> Path:
         return self.part.path
 
+    @property
+    def places(self) -> tuple[Path, ...]:
+        return (self.path, self.folder)
+
 
 def parallel_extraction(
     recordings: Recordings,
     found: Scan,
     selection: Selection,
     folder: Path,
-    workers: RecordingWorkers,
+    workers: Workers,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write what `extract_frames` writes, byte for byte, recordings side by side.
@@ -48,11 +53,13 @@ def parallel_extraction(
         recordings: those that were scanned. Their `range_grows` is false: else `extract_frames` is to be used.
         found: their scan, which the frames were selected from.
         selection, folder, progress: as of `extract_frames`.
-        workers: the processes.
+        workers: processes, or workers of a cluster, which see the folder under the same path.
 
     Raises:
-        DataError: as `extract_frames`, or a process died twice.
+        DataError: as `extract_frames`, a recording's workers died, or what they wrote is not seen here.
     """
+    folder = folder.absolute()  # workers have current folders of their own
+    folder.mkdir(parents=True, exist_ok=True)
     missing = missing_files(selection, folder)
     total, left = missing.total, missing.left
     jobs = _jobs(recordings, found, missing.places, folder)
@@ -65,7 +72,24 @@ def parallel_extraction(
     count(0)
     for _, files in workers.run(_write_part, jobs, count):
         undecodable |= files
+    for unfinished in folder.glob("*/.*.part"):
+        unfinished.unlink(missing_ok=True)  # by a worker that was killed
+    _check_written(missing.places, folder, undecodable)
     finish(selection, folder, undecodable)
+
+
+def _check_written(missing: Missing, folder: Path, undecodable: Collection[str]) -> None:
+    """Refuse frames that were written to another disk of the same path.
+
+    Folders are listed: of a single name a network disk may remember for a while that there was none.
+    """
+    there = {f"{part.name}/{file.name}" for part in folder.iterdir() if part.is_dir() for file in part.iterdir()}
+    lost = {file for places in missing.values() for file, _ in places} - there - set(undecodable)
+    if lost:
+        raise DataError(
+            f"{len(lost)} frames that workers wrote to '{folder}' are not there; put the working folder on a disk that "
+            "all workers have under the same path"
+        )
 
 
 def _jobs(recordings: Recordings, found: Scan, missing: Missing, folder: Path) -> list[_Job]:

@@ -23,7 +23,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 from hrda_core.errors import DataError, HrdaError, RecipeError
 from hrda_core.memory import keep_big_buffers
 
-__all__ = ["MOST_WORKERS", "RecordingWorkers", "check_workers"]
+__all__ = ["MOST_WORKERS", "AnyJob", "RecordingWorkers", "Report", "Result", "check_workers", "outcome"]
 
 MOST_WORKERS = 256
 _TRIES = 2
@@ -37,6 +37,10 @@ class Job(Protocol):
     @property
     def path(self) -> Path:
         """The recording."""
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """What must be there where the job is done."""
 
 
 AnyJob = TypeVar("AnyJob", bound=Job)
@@ -191,10 +195,11 @@ def _work(pipe: Connection) -> None:
     with suppress(EOFError, OSError):  # the parent has ended
         while True:
             task, job = pipe.recv()
-            pipe.send(_outcome(task, job, lambda done: pipe.send(("progress", done))))
+            pipe.send(outcome(task, job, lambda done: pipe.send(("progress", done))))
 
 
-def _outcome(task: Callable[[Any, Report], Any], job: Any, report: Report) -> tuple[str, Any]:
+def outcome(task: Callable[[Any, Report], Any], job: Any, report: Report) -> tuple[str, Any]:
+    """Do a job, where it is done: what became of it (`done`, `refused`, `failed`), and its result or the sentence."""
     try:
         return "done", task(job, report)
     except HrdaError as error:

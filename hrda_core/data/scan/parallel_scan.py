@@ -1,4 +1,7 @@
-"""Scans many recordings in several processes, one recording at a time each; the result is that of one pass over all."""
+"""Scans many recordings in several processes or on a cluster, one recording at a time each.
+
+The result is that of one pass over all.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hrda_core.data.recordings.recording_workers import RecordingWorkers
 from hrda_core.data.recordings.recordings import RecordingPart, Recordings
+from hrda_core.data.recordings.worker_choice import Workers
 from hrda_core.data.scan.camera_scan import AnalysedFrame, CameraScan, Picture
 from hrda_core.data.scan.frame_quality import FloatArray, motion_between
 from hrda_core.data.scan.scan import Scan, scan, scan_with_views
@@ -34,6 +37,10 @@ class _Job:
     def path(self) -> Path:
         return self.part.path
 
+    @property
+    def places(self) -> tuple[Path, ...]:
+        return (self.path,)
+
 
 @dataclass(frozen=True)
 class _Scanned:
@@ -51,7 +58,7 @@ class _GrowingRangeError(Exception):
 
 def parallel_scan(
     recordings: Recordings,
-    workers: RecordingWorkers,
+    workers: Workers,
     *,
     analyse_hz: float = 2.0,
     pictures: int = 0,
@@ -65,7 +72,7 @@ def parallel_scan(
 
     Args:
         recordings, analyse_hz, pictures, progress: as of `scan`.
-        workers: the processes.
+        workers: processes, or workers of a cluster.
 
     Raises:
         RecipeError: `analyse_hz` is not above 0.

@@ -1,11 +1,14 @@
-"""Several recordings scanned and extracted by two processes: the same, bit for bit, as in one pass."""
+"""Several recordings scanned and extracted by two processes or a cluster: the same, bit for bit, as in one pass."""
 
 from __future__ import annotations
 
+import os
 import pickle
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,8 +21,10 @@ from hrda_core.adaptation.stages.frames import choose_frames
 from hrda_core.data.frame_selection.frame_selection import SelectionConfig
 from hrda_core.data.recordings.recording_workers import RecordingWorkers
 from hrda_core.data.recordings.recordings import Recordings
+from hrda_core.data.recordings.worker_choice import WorkerChoice
 from hrda_core.data.scan.parallel_scan import parallel_scan
 from hrda_core.data.scan.scan import Scan, scan
+from hrda_core.errors import DataError
 
 
 @pytest.fixture(scope="module")
@@ -76,24 +81,64 @@ def test_two_processes_choose_and_write_the_frames_that_one_does_byte_by_byte(
     drives: Path, workers: RecordingWorkers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("PIL", reason="frames of different sizes are compared by Pillow")
-    started: list[int] = []
+    used: list[str] = []
+    run = workers.run
+    monkeypatch.setattr(workers, "run", lambda task, *rest: used.append(task.__name__) or run(task, *rest))
+    monkeypatch.setattr(WorkerChoice, "open", lambda self, say: nullcontext(workers))
 
-    def shared(count: int, say: object) -> AbstractContextManager[RecordingWorkers]:
-        started.append(count)
-        return nullcontext(workers)
+    one, two = (_chosen_from(drives, tmp_path / f"{count}", WorkerChoice(count)) for count in (1, 2))
 
-    monkeypatch.setattr("hrda_core.adaptation.stages.frames.RecordingWorkers", shared)
-    config = SelectionConfig(budget=9, held_out_budget=6, neighbours=6)
-    for count in (1, 2):
-        choose_frames([drives], (), tmp_path / f"{count}", config, print, lambda *_: None, workers=count)
-
-    one, two = (
-        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
-        for folder in (tmp_path / "1", tmp_path / "2")
-    )
-    assert started == [2]
+    assert used == ["_scan_part", "_write_part"]
     assert len({path.parent for path in one}) >= 3
     assert one == two
+
+
+def test_a_cluster_of_which_a_worker_is_killed_chooses_and_writes_the_frames_that_one_process_does(
+    drives: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed")
+    pytest.importorskip("PIL", reason="frames of different sizes are compared by Pillow")
+    from local_cluster import local_cluster
+
+    with local_cluster(2) as cluster:
+        victims = [worker.pid for worker in cluster.workers.values()]
+        killed: list[str] = []
+
+        def kill_one(what: str, done: int, total: int) -> None:
+            if done and what not in killed:  # while recordings are scanned, and again while frames are written
+                killed.append(what)
+                os.kill(victims.pop(), signal.SIGKILL)
+
+        monkeypatch.chdir(drives.parent)  # the workers have folders of their own
+        there = WorkerChoice(dask=cluster.scheduler_address)
+        two = _chosen_from(Path(drives.name), tmp_path / "2", there, kill_one)
+    one = _chosen_from(drives, tmp_path / "1", WorkerChoice())
+
+    assert killed == ["images scanned", "frames written"]
+    assert one == two
+
+
+def test_frames_that_workers_write_elsewhere_are_missed_in_a_sentence(drives: Path, tmp_path: Path) -> None:
+    class Elsewhere(RecordingWorkers):
+        def run(self, task: Any, jobs: Any, progress: Any = None) -> Any:
+            return super().run(task, jobs, progress) if task.__name__ == "_scan_part" else iter([(0, set())])
+
+    class Choice(WorkerChoice):
+        def open(self, say: Any) -> Any:
+            return Elsewhere(2, say)
+
+    with pytest.raises(DataError, match=rf"^\d+ frames that workers wrote to '{tmp_path}/1' are not there"):
+        _chosen_from(drives, tmp_path / "1", Choice(2))
+    assert not (tmp_path / "1" / "selection.json").exists()
+
+
+def _chosen_from(
+    drives: Path, folder: Path, workers: WorkerChoice, count: Callable[[str, int, int], None] = lambda *_: None
+) -> dict[Path, bytes]:
+    """The files that are written of the drives."""
+    config = SelectionConfig(budget=9, held_out_budget=6, neighbours=6)
+    choose_frames([drives], (), folder, config, print, count, workers=workers)
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
 
 
 def test_pictures_are_as_many_as_asked_for_and_of_all_recordings(drives: Path, workers: RecordingWorkers) -> None:
