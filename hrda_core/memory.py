@@ -1,11 +1,12 @@
-"""Process-wide memory: buffers of frames stay, for the node and for commands that read recordings; models go."""
+"""Process-wide memory: what is free; buffers of frames stay, for the node and for readers of recordings; models go."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from pathlib import Path
 
-__all__ = ["give_back_memory", "keep_big_buffers", "share_one_pool"]
+__all__ = ["free_memory", "give_back_memory", "keep_big_buffers", "share_one_pool"]
 
 # glibc's mallopt parameter numbers, from malloc.h.
 _M_TRIM_THRESHOLD = -1
@@ -57,6 +58,25 @@ def give_back_memory() -> bool:
     """
     libc = _libc_with("malloc_trim")
     return libc is not None and bool(libc.malloc_trim(ctypes.c_size_t(0)))
+
+
+def free_memory() -> int | None:
+    """Return the bytes that this process can still take, swap included, within the limit of its container.
+
+    Returns:
+        None where the kernel does not tell.
+    """
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+        free = (kilobytes["MemAvailable"] + kilobytes["SwapFree"]) * 1024
+    except (OSError, KeyError, ValueError, IndexError):
+        return None
+    try:
+        limit, used = (int(Path("/sys/fs/cgroup", f"memory.{name}").read_text()) for name in ("max", "current"))
+    except (OSError, ValueError):  # no cgroup of version 2, or `max`, no limit
+        return free
+    return min(free, max(0, limit - used))
 
 
 def _libc_with(function: str) -> ctypes.CDLL | None:

@@ -3,11 +3,13 @@
     uint8 NHWC -> normalise -> context, detail tiles, fusion -> logits -> enlarge -> class ids, confidence (uint8)
 
 `DeployGraph` with a grid serves any image size; `static_graph` fixes the size, which allows tiles that overlap, tiles
-chosen by the context (`topk`), and everything that needs constant shapes. Needs torch.
+chosen by the context (`topk`), and everything that needs constant shapes. For a large image it enlarges the logits a
+band of rows at a time, so that those of the whole image are never in memory. Needs torch.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -20,7 +22,10 @@ from hrda_core.models.segmenter import Segmenter
 from hrda_core.window_plan import GRAPH_PLANS, PlanChoice, WindowPlan
 from hrda_core.windows.detail_tiles import AllTiles, ChosenTiles
 
-__all__ = ["DeployGraph", "static_graph"]
+__all__ = ["BAND_PIXELS", "DeployGraph", "static_graph"]
+
+BAND_PIXELS = 1 << 21
+"""Pixels of a band of rows, about: those of an image of 1920 x 1080, whose logits in 19 classes take 160 MB."""
 
 Triple = tuple[float, ...]
 
@@ -33,14 +38,22 @@ class DeployGraph(nn.Module):
         logits: normalised image (1, 3, H, W) -> logits (1, C, h, w).
         factor: scale factor from the grid of the logits to the image.
         mean, std: normalisation, RGB on the 0..255 scale.
+        bands: number of bands of rows in which the logits are enlarged, one after the other; the same masks, with less
+            memory. More than one only with a whole `factor`, and with a grid of as many rows.
     """
 
     def __init__(
-        self, network: nn.Module, logits: Callable[[Tensor], Tensor], factor: float, mean: Triple, std: Triple
+        self,
+        network: nn.Module,
+        logits: Callable[[Tensor], Tensor],
+        factor: float,
+        mean: Triple,
+        std: Triple,
+        bands: int = 1,
     ) -> None:
         super().__init__()
         self.network = network
-        self._logits, self._factor = logits, factor
+        self._logits, self._factor, self._bands = logits, factor, bands
         self.mean = nn.Buffer(torch.tensor(mean).view(1, 3, 1, 1))
         self.std = nn.Buffer(torch.tensor(std).view(1, 3, 1, 1))
 
@@ -62,6 +75,19 @@ class DeployGraph(nn.Module):
 
     def finish(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Turn logits (1, C, h, w) into class ids and confidence of the image, uint8 (1, H, W)."""
+        if self._bands == 1:
+            return self._classes(logits)
+        factor, height, parts = int(self._factor), logits.shape[2], []
+        for number in range(self._bands):
+            first, last = height * number // self._bands, height * (number + 1) // self._bands
+            # A neighbour on either side, which bilinear enlarging reads; at the border it repeats the edge itself.
+            above, below = min(number, 1), 1 if number + 1 < self._bands else 0
+            rows = slice(factor * above, factor * (above + last - first))
+            parts.append([map_[:, rows] for map_ in self._classes(logits[:, :, first - above : last + below])])
+        labels, confidence = (torch.cat(maps, dim=1) for maps in zip(*parts, strict=True))
+        return labels, confidence
+
+    def _classes(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         logits = F.interpolate(logits, scale_factor=self._factor, mode="bilinear", align_corners=False)
         top, labels = logits.max(dim=1)
         confidence = 1 / torch.exp(logits - top[:, None]).sum(dim=1)  # softmax of the winning class
@@ -78,9 +104,20 @@ def static_graph(model: HRDA | Segmenter, plan: WindowPlan, mean: Triple, std: T
         kind = "a single-scale network" if isinstance(model, Segmenter) else "an HRDA network"
         raise BackendError(f"window plan '{plan.name}' does not become a graph of {kind}")
     if isinstance(model, Segmenter) or plan.name == "context":
-        return DeployGraph.for_any_size(model, PlanChoice(plan.name), mean, std)
-    module = AllTiles(model, plan) if plan.name in ("tiles", "overlap") else ChosenTiles(model, plan)
-    return DeployGraph(module, module, model.stride / model.detail_scale, mean, std)
+        network: nn.Module = model
+        logits, factor = _logits_of_any_size(model, PlanChoice(plan.name))
+    else:
+        network = AllTiles(model, plan) if plan.name in ("tiles", "overlap") else ChosenTiles(model, plan)
+        logits, factor = network, model.stride / model.detail_scale
+    return DeployGraph(network, logits, factor, mean, std, _bands(plan, factor))
+
+
+def _bands(plan: WindowPlan, factor: float) -> int:
+    """As many bands as bound their logits; one where a row of the grid is no whole number of rows of the image."""
+    if factor != int(factor):
+        return 1
+    wanted = math.ceil(plan.padded_height * plan.padded_width / BAND_PIXELS)
+    return min(wanted, plan.padded_height // int(factor))
 
 
 def _logits_of_any_size(model: HRDA | Segmenter, choice: PlanChoice) -> tuple[Callable[[Tensor], Tensor], float]:

@@ -26,6 +26,7 @@ from hrda_core.inference.backends.protocol import BackendInfo
 from hrda_core.inference.bundle import PRECISIONS, Bundle, GraphSpec
 from hrda_core.inference.image_plan import graph_for_image, plan_for_graph
 from hrda_core.inference.openvino.options import OpenVinoOptions
+from hrda_core.inference.room import check_room
 from hrda_core.inference.say import Level, Say, silent
 from hrda_core.inference.tensorrt.progress import log_lines
 from hrda_core.resizing import resize_image, resize_map
@@ -251,7 +252,9 @@ class Predictor:
         opened = self._opened[-1]
         if len(opened.plans) == _KEPT_PLANS:
             opened.plans.clear()
-        return opened, opened.plans.setdefault((height, width), plan_for_graph(self.bundle, opened.graph, *size))
+        plan = plan_for_graph(self.bundle, opened.graph, *size)
+        check_room(self.bundle, opened.graph, plan, opened.backend)
+        return opened, opened.plans.setdefault((height, width), plan)
 
     def _warn_of_scale(self, height: int, width: int) -> None:
         """Say once that images are much larger or smaller than those of the training."""

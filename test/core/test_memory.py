@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from hrda_core.memory import free_memory
 
 _CODE = """
 import resource
@@ -80,3 +84,14 @@ def test_l8_threads_share_one_pool_and_what_they_have_freed_goes_back_to_the_ker
 def test_frame_sized_buffers_are_not_faulted_in_again() -> None:
     result = subprocess.run([sys.executable, "-c", _CODE], capture_output=True, text=True, check=True)
     assert int(result.stdout) < 500, "1,500 pages a buffer otherwise"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's /proc is read")
+def test_free_memory_is_less_than_all_of_it() -> None:
+    free = free_memory()
+
+    assert free is not None
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    swap = next(int(line.split()[1]) for line in lines if line.startswith("SwapTotal")) * 1024
+    assert 0 < free < pages + swap

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from tiny_network import TINY
 
+from hrda_core.deploy import deploy_graph
 from hrda_core.deploy import static_export as static_export_module
 from hrda_core.deploy.export import ExportSpec, export_bundle
 from hrda_core.deploy.half_precision import FLOAT_OPERATIONS, in_half_precision
@@ -280,3 +281,37 @@ def test_a_single_scale_network_becomes_a_graph_of_plan_whole(tmp_path: Path) ->
         logits = network((torch.from_numpy(padded).permute(2, 0, 1)[None].float() - 127.5) / 60)
     expected = F.interpolate(logits, scale_factor=4, mode="bilinear").argmax(1)[0, :90, :120].numpy()
     assert (Predictor(tmp_path / "single")(image).labels == expected).mean() > 0.99
+
+
+@pytest.mark.parametrize(("plan", "options"), [("tiles", {"grid": (2, 2)}), ("context", {})])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_graph_that_makes_masks_in_bands_gives_those_of_the_whole_image(
+    copy: Path, plan: str, options: dict[str, object], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = StaticRequest(PlanChoice(plan, **options), SIZE, precision)  # type: ignore[arg-type]
+    whole = export_static(Bundle.open(copy), request, [_image(1)])
+    expected = Predictor(copy, "onnx", plan, precision=precision)(_image(2))
+    monkeypatch.setattr(deploy_graph, "BAND_PIXELS", 192 * 20)  # bands of 16 or 24 rows of 128
+    banded = export_static(Bundle.open(copy), request, [_image(1)])
+    found = Predictor(copy, "onnx", plan, precision=precision)(_image(2))
+
+    assert banded.nodes > whole.nodes + 20
+    assert (found.labels == expected.labels).mean() > 0.999
+    same = found.labels == expected.labels
+    assert np.abs(found.confidence.astype(int) - expected.confidence)[same].max() <= 1
+
+
+@pytest.mark.parametrize(("rows", "bands"), [(13, 5), (8, 8), (9, 2)])
+@pytest.mark.parametrize("factor", [4, 8])
+def test_bands_of_any_height_equal_the_whole(rows: int, bands: int, factor: int) -> None:
+    logits = torch.randn(1, 5, rows, 6, generator=torch.Generator().manual_seed(rows))
+    whole, banded = (
+        deploy_graph.DeployGraph(torch.nn.Identity(), torch.nn.Identity(), factor, (0.0,) * 3, (1.0,) * 3, number)
+        for number in (1, bands)
+    )
+
+    (labels, confidence), (found, sure) = whole.finish(logits), banded.finish(logits)
+
+    assert found.shape == labels.shape == (1, rows * factor, 6 * factor)
+    assert (found == labels).float().mean() > 0.999
+    assert (sure.int() - confidence.int()).abs().max() <= 1

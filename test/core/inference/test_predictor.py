@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tiny_bundle import expected_confidence, expected_labels, write_tiny_bundle
 
 from hrda_core.errors import BackendError, BundleError, ImageError
-from hrda_core.inference import Bundle, Predictor
+from hrda_core.inference import Bundle, Predictor, room
 from hrda_core.inference.backends.onnx_backend import OnnxBackend, default_threads
 from hrda_core.inference.say import Level
 
@@ -214,3 +214,17 @@ def test_graphs_of_the_sizes_that_come_in_turn_stay_open(
     for height in (64, 128, 192, 64, 128, 192, 64):
         predictor(_image(height, 64))
     assert len(opens) == opened
+
+
+def test_an_image_too_large_for_the_memory_is_one_sentence_and_the_next_image_runs(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor, large = Predictor(tiny_bundle), _image(2048, 2048)
+    monkeypatch.setattr(room, "free_memory", lambda: 10_000_000)
+
+    with pytest.raises(BackendError, match=r"2048x2048 pixels .* GB are free; .*--long_side.*hrda export .*2048x2048"):
+        predictor(large)
+
+    assert predictor(_image(64, 64)).labels.shape == (64, 64)
+    monkeypatch.setattr(room, "free_memory", lambda: None)
+    assert predictor(large).labels.shape == (2048, 2048)
