@@ -83,6 +83,7 @@ class HotSwap(Generic[ModelT]):
         self._retired: list[ModelT] = []  # will serve no more, but a frame still has them in hand
         self._attempt: _Attempt[ModelT] | None = None
         self._thread: threading.Thread | None = None
+        self._watcher: threading.Thread | None = None
         self._reloads, self._last_error = 0, ""
 
     @property
@@ -153,7 +154,10 @@ class HotSwap(Generic[ModelT]):
                 self._thread = threading.Thread(target=self._run, args=(attempt,), name="hrda-reload", daemon=True)
                 self._thread.start()
                 if timeout_s:
-                    threading.Thread(target=self._watch, args=(attempt,), name="reload-watch", daemon=True).start()
+                    self._watcher = threading.Thread(
+                        target=self._watch, args=(attempt,), name="reload-watch", daemon=True
+                    )
+                    self._watcher.start()
         if refusal:
             done(Outcome(False, refusal))
 
@@ -172,12 +176,12 @@ class HotSwap(Generic[ModelT]):
             attempt.done(Outcome(False, _DROPPED))
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the thread of the last reload; return False if it is still busy after `timeout_s`."""
-        thread = self._thread
-        if thread is None:
-            return True
-        thread.join(timeout_s)
-        return not thread.is_alive()
+        """Wait for the threads of the last reload; return False if they are still busy after `timeout_s`."""
+        end_s = time.monotonic() + timeout_s
+        threads = [thread for thread in (self._thread, self._watcher) if thread is not None]
+        for thread in threads:
+            thread.join(max(0.0, end_s - time.monotonic()))
+        return not any(thread.is_alive() for thread in threads)
 
     def _refusal(self) -> str:
         """Why no reload can start now, empty where one can; the caller holds the lock."""
