@@ -16,6 +16,7 @@ from hrda_ros.settings.class_names import names_of, unknown_names
 from hrda_ros.space.camera_model import CameraModel
 from hrda_ros.space.cloud_message import CloudMessage
 from hrda_ros.space.cloud_settings import CLOUD_PARAMETERS, CloudSettings
+from hrda_ros.space.made_aside import MadeAside
 from hrda_ros.space.mask_inputs import MaskInputs
 from hrda_ros.space.point_cloud import CloudMaker, Selection
 
@@ -49,8 +50,8 @@ class CloudNode(Node):
         )
         self._cloud = CloudMessage(PointCloud2(), PointField)
         self._obstacle_cloud = CloudMessage(PointCloud2(), PointField)
-        self._maker: CloudMaker | None = None
-        self._made_for: Any = None
+        self._makers = MadeAside[CloudMaker]("the table of rays")
+        self._names: Any = None
         types = {"labels": Image, "depth": Image, "camera_info": CameraInfo}
         if settings.use_confidence:
             types["confidence"] = Image
@@ -79,13 +80,15 @@ class CloudNode(Node):
 
     def _maker_for(self, camera: CameraModel, space: LabelSpace, settings: CloudSettings) -> CloudMaker:
         """The maker of before, or another one where the camera, the classes or the parameters have changed."""
-        wanted = (camera, space, settings)
-        if self._maker is None or wanted != self._made_for:
-            shown, free = names_of(settings.classes), names_of(settings.no_obstacle)
+        shown, free = names_of(settings.classes), names_of(settings.no_obstacle)
+        if self._names != (space, shown, free):
+            self._names = (space, shown, free)
             for names, parameter in ((shown, "classes"), (free, "no_obstacle")):
                 if problem := unknown_names(names, space, parameter):
                     self.get_logger().warning(problem)
+
+        def make() -> CloudMaker:
             selection = Selection.of(space, shown, free)
-            self._maker = CloudMaker(camera, settings.stride, selection, settings.min_depth_m, settings.max_depth_m)
-            self._made_for = wanted
-        return self._maker
+            return CloudMaker(camera, settings.stride, selection, settings.min_depth_m, settings.max_depth_m)
+
+        return self._makers.get((camera, space, settings), make)

@@ -96,7 +96,8 @@ class GroundView:
                 f"masks_size: network on segment_node",
                 "size",
             )
-        points = ground_points(camera.rays().reshape(-1, 2), pose)
+        rays = camera.rays().reshape(-1, 2)
+        points = ground_points(rays, pose)
         away = np.hypot(*(points - pose.position[:2]).T)
         seen = np.flatnonzero(away <= layout.range_m)
         if not len(seen):
@@ -111,7 +112,7 @@ class GroundView:
         self._column = self._pixels % camera.width
         self._end = np.searchsorted(self._column, np.arange(camera.width), side="right")
         self._set_up_grid(camera, pose, points[self._pixels])
-        self._set_up_beams(camera, pose, points[self._pixels])
+        self._set_up_beams(rays[self._pixels], 0.5 / camera.focal[0], pose, points[self._pixels])
 
     def _set_up_grid(self, camera: CameraModel, pose: CameraPose, points: FloatArray) -> None:
         side = self._layout.resolution_m
@@ -138,10 +139,10 @@ class GroundView:
         column, row = np.rint(pixels[inside]).astype(np.intp).T
         self._centered_cell, self._center_pixel = candidates[inside], row * camera.width + column
 
-    def _set_up_beams(self, camera: CameraModel, pose: CameraPose, points: FloatArray) -> None:
+    def _set_up_beams(self, rays: FloatArray, half_pixel: float, pose: CameraPose, points: FloatArray) -> None:
         """Each pixel belongs to the beams between its right and its left border; images may have fewer columns."""
         self._distance = np.hypot(*points.T).astype(np.float32)
-        rays, half = camera.rays().reshape(-1, 2)[self._pixels], np.array([0.5 / camera.focal[0], 0.0])
+        half = np.array([half_pixel, 0.0])
         right, left = (self._nearest_beam(ground_points(rays + side, pose), points) for side in (half, -half))
         turn = (left - right) % self._layout.beams
         back = turn > self._layout.beams // 2  # of ground behind the origin the left border has the smaller angle

@@ -22,6 +22,7 @@ from hrda_ros.settings.class_names import names_of, unknown_names
 from hrda_ros.space.camera_model import CameraModel
 from hrda_ros.space.ground import GroundView, Layout, ground_kinds
 from hrda_ros.space.ground_settings import GROUND_PARAMETERS, GroundSettings
+from hrda_ros.space.made_aside import MadeAside
 from hrda_ros.space.mask_inputs import MaskInputs
 from hrda_ros.space.pose import CameraPose
 
@@ -56,8 +57,7 @@ class GroundNode(Node):
             self.create_publisher(kind, name, qos, qos_overriding_options=QoSOverridingOptions.with_default_policies())
             for kind, name in ((OccupancyGrid, "~/grid"), (LaserScan, "~/scan"))
         )
-        self._view: GroundView | None = None
-        self._view_of: Any = None
+        self._views = MadeAside[GroundView]("the view of the ground")
         self._kinds = np.zeros(256, np.int8)
         self._kinds_of: Any = None
         types = {"labels": Image, "camera_info": CameraInfo}
@@ -83,9 +83,7 @@ class GroundNode(Node):
     def _view_for(self, camera: CameraModel, pose: CameraPose, settings: GroundSettings) -> GroundView:
         """The view of before, or another one where the camera, its pose or the layout have changed."""
         layout = Layout(settings.range_m, settings.resolution_m, settings.beams)
-        if self._view is None or self._view_of != (camera, pose, layout):
-            self._view, self._view_of = GroundView(camera, pose, layout), (camera, pose, layout)
-        return self._view
+        return self._views.get((camera, pose, layout), lambda: GroundView(camera, pose, layout))
 
     def _kinds_for(self, space: LabelSpace, drivable: str) -> npt.NDArray[np.int8]:
         if self._kinds_of != (space, drivable):
