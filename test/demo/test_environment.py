@@ -99,6 +99,8 @@ def test_the_demo_imports_without_the_packages_of_training() -> None:
 
 @pytest.mark.parametrize("name", ["make_demo_bag", "make_drive", "play_bag", "record_masks", "run_demo"])
 def test_a_program_of_the_demo_ends_without_a_word_where_nobody_reads_its_output(name: str) -> None:
+    if name in ("play_bag", "record_masks"):
+        pytest.importorskip("rclpy")
     reading, writing = os.pipe()
     os.close(reading)
     program = [sys.executable, str(DEMO / f"{name}.py"), "--help"]

@@ -83,7 +83,10 @@ def test_the_tests_of_node_and_demo_pass_on_jazzy(stack: Path, tmp_path: Path) -
     outcome = run_tests(stack, tmp_path / "report.xml", *files, *left_out, "-k", "not stop_signal and not killed_demo")
     assert outcome.failed == 0, outcome.output
     assert outcome.passed > 250, outcome.output
-    assert outcome.reasons <= {"collection skipped"}, outcome.output  # test_predict_identity needs torch
+    # test_predict_identity needs torch, and animated pictures are made by Pillow.
+    assert outcome.reasons <= {"collection skipped", "could not import 'PIL.Image': No module named 'PIL'"}, (
+        outcome.output
+    )
 
 
 @pytest.mark.parametrize("stack", [("humble", "3.10")], ids=["humble"], indirect=True)
