@@ -5,8 +5,8 @@ nothing holds it any more: the peak is what one pass needs. Weights, gradients a
 Passes of a step follow one another, so the largest counts once. Operations are those of convolutions and matrix
 products, 2 a multiply-add; the gradient of a layer's input costs a forward pass, and so does that of its weights.
 
-The growth of a process on a CPU is at most 1.4 times the peak of a pass (test_gpu_estimate.py). A GPU needs room
-beside it, which `_ROOM` and `_DRIVER` stand for.
+A process on a CPU grows by the peak of a pass, a quarter of it and 60 MB at most (test_gpu_estimate.py). A GPU needs
+room beside it, which `_ROOM` and `_DRIVER` stand for.
 """
 
 from __future__ import annotations

@@ -37,12 +37,13 @@ def _network(**overrides: Any) -> HRDA | Segmenter:
     ids=["CNN", "ViT with Rein"],
 )
 def test_the_peak_of_a_pass_is_what_a_process_grows_by(overrides: dict[str, Any], repository: Path) -> None:
-    """Measured: 1.01 to 1.15 times the count; libraries take some tens of MB beside it."""
+    """Measured: 1.11 to 1.13 times 416 MB, and 1.29 to 1.33 times 202 MB, also with the instructions of AVX2 alone."""
     script = repository / "test" / "support" / "measured_pass.py"
     command = [sys.executable, str(script), "hrda_lite", json.dumps(overrides), "2", "384"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     counted = count_pass(_network(**overrides), 2, (384, 384)).peak
-    assert 0.75 < int(done.stdout) / counted < 1.4
+    beside = 60e6  # what libraries take when they first compute
+    assert 0.8 * counted < int(done.stdout) < 1.25 * counted + beside
 
 
 def test_what_rests_and_what_is_computed_twice_or_in_half_precision_holds_less() -> None:
