@@ -7,7 +7,7 @@ import importlib
 from hrda_core.errors import HrdaError
 from hrda_ros.start.requirements import check_requirements
 from hrda_ros.start.stop_signals import StopSignals
-from hrda_ros.start.streams import open_streams, tell
+from hrda_ros.start.streams import open_streams, tell, wait_for_no_reader
 
 __all__ = ["cloud_node", "ground_node"]
 
@@ -24,7 +24,9 @@ def ground_node(args: list[str] | None = None) -> int:
 
 def _run(name: str, class_name: str, args: list[str] | None, *packages: str) -> int:
     open_streams()
+    wait_for_no_reader()
     with StopSignals() as signals:
+        signals.end_soon()
         try:
             check_requirements(*packages)
         except HrdaError as error:

@@ -19,16 +19,14 @@ from hrda_ros.start.supervisor import Supervisor
 
 __all__ = ["run_node"]
 
-_LONGEST_END_S = 1.5
-"""From a signal to the end of the process where a back end hangs: two seconds, less what a busy machine adds."""
-
 
 def run_node(
     name: str,
     make_node: Callable[[], Any],
     start: Callable[[Any], bool] = lambda node: True,
     args: list[str] | None = None,
-    signals: StopSignals | None = None,
+    *,
+    signals: StopSignals,
 ) -> int:
     """Run a node until it is interrupted.
 
@@ -37,15 +35,13 @@ def run_node(
         make_node: makes the node, which has a method `close` beside those of rclpy.
         start: called before the node runs; False = it cannot, and the node has said why.
         args: command line with ROS arguments; None = that of the process.
-        signals: what notes SIGINT and SIGTERM since the start of the process; None = from now on.
+        signals: what notes SIGINT and SIGTERM since the start of the process.
 
     Returns:
         exit code: 0 after SIGINT, SIGTERM or a shutdown of the context, 2 if the node cannot start as asked. A process
             in which a back end hangs ends here, with that code.
     """
     keep_big_buffers()
-    signals = signals or StopSignals()
-    signals.end_within(_LONGEST_END_S)
     code = _exit_code(name, make_node, start, args, signals)
     end_if_hanging(code)
     return code

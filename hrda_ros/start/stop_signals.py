@@ -10,10 +10,16 @@ import time
 from contextlib import suppress
 from types import TracebackType
 
-__all__ = ["StopSignals", "end_if_hanging"]
+__all__ = ["LONGEST_END_S", "StopSignals", "end_if_hanging"]
 
 _BACK_END_THREADS = "hrda-"  # how the names of the threads begin that call a back end
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
+
+LONGEST_END_S = 1.5
+"""From a signal to the end of the process where something hangs: two seconds, less what a busy machine adds."""
+
+_LONGEST_LAST_S = 10.0
+"""From the end of all work to the end of the process: libraries take down what they have, and may hang in it."""
 
 
 class StopSignals:
@@ -24,7 +30,8 @@ class StopSignals:
     later, which shut its context down, and calls these ones after that.
 
     It is a context manager for the work of the whole process. After the block both signals are ignored: while Python
-    ends, it would give them back to the system, and one more signal would end the process with -2 or -15.
+    ends, it would give them back to the system, and one more signal would end the process with -2 or -15. So that
+    nothing can hang there for ever, an alarm of the system ends it some seconds later, with -14.
 
     Attributes:
         seen: whether a signal has come.
@@ -43,9 +50,13 @@ class StopSignals:
     ) -> None:
         for number in _NUMBERS:
             signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, _LONGEST_LAST_S)
 
-    def end_within(self, seconds: float) -> None:
-        """Let this process end with exit code 0 at the latest so long after the first signal, whatever hangs in it.
+    def end_soon(self) -> None:
+        """From now on let this process end with exit code 0 within `LONGEST_END_S` of the first signal.
+
+        That holds whatever hangs in it, also a module in the middle of its import; and where a signal has come already.
 
         A handler in Python would wait for the main thread, which may be the one that hangs in a back end. The bytes
         that Python writes for each signal do not, so a thread waits for them.
@@ -53,7 +64,9 @@ class StopSignals:
         source, sink = os.pipe()
         os.set_blocking(sink, False)
         signal.set_wakeup_fd(sink, warn_on_full_buffer=False)
-        threading.Thread(target=_end_after, args=(source, seconds), name="stop-signals", daemon=True).start()
+        threading.Thread(target=_end_after, args=(source,), name="stop-signals", daemon=True).start()
+        if self.seen:
+            os.write(sink, bytes([signal.SIGINT]))
 
     def _note(self, number: int, frame: object) -> None:
         self.seen = True
@@ -71,8 +84,8 @@ def end_if_hanging(code: int) -> None:
         os._exit(code)
 
 
-def _end_after(source: int, seconds: float) -> None:
+def _end_after(source: int) -> None:
     while (byte := os.read(source, 1)) and byte[0] not in _NUMBERS:
         pass
-    time.sleep(seconds)
+    time.sleep(LONGEST_END_S)
     os._exit(0)  # nothing is flushed: the thread that hangs may be writing

@@ -7,10 +7,11 @@ lines of the log would then go into a socket or a picture.
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from contextlib import suppress
 
-__all__ = ["open_streams", "tell"]
+__all__ = ["open_streams", "tell", "wait_for_no_reader"]
 
 
 def open_streams() -> None:
@@ -22,6 +23,20 @@ def open_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # it gets the smallest number that is free
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+
+
+def wait_for_no_reader() -> None:
+    """Let what is printed into a full pipe be lost. Otherwise the first line of the log that nobody reads would stop a
+    node for ever, since the executor and the worker write it.
+
+    The pipe is opened anew, since a flag of the open one would count for other processes that print into it.
+    """
+    for number in (1, 2):
+        with suppress(OSError):
+            if stat.S_ISFIFO(os.fstat(number).st_mode):
+                anew = os.open(f"/proc/self/fd/{number}", os.O_WRONLY | os.O_NONBLOCK)
+                os.dup2(anew, number)
+                os.close(anew)
 
 
 def tell(line: str) -> None:

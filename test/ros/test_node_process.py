@@ -123,6 +123,46 @@ sys.exit(main())
     assert (done.returncode, set(done.stdout.split())) == (0, {"sent"})
 
 
+HANGING_OUTSIDE = """
+import atexit, sys, threading
+
+lock = threading.Lock()
+
+def hang(*_):
+    lock.acquire()
+    print("hangs", flush=True)
+    while not lock.acquire(timeout=1):  # what interrupts it does not get through, as in native code
+        pass
+
+class Importing:
+    def find_spec(self, name, path=None, target=None):
+        if name == "cv2":
+            hang()
+
+if sys.argv[1] == "import":
+    sys.meta_path.insert(0, Importing())
+else:
+    atexit.register(hang)
+from hrda_ros.start import stop_signals
+stop_signals._LONGEST_LAST_S = 2.0
+from hrda_ros.__main__ import main
+sys.exit(main(["--ros-args", "-p", "overlay_alpha:=3.0"]))
+"""
+
+
+@pytest.mark.parametrize(("where", "code"), [("import", 0), ("end", -signal.SIGALRM)])
+def test_c2_what_hangs_before_the_node_or_behind_it_ends_after_a_signal(ros: Any, where: str, code: int) -> None:
+    command = [sys.executable, "-c", HANGING_OUTSIDE, where]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "hangs\n"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(TIMEOUT_S) == code, "by itself it would never end"
+        finally:
+            process.kill()
+
+
 def test_c2_signal_in_the_middle_of_a_build_ends_it_and_exits_cleanly(ros: Any) -> None:
     # In place of TensorRT: it reports every step as a build does, for a minute.
     code = """
@@ -185,9 +225,9 @@ sys.exit(__main__.main(["--ros-args", "-p", "lazy:=false"]))
 def test_c2_l2_a_signal_ends_a_node_whose_back_end_hangs_and_a_second_one_changes_nothing(
     ros: Any, repository: Path, number: int, where: str, again_s: float
 ) -> None:
-    from hrda_ros.start.process import _LONGEST_END_S
+    from hrda_ros.start.stop_signals import LONGEST_END_S
 
-    assert _LONGEST_END_S < 2.0
+    assert LONGEST_END_S < 2.0
     path = os.pathsep.join([str(repository), str(repository / "test" / "support"), os.environ.get("PYTHONPATH", "")])
     with subprocess.Popen(
         [sys.executable, "-c", HANGING, where],

@@ -10,10 +10,10 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -94,7 +94,7 @@ def test_l8_the_program_shares_one_pool_of_memory_before_its_imports_start_threa
         events.append("imports")
         raise HrdaError("something is missing")
 
-    monkeypatch.setattr(program, "StopSignals", nullcontext)
+    monkeypatch.setattr(program, "StopSignals", MagicMock())
     monkeypatch.setattr(program, "share_one_pool", lambda: events.append("one pool"))
     monkeypatch.setattr(program, "check_requirements", refuse)
     assert program.main([]) == 2

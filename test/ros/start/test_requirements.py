@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -14,7 +15,7 @@ def without_rclpy(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """rclpy as if it were not installed."""
     monkeypatch.setitem(sys.modules, "rclpy", None)
     monkeypatch.delenv("AMENT_PREFIX_PATH", raising=False)
-    monkeypatch.setattr("signal.signal", lambda number, handler: None)
+    monkeypatch.setattr("hrda_ros.__main__.StopSignals", MagicMock())
     return monkeypatch
 
 

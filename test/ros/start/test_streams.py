@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,18 @@ WRONG = [sys.executable, "-m", "hrda_ros", "--ros-args", "-p", "overlay_alpha:=3
 @pytest.mark.parametrize("streams", ["<&- >&- 2>&-", "2>&-", "2>/dev/full", ">/dev/full 2>&1"])
 def test_a_node_whose_streams_are_closed_or_full_ends_as_with_others(ros: object, streams: str) -> None:
     assert subprocess.run(["sh", "-c", f'exec "$@" {streams}', "sh", *WRONG]).returncode == 2
+
+
+def test_a_pipe_that_nobody_reads_does_not_stop_a_node(ros: object) -> None:
+    reading, writing = os.pipe()
+    size = fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ)
+    os.write(writing, b"." * size)
+    try:
+        assert subprocess.run(WRONG, stdout=writing, stderr=writing, timeout=60).returncode == 2
+        assert os.get_blocking(writing), "others print into it too"
+    finally:
+        os.close(reading)
+        os.close(writing)
 
 
 def test_a_file_never_gets_the_number_of_a_stream_that_was_closed(tmp_path: Path) -> None:
