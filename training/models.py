@@ -77,12 +77,12 @@ def _list(recount: bool) -> dict[str, Any]:
     from hrda_core.models.preset_costs import PRESET_COSTS
 
     rows = {}
-    print(f"{'':<34}{'encoder':<23}{'decoder':<28}{'M param':>8}{'GFLOP':>9}  plan at {HEIGHT} x {WIDTH}")
+    print(f"{'':<34}{'encoder':<28}{'decoder':<28}{'M param':>8}{'GFLOP':>9}  plan at {HEIGHT} x {WIDTH}")
     for name in list_presets():
         config, plan = PRESETS[name], default_plan(PRESETS[name].hrda)
         parameters, giga = count(_without_data(name), plan) if recount else PRESET_COSTS[name]
         decoder = config.decoder + (f" {config.fusion}" if config.decoder == "daformer" else "")
-        print(f"{name:<34}{config.encoder:<23}{decoder:<28}{parameters / 1e6:8.2f}{giga:9.1f}  {plan}")
+        print(f"{name:<34}{config.encoder:<28}{decoder:<28}{parameters / 1e6:8.2f}{giga:9.1f}  {plan}")
         rows[name] = {
             "encoder": config.encoder,
             "decoder": config.decoder,

@@ -116,3 +116,12 @@ def test_a_users_mistake_gives_exit_code_2_and_one_sentence(
     message = capsys.readouterr().err
     assert sentence in message
     assert "Traceback" not in message
+
+
+def test_columns_of_the_list_do_not_run_together(capsys: pytest.CaptureFixture[str]) -> None:
+    from hrda_core.models import PRESETS
+
+    main(["models"])
+    words = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line.strip()}
+    for name, config in PRESETS.items():
+        assert words[name][1:3] == [config.encoder, config.decoder], name
