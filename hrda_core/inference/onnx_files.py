@@ -1,7 +1,8 @@
 """Finds what an ONNX file refers to on disk and which versions it asks for, without the `onnx` package.
 
 Robots do not have that package. Weights may lie outside the file ("external data"). A path that leaves the model's
-folder would make a loader read any file of the machine, so it is refused before a loader sees the graph.
+folder would make a loader read any file of the machine, so it is refused before a loader sees the graph. So is a graph
+that repeats a part of itself: it may never end, and loaders run what depends on no input already while they load.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ _CHILDREN = {
     "Entry": {},
 }
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
+_NODE_OPERATOR = 4
+_ATTRIBUTE_GRAPHS = (6, 11)
 _MODEL_IR_VERSION, _MODEL_OPSET, _OPSET_DOMAIN, _OPSET_VERSION = 1, 8, 1, 2
 _MAX_DEPTH = 100  # as in protocol buffer parsers
 
@@ -39,10 +42,17 @@ def external_files(path: Path) -> tuple[Path, ...]:
     """Return the files beside `path` that hold weights of this ONNX graph, sorted; none for a graph in one file.
 
     Raises:
-        BundleError: it is no ONNX file, or an external file is missing or outside the folder of `path`.
+        BundleError: it is no ONNX file, an external file is missing or outside the folder of `path`, or the graph
+            repeats a part of itself.
     """
     found = set()
-    for location in _locations_in(path):
+    locations, repeating = _read(path, _look)
+    if repeating:
+        raise BundleError(
+            f"ONNX graph '{path}' repeats a part of itself (operator '{repeating[0]}') and may never end, as no graph "
+            f"of hrda does; do not use this bundle, or export it again with 'hrda export'"
+        )
+    for location in locations:
         target = path.parent / location
         if not stays_inside(location):
             raise BundleError(
@@ -89,8 +99,10 @@ def onnx_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _locations_in(path: Path) -> list[str]:
-    return _read(path, lambda data: list(_locations(data, 0, len(data), "Model", 0)))
+def _look(data: mmap.mmap) -> tuple[list[str], list[str]]:
+    """The values of all `location` entries, and the operators that repeat a graph."""
+    repeating: list[str] = []
+    return list(_locations(data, 0, len(data), "Model", 0, repeating)), repeating
 
 
 def _read(path: Path, reader: Callable[[mmap.mmap], Result]) -> Result:
@@ -116,8 +128,8 @@ def _versions(data: mmap.mmap) -> tuple[int, int]:
     return opset, ir_version
 
 
-def _locations(data: mmap.mmap, start: int, end: int, message: str, depth: int) -> Iterator[str]:
-    """Values of all `location` entries below one message."""
+def _locations(data: mmap.mmap, start: int, end: int, message: str, depth: int, repeating: list[str]) -> Iterator[str]:
+    """Values of all `location` entries below one message; appends to `repeating`."""
     if depth > _MAX_DEPTH:
         raise ValueError("nested too deeply")
     if message == "Entry":
@@ -125,9 +137,23 @@ def _locations(data: mmap.mmap, start: int, end: int, message: str, depth: int) 
         if fields.get(_ENTRY_KEY) == b"location":
             yield fields.get(_ENTRY_VALUE, b"").decode("utf-8")
         return
+    if message == "Node":
+        repeating += _repeats(data, start, end)
     for number, begin, stop in _fields(data, start, end):
         if child := _CHILDREN[message].get(number):
-            yield from _locations(data, begin, stop, child, depth + 1)
+            yield from _locations(data, begin, stop, child, depth + 1, repeating)
+
+
+def _repeats(data: mmap.mmap, start: int, end: int) -> Iterator[str]:
+    """The operator of a node that has graphs of its own, unless it is `If`, which runs one of them once."""
+    operator, graphs = "", False
+    for number, begin, stop in _fields(data, start, end):
+        if number == _NODE_OPERATOR:  # where it stands twice, the last counts, as for loaders
+            operator = data[begin:stop].decode("utf-8")
+        elif _CHILDREN["Node"].get(number) == "Attribute":
+            graphs = graphs or any(inner in _ATTRIBUTE_GRAPHS for inner, _, _ in _fields(data, begin, stop))
+    if graphs and operator != "If":
+        yield operator
 
 
 def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:

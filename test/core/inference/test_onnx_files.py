@@ -69,6 +69,28 @@ def test_f12_weights_outside_the_folder_of_the_graph_are_refused(tmp_path: Path,
         external_files(path)
 
 
+def _repeating(operator: str) -> onnx.NodeProto:
+    """A node with a graph of its own that it runs again and again."""
+    body = helper.make_graph([], "body", [], [])
+    return helper.make_node(operator, ["x"], ["c"], body=body)
+
+
+@pytest.mark.parametrize("operator", ["Loop", "Scan", "BeamSearch"])
+@pytest.mark.parametrize("where", ["graph", "branch", "function"])
+def test_a_graph_that_repeats_a_part_of_itself_is_refused(tmp_path: Path, operator: str, where: str) -> None:
+    nodes, functions = [_repeating(operator)], []
+    if where == "branch":
+        branch = helper.make_graph(nodes, "inner", [], [])
+        nodes = [helper.make_node("If", ["x"], ["c"], then_branch=branch, else_branch=branch)]
+    elif where == "function":
+        nodes, functions = [], [helper.make_function("own", "F", ["x"], ["c"], nodes, [helper.make_opsetid("", 18)])]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])
+    model = helper.make_model(helper.make_graph(nodes, "g", [x], []), functions=functions)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(BundleError, match=rf"repeats a part of itself \(operator '{operator}'\)"):
+        external_files(tmp_path / "m.onnx")
+
+
 def test_a_graph_and_weights_that_are_links_are_read_through_them(tmp_path: Path) -> None:
     source, installed = tmp_path / "source", tmp_path / "installed"
     source.mkdir()
