@@ -25,7 +25,7 @@ from typing import NoReturn
 from hrda_core import __version__
 from hrda_core.errors import RecipeError
 from hrda_core.findings import STATES, Finding, fail
-from hrda_core.plain_files import check_file
+from hrda_core.whole_files import write_whole
 
 __all__ = ["main", "ros_findings"]
 
@@ -54,19 +54,9 @@ def main(argv: list[str]) -> int:
     if arguments.json:
         rows = [{"part": heading, **finding.to_dict()} for heading, finding in found]
         text = {"hrda_ros": __version__, "counts": {state: counts[state] for state in STATES}, "findings": rows}
-        _write(arguments.json, json.dumps(text, indent=1) + "\n")
+        advice = "give another place by --json"
+        write_whole(arguments.json, json.dumps(text, indent=1) + "\n", error=RecipeError, advice=advice)
     return 1 if counts["fail"] else 0
-
-
-def _write(path: Path, text: str) -> None:
-    """Not by `hrda_core.whole_files`, which needs PyYAML."""
-    try:
-        check_file(path)  # a named pipe would wait for a reader
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise RecipeError(f"--json '{path}' cannot be written ({reason}); give another place") from error
 
 
 def _options() -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -112,8 +113,26 @@ def test_it_runs_where_no_package_but_the_standard_library_imports(tmp_path: Pat
     assert subjects["GPU"] in ("ok", "warn")
 
 
-def test_a_named_pipe_in_the_place_of_the_result_is_one_sentence_and_nothing_waits_for_it(tmp_path: Path) -> None:
+def test_a_named_pipe_in_the_place_of_the_result_is_one_sentence_and_nothing_waits_for_it(
+    found: list[Finding], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with pytest.raises(RecipeError, match=r"cannot be written \(it is not a file\); give another place"):
-        doctor._write(pipe, "{}")
+    assert main(["doctor", "--json", str(pipe)]) == 2
+    assert "cannot be written (it is not a file); nothing was written: give another place" in capsys.readouterr().err
+
+
+def test_where_the_disk_has_no_room_for_the_findings_the_file_of_before_stays(
+    found: list[Finding], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "doctor.json"
+    path.write_text("of before")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        assert main(["doctor", "--json", str(path)]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_text() == "of before"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["doctor.json"]
+    assert "(File too large); the previous one is kept" in capsys.readouterr().err
