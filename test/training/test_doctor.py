@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from hrda_core.doctor import examine as examining
-from hrda_core.errors import RecipeError
 from hrda_core.findings import Finding, fail, ok, warn
 from hrda_training import doctor
 from hrda_training.__main__ import main
