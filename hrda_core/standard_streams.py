@@ -17,7 +17,12 @@ __all__ = ["NO_READER", "with_streams"]
 NO_READER = 128 + signal.SIGPIPE
 """Exit status of a command whose output nobody reads any more: what a shell says of programs that end by SIGPIPE."""
 
-_GONE, _FULL = (errno.EPIPE, errno.EIO, errno.ECONNRESET), (errno.ENOSPC, errno.EDQUOT)
+_GONE = errno.EPIPE, errno.EIO, errno.ECONNRESET
+_FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk is full",
+    errno.EFBIG: "the largest size of a file is reached, see 'ulimit -f'",
+}
 
 
 def with_streams(command: Callable[[], int], name: str = "hrda") -> int:
@@ -83,7 +88,8 @@ def _give_up(error: OSError, name: str) -> int:
         _drop_unwritten(stream)
     if error.errno in _GONE:
         return NO_READER
-    reason = "what it prints cannot be written (the disk is full); make room, or send its output to another place"
+    found = _FULL.get(error.errno or 0, "")
+    reason = f"what it prints cannot be written ({found}); make room, or send its output to another place"
     with suppress(OSError):
         print(f"{name}: error: {reason}", file=sys.stderr, flush=True)
     _drop_unwritten(sys.stderr)

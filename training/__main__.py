@@ -43,6 +43,8 @@ VERBS: dict[str, tuple[str, str]] = {
 _WITHOUT_LIBRARIES = ("doctor",)
 """Verbs that run where numpy, PyYAML or OpenCV do not import; they say so themselves."""
 
+_NO_MEMORY = "no memory is left; end other programs, raise the limit ('ulimit -v'), or give less at once"
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb and return the exit status."""
@@ -76,13 +78,11 @@ def _run(verb: str, arguments: list[str]) -> int:
             raise
         return _fail(f"hrda {verb}", sentence)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            if not (error.errno and error.filename):  # without a path it is nothing that a user can look at
-                raise
-            found = f"'{shown(error.filename)}' cannot be used ({error.strerror})"
-            return _fail(f"hrda {verb}", f"{found}; give another path, or make it readable and writable for this user")
-        where = f" ('{error.filename}')" if error.filename else ""
-        return _fail(f"hrda {verb}", f"the disk is full{where}; make room, or let TMPDIR name a folder on another disk")
+        if (sentence := _refusal(error)) is None:
+            raise
+        return _fail(f"hrda {verb}", sentence)
+    except MemoryError:
+        return _fail(f"hrda {verb}", _NO_MEMORY)
     except UnicodeEncodeError as error:
         if (name := _no_text(error.object)) is None:
             raise
@@ -96,6 +96,21 @@ def _run(verb: str, arguments: list[str]) -> int:
         print(f"hrda {verb}: interrupted", file=sys.stderr)
         return 130
     return status
+
+
+def _refusal(error: OSError) -> str | None:
+    """What the system refused, in a sentence; None = it is nothing that a user can mend."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" ('{error.filename}')" if error.filename else ""
+        return f"the disk is full{where}; make room, or let TMPDIR name a folder on another disk"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"no more files can be opened ({error.strerror}); raise the limit, such as by 'ulimit -n 1024'"
+    if error.errno == errno.ENOMEM:
+        return _NO_MEMORY
+    if error.errno and error.filename:  # without a path it is nothing that a user can look at
+        found = f"'{shown(error.filename)}' cannot be used ({error.strerror})"
+        return f"{found}; give another path, or make it readable and writable for this user"
+    return None
 
 
 def _no_text(text: str) -> str | None:

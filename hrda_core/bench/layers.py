@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from hrda_core.bench.graph_ops import GraphOp
 from hrda_core.bench.roofline import Device, op_seconds
 from hrda_core.deploy.onnx_graph import node_name
 from hrda_core.errors import BackendError, require
+from hrda_core.scratch import scratch_folder
 
 __all__ = ["Layer", "LayerRow", "join_layers", "onnxruntime_layers"]
 
@@ -85,8 +85,8 @@ def onnxruntime_layers(path: Path, image: npt.NDArray[np.uint8], threads: int) -
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
     options.enable_profiling = True
-    with tempfile.TemporaryDirectory() as folder:
-        options.profile_file_prefix = str(Path(folder) / "profile")
+    with scratch_folder("profile") as folder:
+        options.profile_file_prefix = str(folder / "profile")
         try:
             session = ort.InferenceSession(_with_names(path), options, providers=["CPUExecutionProvider"])
             for _ in range(_RUNS + 1):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import onnx
 
 from hrda_core.errors import require
+from hrda_core.scratch import scratch_folder
 
 __all__ = ["basic_optimisations", "drop_unused_operator_sets", "node_name"]
 
@@ -28,8 +27,8 @@ def basic_optimisations(model: onnx.ModelProto, *, without: Sequence[str] = ()) 
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 3
-    with tempfile.TemporaryDirectory(prefix="hrda_fold_") as folder:
-        path = Path(folder) / "folded.onnx"
+    with scratch_folder("fold") as folder:
+        path = folder / "folded.onnx"
         options.optimized_model_filepath = str(path)
         providers = ["CPUExecutionProvider"]
         ort.InferenceSession(model.SerializeToString(), options, providers=providers, disabled_optimizers=list(without))

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +30,7 @@ from hrda_core.inference.image_plan import plan_for_graph
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.segmenter import Segmenter
 from hrda_core.resizing import Interpolation, resize_image
+from hrda_core.scratch import scratch_folder
 from hrda_core.window_plan import GRAPH_PLANS, PlanChoice, Size, WindowPlan
 from hrda_core.windows.torch_windows import plan_for
 
@@ -200,8 +199,8 @@ def _compare(
 ) -> tuple[list[tuple[float, int]], Answer]:
     """Share of equal labels and largest difference in confidence, for each image; and the answer to the made one."""
     results = []
-    with tempfile.TemporaryDirectory(prefix="hrda_export_") as folder:
-        file = Path(folder) / "graph.onnx"
+    with scratch_folder("export") as folder:
+        file = folder / "graph.onnx"
         file.write_bytes(data)
         backend = OnnxBackend(file)
         for image in padded:

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 COMMAND = [sys.executable, "-m", "hrda_training"]
+MAIN = "from hrda_training.__main__ import main; raise SystemExit(main(['--help']))"
 FULL = "/dev/full"
 needs_full = pytest.mark.skipif(not os.path.exists(FULL), reason="this system has no /dev/full")
 
@@ -47,6 +48,16 @@ def test_c4_output_that_the_disk_has_no_room_for_is_one_sentence(unbuffered):
     assert done.stderr == (
         "hrda: error: what it prints cannot be written (the disk is full); make room, or send its output to another "
         "place\n"
+    )
+
+
+def test_f8_output_beyond_the_largest_size_of_a_file_is_one_sentence(tmp_path):
+    run = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10)); {MAIN}"
+    with open(tmp_path / "out", "wb") as out:
+        done = subprocess.run([sys.executable, "-c", run], stdout=out, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "hrda: error: what it prints cannot be written (the largest size of a file is reached"
     )
 
 

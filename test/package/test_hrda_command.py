@@ -94,6 +94,23 @@ def test_c4_a_full_disk_is_one_sentence_wherever_it_shows(verb, capsys):
     assert capsys.readouterr().err.startswith("hrda probe: error: the disk is full ('/tmp/graph.onnx'); make room")
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "no more files can be opened (Too many open files); raise"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory", "/bin/x"), "no memory is left; end other programs"),
+        (MemoryError(), "no memory is left; end other programs"),
+    ],
+)
+def test_f8_a_limit_of_the_process_is_one_sentence(verb, capsys, error, said):
+    def main(argv):
+        raise error
+
+    verb.main = main
+    assert command.main(["probe"]) == 2
+    assert capsys.readouterr().err.startswith(f"hrda probe: error: {said}")
+
+
 def test_f7_a_path_that_the_system_refuses_is_one_sentence_without_its_control_characters(verb, capsys):
     def main(argv):
         raise PermissionError(errno.EACCES, "Permission denied", "/data/\x1b[31m\n/a.bag")

@@ -6,10 +6,8 @@ on a processor without 8-bit dot products (VNNI) gives another mask (docs/robot/
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +15,7 @@ import onnx
 
 from hrda_core.errors import DataError
 from hrda_core.inference.backends.onnx_backend import OnnxBackend, default_threads
+from hrda_core.scratch import scratch_folder
 
 __all__ = [
     "Agreement",
@@ -86,7 +85,7 @@ def run_in_onnxruntime(model: onnx.ModelProto, *, threads: int = 0) -> Run:
         BundleError: ONNX Runtime refuses the graph.
         MissingPackageError: onnxruntime is not installed.
     """
-    with tempfile.TemporaryDirectory(prefix="hrda_int8_") as folder:
-        path = Path(folder) / "graph.onnx"
+    with scratch_folder("int8") as folder:
+        path = folder / "graph.onnx"
         onnx.save(model, path)
         return OnnxBackend(path, threads=threads or default_threads())

@@ -19,9 +19,7 @@ Needs onnx and onnxruntime.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +29,7 @@ import onnx
 from hrda_core.deploy.int8.layers import LAYER_KINDS, Layer
 from hrda_core.deploy.onnx_graph import drop_unused_operator_sets, node_name
 from hrda_core.errors import BackendError, DataError, require
+from hrda_core.scratch import scratch_folder
 
 __all__ = ["INT8_BACKENDS", "Ranges", "activation_ranges", "with_int8"]
 
@@ -70,8 +69,8 @@ def activation_ranges(model: onnx.ModelProto, images: Iterable[npt.NDArray[np.ui
             return found
 
     reader = Reader()
-    with tempfile.TemporaryDirectory(prefix="hrda_int8_") as folder:
-        path = Path(folder) / "graph.onnx"
+    with scratch_folder("int8") as folder:
+        path = folder / "graph.onnx"
         onnx.save(model, path)
         calibrator = quantization.create_calibrator(path, [*LAYER_KINDS, *_ACTIVATIONS], f"{folder}/watched.onnx")
         try:
