@@ -122,6 +122,7 @@ def test_columns_of_the_list_do_not_run_together(capsys: pytest.CaptureFixture[s
     from hrda_core.models import PRESETS
 
     main(["models"])
-    words = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line.strip()}
+    table = capsys.readouterr().out.partition("\n\n")[0]
+    words = {line.split()[0]: line.split() for line in table.splitlines()}
     for name, config in PRESETS.items():
         assert words[name][1:3] == [config.encoder, config.decoder], name
