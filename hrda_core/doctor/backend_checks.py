@@ -25,7 +25,10 @@ require_cuda()
 print(tensorrt.__version__)
 """
 _INSTALL_TENSORRT = "install it with: pip install -e '.[tensorrt]' in the source folder of hrda_ros"
-_OPENVINO = "import openvino; print(', '.join(openvino.Core().available_devices))"
+_OPENVINO = (
+    "from hrda_core.inference.openvino.reading import require_openvino; "
+    "print(', '.join(require_openvino().Core().available_devices))"
+)
 _NVIDIA, _DISPLAY = "0x10de", "0x03"  # vendor, and the first digits of the class, on the PCI bus
 
 

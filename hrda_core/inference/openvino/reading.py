@@ -12,6 +12,7 @@ With both `hrda_lite` is 1.2 to 1.4 times as fast as in ONNX Runtime with one th
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,14 @@ _OUTPUTS = {"labels", "confidence"}
 
 
 def require_openvino() -> Any:
-    """Return the package `openvino`.
+    """Return the package `openvino`, without the one that reports its use to its makers.
+
+    At its import that one reads and writes an id below the home directory, and a damaged or unreadable one ends it.
 
     Raises:
         MissingPackageError: it is not installed.
     """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # = an ImportError, which it expects
     return require("openvino", "openvino")
 
 

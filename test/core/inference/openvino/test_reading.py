@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +125,10 @@ def test_a_graph_with_other_inputs_is_no_graph_of_a_bundle(core: Any, tmp_path: 
     path.write_bytes(_graph(*_argmax()))
     with pytest.raises(BundleError, match=r"has inputs \[\('x', 'f32'\)\] and outputs \['labels'\], expected"):
         read_graph(core, path, None)
+
+
+def test_openvino_is_imported_without_what_reports_its_use(tmp_path: Path) -> None:
+    (tmp_path / "intel" / "openvino_ga_cid").mkdir(parents=True)  # its id, damaged
+    code = "from hrda_core.inference.openvino.reading import require_openvino; require_openvino().Core()"
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "HOME": str(tmp_path)}, check=True, timeout=60)
+    assert [path.name for path in (tmp_path / "intel").iterdir()] == ["openvino_ga_cid"]
