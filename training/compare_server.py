@@ -18,7 +18,7 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -38,6 +38,7 @@ _OWN_HOST = re.compile(r"(127\.0\.0\.1|localhost)(:\d{1,5})?")
 """Any port: `ssh -L` may give the page another one on the user's machine."""
 
 _LONGEST_BODY = 1024
+_MOST_CONNECTIONS = 64  # a browser opens far fewer; without a limit they take all the files that a process may open
 _ANSWERS = {"first", "second", "neither", "unsure", "undo"}
 
 
@@ -113,9 +114,16 @@ class _Server(ThreadingHTTPServer):
         self.session = session
         self.token = secrets.token_urlsafe(16)
         self.page = PAGE.read_text(encoding="utf-8")
-        self.one_at_a_time = threading.Lock()
-        self.ended = threading.Event()
+        self.one_at_a_time, self.ended = threading.Lock(), threading.Event()
         self.error: HrdaError | None = None
+        self.connections: list[socket.socket] = []
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections.append(request)
+        while len(self.connections) > _MOST_CONNECTIONS:
+            with suppress(OSError):
+                self.connections.pop(0).shutdown(socket.SHUT_RDWR)  # its thread ends
+        super().process_request(request, client_address)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing of a browser that went away in the middle; all else is a fault of ours, with its traceback."""

@@ -440,5 +440,21 @@ def test_a_browser_that_goes_away_and_a_length_of_thousands_of_digits_leave_no_t
             gone.close()
         while not session.finished:
             request(port, "POST", path + "answer", {"number": len(session.answers), "answer": "first"})
-        request(port, "GET", path + "state")
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_connections_that_never_end_their_request_keep_nobody_out(session: Session) -> None:
+    with asking(session) as (port, path):
+        idle = []
+        for _ in range(80):
+            idle.append(socket.create_connection(("127.0.0.1", port), timeout=5))
+            idle[-1].sendall(b"GET / HT")
+        try:
+            ended = idle[0].recv(1) == b""
+        except OSError:
+            ended = False
+        for one in idle:
+            one.close()
+        while not session.finished:
+            request(port, "POST", path + "answer", {"number": len(session.answers), "answer": "first"})
+    assert ended, "the oldest connection is still open"
