@@ -22,6 +22,9 @@ _DROPPED_PREFIXES = ("ROS_", "RMW_", "RCUTILS_", "AMENT_", "COLCON_", "FASTDDS_"
 # build both anew. PYTHONPATH of a sourced distribution would hide those wheels.
 _DROPPED_NAMES = ("LD_LIBRARY_PATH", "_ROS_WHEELS_BOOTSTRAP_COMPLETE", "PYTHONPATH")
 
+_HELD: dict[int, int] = {}
+"""Domain that this process holds -> descriptor of the socket that says so."""
+
 
 def child_environment(
     log_folder: Path, fastdds_profile: Path, inherited: Mapping[str, str] | None = None
@@ -53,13 +56,29 @@ def child_environment(
 def free_domain() -> int:
     """Draw a DDS domain, 1 to 101, in which no other process of this machine takes part, or has left anything.
 
+    It is this process's until it ends: no other one draws it, although between two nodes nothing else tells that it is
+    taken.
+
     The first participant of a domain binds UDP port 7410 + 250 * domain (OMG DDSI-RTPS 2.2, section 9.6.1). A process
     that was killed leaves the shared memory of its ports, and Fast DDS loses messages to those who come after it there.
     """
     drawn = random.SystemRandom().sample(_DOMAINS, len(_DOMAINS))
     free = [domain for domain in drawn if _port_is_free(7410 + 250 * domain)]
     left = _domains_with_leftovers()
-    return next((domain for domain in free if domain not in left), (free or drawn)[0])
+    clean = [domain for domain in free if domain not in left]
+    return next((domain for domain in (*clean, *free, *drawn) if _hold(domain)), drawn[0])
+
+
+def _hold(domain: int) -> bool:
+    """Keep a domain by a name among this machine's sockets, which the kernel frees when the process has ended."""
+    if domain not in _HELD:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as held:
+            try:
+                held.bind(f"\0hrda_ros_domain_{domain}")
+            except OSError:
+                return False
+            _HELD[domain] = held.detach()
+    return True
 
 
 def _domains_with_leftovers() -> set[int]:

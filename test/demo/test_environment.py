@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from street_demo.environment import child_environment, free_domain
+from street_demo.environment import _hold, child_environment, free_domain
 from street_demo.pacing import MAX_PLAYING_S, MAX_RATE_HZ, choose_rate
 from street_demo.paths import DEMO
 
@@ -41,12 +41,41 @@ def test_a_sourced_distribution_does_not_reach_the_processes() -> None:
     assert environment["ROS_LOG_DIR"] == "/logs"
 
 
+@pytest.fixture
+def held_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process keeps none of the domains that a test draws."""
+    monkeypatch.setattr("street_demo.environment._hold", lambda domain: True)
+
+
+@pytest.mark.usefixtures("held_by_nobody")
 def test_domain_is_drawn_afresh_and_valid() -> None:
     domains = {int(child_environment(Path(), Path(), SOURCED)["ROS_DOMAIN_ID"]) for _ in range(200)}
     assert len(domains) > 20
     assert domains <= set(range(1, 102))
 
 
+HOLDS = """
+import sys
+from street_demo.environment import _hold
+print(_hold(int(sys.argv[1])), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_domain_that_another_process_has_drawn_is_not_drawn_until_it_ends() -> None:
+    domain = 1000 + os.getpid()  # a number that nobody draws
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(domain)], cwd=DEMO, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "True\n"
+    assert not _hold(domain)
+    process.communicate("")
+    assert _hold(domain)
+    assert _hold(domain), "it is this process's now"
+
+
+@pytest.mark.usefixtures("held_by_nobody")
 def test_a_domain_in_which_others_take_part_is_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     # Of the numbers that nobody draws: one that a graph of another test has would be no free one here.
     monkeypatch.setattr("street_demo.environment._DOMAINS", range(102, 105))
@@ -57,6 +86,7 @@ def test_a_domain_in_which_others_take_part_is_not_drawn(monkeypatch: pytest.Mon
         assert {free_domain() for _ in range(20)} == {103}
 
 
+@pytest.mark.usefixtures("held_by_nobody")
 def test_a_domain_in_which_a_killed_process_has_left_ports_is_the_last_choice(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
