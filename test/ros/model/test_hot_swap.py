@@ -159,6 +159,7 @@ def test_l2_a_reload_that_hangs_answers_after_its_time_out_and_can_be_tried_agai
     loading.may_end.set()
     assert hanging is not None
     hanging.join(WAIT_S)
+    assert models.join(WAIT_S)  # the old model is released after the answer
     assert (served(models), sorted(released), models.last_error) == ("new", ["late", "old"], "")
     assert answers.empty(), "each call is answered once"
 
