@@ -153,7 +153,7 @@ def _sentence(parser: Any, text: str) -> str:
     # A key of an entry of a list: the sentence of the entry stands inside that of the list.
     text = re.sub(r'Parser key "([\w.]+)"[^"]*? given class_path \S+ Parser key "', r'Parser key "\1.', text)
     found = re.fullmatch(
-        r'Parser key "([\w.]+)"(?: element \d+)?: (.*?)(?:Given value type.*?)?(?:Got|Given) value: (.*)', text
+        r'Parser key "([\w.]+)"(?: element \d+)?: (.*?)(?:Given value type.*?)?(?:Got|Given) value: ?(.*)', text
     )
     if found is None:
         return text

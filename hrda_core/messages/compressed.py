@@ -38,8 +38,11 @@ UInt8Array = npt.NDArray[np.uint8]
 
 _JPEG_END = b"\xff\xd9"
 
-_MOST_SCANS = 100
-"""Progressive JPEGs have about ten. Each one is a pass over all pixels, however few bytes it has."""
+_USUAL_SCANS, _MOST_SCANS = 10, 100
+"""Scans of a progressive JPEG, and of any. Each one is a pass over all pixels, however few bytes it has."""
+
+_MOST_SCANNED = 1_280_000_000
+"""Pixels of all scans together where there are more than usual: 20 passes over 64 megapixels take some seconds."""
 
 
 def decode_compressed(
@@ -85,12 +88,18 @@ def decode_compressed(
     if size is None:
         raise ImageError(f"a compressed image of {len(data)} bytes states no size: it is damaged", "decode")
     check_pixels(*size, max_megapixels)
-    if data.startswith(JPEG_START) and data.count(bytes((0xFF, START_OF_SCAN))) > _MOST_SCANS:
-        raise ImageError(f"a JPEG of more than {_MOST_SCANS} scans is not decoded", "decode")
+    if data.startswith(JPEG_START):
+        _check_scans(data.count(bytes((0xFF, START_OF_SCAN))), size)
     pattern = str(message.format).partition(";")[0].strip()
     if pattern.startswith("bayer_"):
         return _decode_mosaic(data, pattern, values)
     return _decode_deep(data, values) if _is_deep_png(data) else _decode(data)
+
+
+def _check_scans(scans: int, size: tuple[int, int]) -> None:
+    height, width = size
+    if scans > _MOST_SCANS or (scans > _USUAL_SCANS and scans * height * width > _MOST_SCANNED):
+        raise ImageError(f"a JPEG of {height} x {width} pixels in {scans} scans is not decoded", "decode")
 
 
 def _is_deep_png(data: bytes) -> bool:

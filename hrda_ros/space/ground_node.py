@@ -111,9 +111,15 @@ def _pose_from_tf(node: Node, frame: str) -> Callable[[GroundSettings, str], Cam
     buffer = Buffer()
     listener = TransformListener(buffer, node)
 
+    kept: list[CameraPose] = []
+
     def pose(settings: GroundSettings, frame_id: str, _alive: object = listener) -> CameraPose:
-        # The newest one: a camera is fixed to its robot.
-        return CameraPose.of_transform(buffer.lookup_transform(frame, frame_id, Time()).transform)
+        # The newest one: a camera is fixed to its robot. Noise of a joint would make the view anew for each mask, which
+        # takes longer than the next mask does, so that none would ever be placed.
+        newest = CameraPose.of_transform(buffer.lookup_transform(frame, frame_id, Time()).transform)
+        if not (kept and kept[0].is_near(newest)):
+            kept[:] = [newest]
+        return kept[0]
 
     return pose
 

@@ -19,6 +19,8 @@ Triple: TypeAlias = "tuple[float, float, float]"
 # A camera that looks along x of the robot: its x is to the right, its y down, its z ahead (REP 103).
 _AHEAD = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 
+_SAME_PLACE_M, _SAME_AXIS = 5e-3, 1e-3
+
 
 @dataclass(frozen=True)
 class CameraPose:
@@ -78,6 +80,16 @@ class CameraPose:
     def _of(cls, position: Triple, matrix: FloatArray) -> CameraPose:
         x, y, z = ((float(a), float(b), float(c)) for a, b, c in matrix.T)
         return cls(position, (x, y, z))
+
+    def is_near(self, other: CameraPose) -> bool:
+        """Whether no coordinate of the position differs by more than 5 mm and no axis by more than 1 mrad.
+
+        For a camera 1.2 m above the ground that is one cell of 0.1 m in 10 m.
+        """
+        return bool(
+            np.allclose(self.position, other.position, rtol=0, atol=_SAME_PLACE_M)
+            and np.allclose(self.axes, other.axes, rtol=0, atol=_SAME_AXIS)
+        )
 
     def directions(self, rays: FloatArray) -> FloatArray:
         """Turn rays of the camera, float64 (N, 2) at depth 1, into directions of the robot's frame, (N, 3)."""

@@ -1,4 +1,8 @@
-"""SIGINT and SIGTERM are noted where they come and obeyed where that is safe, and they end the process in any case."""
+"""SIGINT and SIGTERM are noted where they come and obeyed where that is safe, and they end the process in any case.
+
+SIGHUP, of a terminal that is closed or an ssh whose network is gone, is as SIGTERM, unless the process was started by
+`nohup`. Without a handler it would end the process where it stands, and leave the middleware's shared memory behind.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +45,8 @@ class StopSignals:
         self.seen = False
         for number in _NUMBERS:
             signal.signal(number, self._note)
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+            signal.signal(signal.SIGHUP, _as_sigterm)
 
     def __enter__(self) -> StopSignals:
         return self
@@ -48,7 +54,7 @@ class StopSignals:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number in _NUMBERS:
+        for number in (*_NUMBERS, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, _LONGEST_LAST_S)
@@ -84,8 +90,12 @@ def end_if_hanging(code: int) -> None:
         os._exit(code)
 
 
+def _as_sigterm(number: int, frame: object) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)  # as if it came from outside: rclpy has a handler of its own for that one
+
+
 def _end_after(source: int) -> None:
-    while (byte := os.read(source, 1)) and byte[0] not in _NUMBERS:
+    while (byte := os.read(source, 1)) and byte[0] not in (*_NUMBERS, signal.SIGHUP):
         pass
     time.sleep(LONGEST_END_S)
     os._exit(0)  # nothing is flushed: the thread that hangs may be writing

@@ -7,11 +7,16 @@ lines of the log would then go into a socket or a picture.
 from __future__ import annotations
 
 import os
+import socket
 import stat
+import struct
 import sys
 from contextlib import suppress
 
 __all__ = ["open_streams", "tell", "wait_for_no_reader"]
+
+_LONGEST_SEND = struct.pack("ll", 0, 50_000)
+"""What a line may take that goes into a socket: seconds and microseconds, a `timeval` of the system."""
 
 
 def open_streams() -> None:
@@ -26,17 +31,23 @@ def open_streams() -> None:
 
 
 def wait_for_no_reader() -> None:
-    """Let what is printed into a full pipe be lost. Otherwise the first line of the log that nobody reads would stop a
-    node for ever, since the executor and the worker write it.
+    """Let what is printed into a full pipe, terminal or socket be lost. Otherwise the first line of the log that nobody
+    reads would stop a node for ever, since the executor and the worker write it: a terminal is full behind an ssh whose
+    network is gone, or after Ctrl-S, and a socket is where systemd's journal stands still.
 
-    The pipe is opened anew, since a flag of the open one would count for other processes that print into it.
+    A pipe or terminal is opened anew, since a flag of the open one would count for other processes that print into it.
+    A socket cannot be; it waits a moment, for the others too.
     """
     for number in (1, 2):
         with suppress(OSError):
-            if stat.S_ISFIFO(os.fstat(number).st_mode):
-                anew = os.open(f"/proc/self/fd/{number}", os.O_WRONLY | os.O_NONBLOCK)
+            kind = os.fstat(number).st_mode
+            if stat.S_ISFIFO(kind) or os.isatty(number):
+                anew = os.open(f"/proc/self/fd/{number}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
                 os.dup2(anew, number)
                 os.close(anew)
+            elif stat.S_ISSOCK(kind):
+                with socket.socket(fileno=os.dup(number)) as outgoing:
+                    outgoing.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _LONGEST_SEND)
 
 
 def tell(line: str) -> None:

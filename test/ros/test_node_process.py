@@ -21,7 +21,7 @@ from hrda_ros.start.fastdds_profile import SEGMENT_BYTES
 TIMEOUT_S = 60.0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_c2_signal_in_the_middle_of_a_stream_exits_cleanly(
     start_node: Callable[..., Any],
     client: Any,
@@ -70,7 +70,7 @@ def test_a_node_that_places_masks_in_space_tells_systemd_the_same(
 
 @pytest.mark.parametrize(
     ("number", "delay_s"),
-    [(signal.SIGINT, 0.25), (signal.SIGTERM, 0.5), (signal.SIGINT, 0.75), (signal.SIGTERM, 1.0)],
+    [(signal.SIGINT, 0.25), (signal.SIGTERM, 0.5), (signal.SIGINT, 0.75), (signal.SIGTERM, 1.0), (signal.SIGHUP, 0.6)],
 )
 def test_c2_signal_during_the_imports_exits_cleanly(ros: Any, tiny_bundle: Path, number: int, delay_s: float) -> None:
     # The entry announces itself, so that the signal meets the imports and not the start of Python.

@@ -90,6 +90,7 @@ def test_flags_words_choices_and_keys_come_as_their_types() -> None:
         ("--out c", "required: bags"),
         ("a", "required: out"),
         ("a --out c --frames many", "--frames: expected a whole number, not 'many'"),
+        ("a --out c --frames ''", "--frames: expected a whole number, not ''"),
         ("a --out c --frames 0", "--frames is 0; give 1 or more"),
         ("a --out c --size 480", "--size: expected 2"),
         ("a --out c --network tutor", "--network: expected student or teacher, not 'tutor'"),

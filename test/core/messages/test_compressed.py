@@ -204,6 +204,17 @@ def test_m6_a_header_without_a_size_and_a_thousand_scans_are_refused() -> None:
     assert refusal(compressed(data[:-2] + 1000 * scan + data[-2:]), decode_compressed) == "decode"
 
 
+def test_m6_passes_over_a_large_picture_are_counted_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(smooth(), ".jpg")
+    scan = data[data.index(b"\xff\xda") : -2]
+    passes = data[:-2] + 30 * scan + data[-2:]
+    assert decode_compressed(compressed(passes)).shape == (40, 60, 3)
+    frame = data.index(b"\xff\xc0")
+    large = passes[: frame + 5] + (7900).to_bytes(2, "big") + (8000).to_bytes(2, "big") + passes[frame + 9 :]
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
+    assert refusal(compressed(large), decode_compressed) == "decode"
+
+
 @pytest.mark.parametrize("name", ["h264", "H265", "hevc"])
 def test_p8_m6_a_packet_of_a_video_is_refused_with_what_to_do(name: str) -> None:
     message = SimpleNamespace(format=name, data=b"\0\0\0\1\x67abc")

@@ -109,10 +109,10 @@ class StandInBuffer:
     """What is used of `tf2_ros.Buffer`, which is not on PyPI: the newest transform from a frame to another one."""
 
     asked: list[tuple[str, str]]
+    shift_m = 0.0
 
     def __init__(self) -> None:
-        self.transforms: dict[tuple[str, str], Any] = {}
-        StandInBuffer.asked = []
+        StandInBuffer.asked, StandInBuffer.shift_m = [], 0.0
 
     def lookup_transform(self, target_frame: str, source_frame: str, time: Any) -> Any:
         from types import SimpleNamespace
@@ -123,7 +123,7 @@ class StandInBuffer:
         from geometry_msgs.msg import Transform
 
         transform = Transform()
-        transform.translation.x, transform.translation.z = 0.5, 1.0
+        transform.translation.x, transform.translation.z = 0.5 + StandInBuffer.shift_m, 1.0
         rotation = transform.rotation  # an optical frame that looks along x
         rotation.x, rotation.y, rotation.z, rotation.w = -0.5, 0.5, -0.5, 0.5
         return SimpleNamespace(transform=transform)
@@ -153,4 +153,13 @@ def test_the_pose_is_that_of_the_masks_frame_in_tf_as_soon_as_there_is_one(
     send()
     client.spin_until(lambda: started.scans, "a scan")
     assert started.scans[-1].ranges[360] == pytest.approx(0.5 + 40.0 / 19.5, rel=2e-3)
+
+    views = started.node._views
+    view = views._made
+    for StandInBuffer.shift_m in (0.001, 0.004, 0.25):
+        before = len(started.scans)
+        assert views._made is view, "the noise of a joint makes no new view"
+        send()
+        client.spin_until(lambda: len(started.scans) > before, "a scan")  # noqa: B023
+    assert started.scans[-1].ranges[360] == pytest.approx(0.75 + 40.0 / 19.5, rel=2e-3)
     assert set(StandInBuffer.asked) == {("base_footprint", "camera_optical")}

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -24,6 +27,34 @@ def test_a_pipe_that_nobody_reads_does_not_stop_a_node(ros: object) -> None:
     os.write(writing, b"." * size)
     try:
         assert subprocess.run(WRONG, stdout=writing, stderr=writing, timeout=60).returncode == 2
+        assert os.get_blocking(writing), "others print into it too"
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def fill(number: int) -> None:
+    """Write into a terminal or socket until nothing more goes in."""
+    os.set_blocking(number, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(number, b"." * 64)
+    os.set_blocking(number, True)
+
+
+@pytest.mark.parametrize("ends", [os.openpty, lambda: [end.detach() for end in socket.socketpair()]])
+def test_a_terminal_or_socket_that_nobody_reads_does_not_stop_a_node(
+    ros: object, ends: Callable[[], Sequence[int]]
+) -> None:
+    code = (
+        "from hrda_ros.start.streams import tell, wait_for_no_reader; wait_for_no_reader(); "
+        "[tell('a line of the log') for _ in range(200)]"
+    )
+    reading, writing = ends()
+    fill(writing)
+    try:
+        assert subprocess.run(WRONG, stdout=writing, stderr=writing, timeout=60).returncode == 2
+        assert subprocess.run([sys.executable, "-c", code], stderr=writing, timeout=60).returncode == 0
         assert os.get_blocking(writing), "others print into it too"
     finally:
         os.close(reading)
