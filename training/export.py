@@ -126,6 +126,7 @@ def _export_run(request: ExportRequest, out: Path) -> None:
     from hrda_core.inference.bundle import Bundle
     from hrda_core.models import HRDA
     from hrda_core.trainer.best import best_of
+    from hrda_core.trainer.class_shares import run_bias
     from hrda_core.trainer.loading import load_network, load_recipe
     from hrda_core.trainer.run_use import run_use
     from hrda_core.trainer.spaces import recipe_space
@@ -151,6 +152,7 @@ def _export_run(request: ExportRequest, out: Path) -> None:
         label_space=recipe_space(recipe),
         grid=request.grid,
         default_plan=plan,
+        bias=run_bias(run, recipe),
     )
     samples = _given(request.sample) if request.sample else _samples(recipe)
     for name, report in export_bundle(model, spec, out, samples.images[0], samples=samples, say=print).items():

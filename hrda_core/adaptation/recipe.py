@@ -146,12 +146,20 @@ def adaptation_recipe(
         ),
         optim=OptimConfig(lr=6e-5 if network.encoder.startswith(("mit_", "vit_")) else 1e-4, warmup=effort.warmup),
         runtime=runtime or RuntimeConfig(),
+        logit_adjustment=_adjustment(bundle),
         iterations=effort.iterations,
         checkpoint_every=20,
         pictures_every=max(1, effort.iterations // 4),
         seed=seed,
         paper=[f"warm start from {bundle.name}", f"{effort.iterations} steps on crops of {height} x {width}", *notes],
     )
+
+
+def _adjustment(bundle: Bundle) -> float:
+    """The strength of the given model's logit adjustment, according to its manifest."""
+    settings: Any = bundle.manifest.get("provenance", {}).get("settings", {})
+    value = settings.get("logit_adjustment", 0.0) if isinstance(settings, dict) else 0.0
+    return float(value) if isinstance(value, int | float) else 0.0
 
 
 _ROBUST = AppearanceConfig(photometric=True, gamma=1.5, darken=0.4)

@@ -35,6 +35,7 @@ from hrda_core.inference.model_card import CARD_NAME, model_card
 from hrda_core.input_scale import InputScale
 from hrda_core.labels import LabelSpace
 from hrda_core.models.adapters import merge_lora
+from hrda_core.models.class_bias import ClassBias, metadata_of
 from hrda_core.models.finite_weights import check_finite
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.presets import NetworkConfig, resolve_preset
@@ -72,6 +73,7 @@ class ExportSpec:
         overrides: fields of the preset that were replaced, so that the network can be built again.
         provenance: recipe, data, licence, scores; plain values.
         grid: rows and columns of detail tiles; None = what suits the encoder, see `tiles_for`.
+        bias: what of the network's logits is adjustment, see `hrda_core.models.class_bias`.
         default_plan: default window plan; empty = `tiles` for HRDA, `whole` for other networks.
     """
 
@@ -83,6 +85,7 @@ class ExportSpec:
     label_space: LabelSpace
     grid: Size | None = None
     default_plan: str = ""
+    bias: ClassBias = ()
 
     @property
     def network(self) -> NetworkConfig:
@@ -94,11 +97,13 @@ class ExportSpec:
         return resolve_preset(self.preset, **self.overrides)
 
     @staticmethod
-    def like(given: Bundle, name: str, overrides: Mapping[str, Any], provenance: Mapping[str, Any]) -> ExportSpec:
+    def like(
+        given: Bundle, name: str, overrides: Mapping[str, Any], provenance: Mapping[str, Any], bias: ClassBias = ()
+    ) -> ExportSpec:
         """Describe another network in the place of a given one: same classes, scale, tiles and default plan."""
         grid = given.tile_grid
         scale, space, plan = given.scale, given.label_space, given.default_plan
-        return ExportSpec(name, given.preset, overrides, scale, provenance, space, grid, plan)
+        return ExportSpec(name, given.preset, overrides, scale, provenance, space, grid, plan, bias)
 
 
 @dataclass(frozen=True)
@@ -174,7 +179,8 @@ def export_bundle(
                     f"the exported graph '{file}' agrees with PyTorch on {reports[plan].labels:.4%} of the pixels "
                     f"only, expected {MIN_AGREEMENT:.1%}; nothing was written"
                 )
-        (part / "model.safetensors").write_bytes(save({k: _half(v) for k, v in shipped.state_dict().items()}))
+        halves = {name: _half(value) for name, value in shipped.state_dict().items()}
+        (part / "model.safetensors").write_bytes(save(halves, metadata_of(spec.bias)))
         manifest = _manifest(model, spec, multiple_of, graphs, reports)
         (part / CARD_NAME).write_text(model_card(manifest), encoding="utf-8")
         write_manifest(part, manifest)

@@ -53,6 +53,7 @@ _TRAINING_KEYS = (
     "encoder_weights",
     "started_from",
     "exported_network",
+    "logit_adjustment",
     "iterations",
     "seed",
     "deviations",

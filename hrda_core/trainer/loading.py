@@ -11,9 +11,11 @@ from torch import Tensor
 
 from hrda_core.errors import DataError, RecipeError, TextError, first_misfit, require
 from hrda_core.models import HRDA, Segmenter, create_model
+from hrda_core.models.class_bias import with_bias
 from hrda_core.models.finite_weights import check_finite
 from hrda_core.trainer.best import BEST_NAME
 from hrda_core.trainer.checkpoint import CHECKPOINT_NAME, load_checkpoint
+from hrda_core.trainer.class_shares import run_bias
 from hrda_core.trainer.recipe import Recipe, check_keys
 from hrda_core.trainer.recipe_data import SourceConfig
 from hrda_core.trainer.spaces import recipe_space
@@ -82,7 +84,7 @@ def _as_of_today(values: dict[str, Any]) -> None:
 
 
 def load_network(run: Path, network: str = "student", which: str = "last") -> HRDA | Segmenter:
-    """Load a network of a run in eval mode, on the CPU.
+    """Load a network of a run in eval mode, on the CPU, with the logit adjustment of its recipe.
 
     Args:
         network: `student` = the exported weights of a finished run (those that `hrda export` takes), or the student of
@@ -98,7 +100,12 @@ def load_network(run: Path, network: str = "student", which: str = "last") -> HR
         raise RecipeError(f"network '{network}' is not known; choose one of {', '.join(NETWORKS)}")
     recipe = load_recipe(run)
     built = create_model(recipe.model.preset, num_classes=len(recipe_space(recipe)), **recipe.model.overrides)
-    tensors = _best(run, network) if which == "best" else _tensors(run, network)
+    weights = run / WEIGHTS_NAME
+    if which == "last" and network == "student" and weights.is_file():
+        tensors = _shipped(weights)
+    else:  # what a run keeps for itself is as it was trained
+        kept = _best(run, network) if which == "best" else _of_checkpoint(run, network)
+        tensors = with_bias(built, kept, run_bias(run, recipe))
     try:
         built.load_state_dict(tensors)
     except RuntimeError as error:
@@ -108,15 +115,14 @@ def load_network(run: Path, network: str = "student", which: str = "last") -> HR
     return built.eval()
 
 
-def _tensors(run: Path, network: str) -> dict[str, Tensor]:
-    weights = run / WEIGHTS_NAME
-    if network == "student" and weights.is_file():
-        try:
-            return load_file(weights)
-        except (OSError, SafetensorError) as error:
-            raise DataError(
-                f"weights '{weights}' cannot be read ({error}); resume the run to write them anew"
-            ) from error
+def _shipped(weights: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(weights)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"weights '{weights}' cannot be read ({error}); resume the run to write them anew") from error
+
+
+def _of_checkpoint(run: Path, network: str) -> dict[str, Tensor]:
     return _below(run / CHECKPOINT_NAME, network, f"the checkpoint of run '{run}'")
 
 

@@ -16,9 +16,11 @@ import yaml
 from torch import Tensor
 
 from hrda_core.errors import RecipeError, TrainingError
+from hrda_core.models.class_bias import ClassBias, class_bias
 from hrda_core.models.finite_weights import not_finite
 from hrda_core.trainer.best import keep_best
 from hrda_core.trainer.checkpoint import CHECKPOINT_NAME, load_checkpoint, save_checkpoint, save_tensors
+from hrda_core.trainer.class_shares import shares_entry
 from hrda_core.trainer.journal import Journal, Progress, environment, read_evaluations, write_environment
 from hrda_core.trainer.loader import Loaded, load_batches
 from hrda_core.trainer.loading import RECIPE_NAME
@@ -69,6 +71,7 @@ class _Run:
     sources: Sources
     state: State
     watch: Watch
+    bias: ClassBias = ()
     journal: Journal | None = None
     scored: list[int] = field(default_factory=list)
 
@@ -115,7 +118,7 @@ def _fit(recipe: Recipe, run: Path, resume: bool | str, watch: Watch) -> Path | 
         watch.say(f"weights: all but {len(anew)} tensors are taken, these start anew: {', '.join(anew)}")
     if runtime.rank:  # dropout differs between processes, the start does not
         torch.manual_seed(recipe.seed + runtime.rank + (state.iteration << 16))
-    part = _Run(recipe, run, runtime, sources, state, watch)
+    part = _Run(recipe, run, runtime, sources, state, watch, class_bias(recipe.logit_adjustment, sources.class_shares))
     if not part.main:
         _train(part)
         return None
@@ -125,7 +128,7 @@ def _fit(recipe: Recipe, run: Path, resume: bool | str, watch: Watch) -> Path | 
             _set_aside(part)
         _train(part)
         finished = state.iteration == recipe.iterations
-        return save_weights(state, recipe, run) if finished else None
+        return save_weights(state, recipe, run, part.bias) if finished else None
 
 
 def _set_aside(part: _Run) -> None:
@@ -147,6 +150,7 @@ def _describe(part: _Run) -> None:
         "weights": part.state.weights_loaded,
         "deviations": list(part.recipe.paper),
         **part.sources.sizes.to_dict(),
+        **shares_entry(part.sources.class_shares),
         "audit": part.sources.audit,
     }
     write_environment(part.folder, environment(part.runtime.describe(), torch.get_num_threads(), extra))
@@ -186,7 +190,9 @@ def _train(part: _Run) -> None:
 
 
 def _score(part: _Run, journal: Journal, *, both: bool) -> None:
-    found = validate(part.state, part.recipe, part.sources.validation, journal, part.watch.say, both=both)
+    found = validate(
+        part.state, part.recipe, part.sources.validation, journal, part.watch.say, both=both, bias=part.bias
+    )
     kept = keep_best(part.state, part.recipe, part.folder, found)
     if kept:
         part.watch.say(kept)

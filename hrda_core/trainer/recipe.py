@@ -126,6 +126,9 @@ class Recipe:
         adversarial_weight: weight of the target term of `adversarial`.
         iterations: optimiser steps.
         batch_size: source images in a step, over all processes; as many target images.
+        logit_adjustment: strength, 0..1, of what raises the logits of rare classes wherever a trained network is scored
+            or exported: strength x -log of the class's share of the source's pixels (`hrda_core.models.class_bias`).
+            Training does not see it.
         average: `supervised` and `distillation`: the exported weights are an exponential moving average with this
             decay; 0 = the last weights.
         seed: all randomness derives from it.
@@ -157,6 +160,7 @@ class Recipe:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     iterations: int = 40000
     batch_size: int = 2
+    logit_adjustment: float = 0.0
     average: float = 0.999
     seed: int = 0
     checkpoint_every: int = 100
@@ -173,6 +177,8 @@ class Recipe:
             raise RecipeError("checkpoint_every, evaluate_every and pictures_every are 0 (at the end only) or more")
         if not 0 <= self.average < 1:
             raise RecipeError(f"average is a decay in 0..1 (1 excluded), not {self.average}")
+        if not 0 <= self.logit_adjustment <= 1:
+            raise RecipeError(f"logit_adjustment is a strength in 0..1, not {self.logit_adjustment}")
         if self.method not in METHODS:
             raise RecipeError(f"method '{self.method}' is not known; choose one of {', '.join(METHODS)}")
         if self.keep_best:
@@ -204,6 +210,10 @@ class Recipe:
             return
         if len(names) > 1:
             raise RecipeError(f"layout '{NO_SOURCE}' stands for no labelled images, but there are {len(names)} sources")
+        if self.logit_adjustment:
+            raise RecipeError(
+                f"logit_adjustment counts the source's labels, but layout '{NO_SOURCE}' has none; leave it off"
+            )
         if self.method != "distillation":
             raise RecipeError(
                 f"method '{self.method}' learns from labelled images: give source.images and source.labels"
@@ -240,11 +250,17 @@ class Recipe:
             "target_data": _joined(part.name for part in targets) + ": images alone, no labels" if targets else "",
             "target_licence": _joined(part.licence for part in targets),
             "exported_network": exported_network,
+            "logit_adjustment": self._adjusted,
             "iterations": self.iterations,
             "seed": self.seed,
             "deviations": "; ".join(self.paper),
             "settings": self.to_dict(),
         }
+
+    @property
+    def _adjusted(self) -> str:
+        strength = self.logit_adjustment
+        return f"{strength} x -log of each class's share of the source's pixels, added to its logit" if strength else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for YAML and checkpoints."""

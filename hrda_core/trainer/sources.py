@@ -18,6 +18,7 @@ from hrda_core.labels import ClassGroups, LabelSpace
 from hrda_core.messages.value_range import range_of
 from hrda_core.models.presets import resolve_preset
 from hrda_core.trainer.best import check_score
+from hrda_core.trainer.class_shares import class_shares
 from hrda_core.trainer.rare_classes import class_draws, min_pixels, sampler
 from hrda_core.trainer.recipe import Recipe
 from hrda_core.trainer.recipe_data import (
@@ -46,6 +47,7 @@ class Sources:
         audit: text on the check of the source labels, if there are any, of each validation set's, and of the target.
         description: lines for the log.
         sizes: sizes of the images that are trained on and scored.
+        class_shares: share of each class of the labelled source pixels, as they are drawn without Rare Class Sampling.
     """
 
     samples: Samples
@@ -53,6 +55,7 @@ class Sources:
     audit: str
     description: tuple[str, ...]
     sizes: SeenSizes
+    class_shares: tuple[float, ...]
 
 
 def open_sources(
@@ -112,6 +115,7 @@ def open_sources(
         audit="\n\n".join([*(labels.audit.table() for labels in (*(each for _, each in sources), *scored)), *left_out]),
         description=tuple(lines),
         sizes=sizes,
+        class_shares=class_shares(len(space), [(part.share, labels.statistics) for part, labels in sources]),
     )
 
 

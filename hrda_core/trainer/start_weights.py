@@ -15,6 +15,7 @@ from hrda_core.errors import DataError, RecipeError, one_line
 from hrda_core.interop import load_backbone
 from hrda_core.models import HRDA, Segmenter, create_model
 from hrda_core.models.adapters import adapter_names, describe_adapters
+from hrda_core.models.class_bias import bias_in, with_bias
 from hrda_core.models.finite_weights import check_finite
 from hrda_core.models.timm_encoder import TimmEncoder, load_imagenet_weights
 from hrda_core.trainer.recipe import ModelConfig
@@ -91,7 +92,7 @@ def _load_weights(student: HRDA | Segmenter, config: ModelConfig, classes: int) 
 
 def _read(student: HRDA | Segmenter, path: Path) -> dict[str, Tensor]:
     try:
-        weights = load_file(path)
+        weights, bias = load_file(path), bias_in(path)
     except (OSError, SafetensorError) as error:
         raise DataError(
             f"weights '{path}' cannot be read ({one_line(error)}); give {WEIGHTS_NAME} of a run or bundle"
@@ -100,7 +101,8 @@ def _read(student: HRDA | Segmenter, path: Path) -> dict[str, Tensor]:
         weights = {name: value for name, value in weights.items() if not name.startswith(_SCALE_ATTENTION)}
     if isinstance(student, Segmenter):
         weights = {name.replace(_HRDA_DECODER, "decode_head."): value for name, value in weights.items()}
-    return weights
+    # Training starts from the network as it was trained.
+    return with_bias(student, weights, tuple(-value for value in bias))
 
 
 def _of_class_number(config: ModelConfig, classes: int) -> set[str]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from hrda_core.errors import DataError, RecipeError, first_misfit
 from hrda_core.interop import load_backbone
 from hrda_core.models import HRDA, Segmenter, create_model
+from hrda_core.models.class_bias import ClassBias, metadata_of, with_bias
 from hrda_core.models.finite_weights import check_finite
 from hrda_core.models.mix_transformer import MixTransformer
 from hrda_core.models.plain_vit import PlainViT
@@ -183,10 +184,10 @@ def shipped_weights(state: State, recipe: Recipe) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous() for name, value in weights.items()}
 
 
-def save_weights(state: State, recipe: Recipe, run: Path) -> Path:
-    """Write `shipped_weights` to the run folder; return the path."""
+def save_weights(state: State, recipe: Recipe, run: Path, bias: ClassBias) -> Path:
+    """Write `shipped_weights`, with `bias` added to their classifier, to the run folder; return the path."""
     path = run / WEIGHTS_NAME
-    save_tensors(path, shipped_weights(state, recipe))
+    save_tensors(path, with_bias(state.networks.student, shipped_weights(state, recipe), bias), metadata_of(bias))
     return path
 
 
@@ -230,7 +231,7 @@ def _prepare_encoder(student: HRDA | Segmenter, runtime: Runtime) -> None:
 def _check_recipe(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     # How a run is carried out may change between its parts; what it computes may not.
     free = ("runtime", "checkpoint_every", "evaluate_every", "pictures_every", "keep_best", "validation", "limits")
-    fixed = set(ours) - {*free, "paper", "iterations"}
+    fixed = set(ours) - {*free, "paper", "iterations", "logit_adjustment"}
     changed = sorted(key for key in fixed if ours[key] != theirs.get(key))
     if "label_space" in changed:
         one, two = (values.get("label_space") or {"name": "cityscapes19"} for values in (theirs, ours))

@@ -15,6 +15,7 @@ from torch import nn
 from hrda_core.data.augmentation.transforms import normalise
 from hrda_core.data.datasets.labelled import ImageLabelPairs
 from hrda_core.metrics import score
+from hrda_core.models.class_bias import ClassBias, raised
 from hrda_core.models.hrda import HRDA
 from hrda_core.resizing import keep_ratio_size, resize_image
 from hrda_core.trainer.journal import Journal
@@ -41,6 +42,7 @@ def validate(
     say: Callable[[str], None],
     *,
     both: bool,
+    bias: ClassBias = (),
 ) -> dict[str, dict[str, Any]]:
     """Score the student (with `both` also the teacher) on every validation set; write scores to journal and log.
 
@@ -48,6 +50,7 @@ def validate(
 
     Args:
         sets: the pairs of the recipe's validation sets, in its order, that passed their audit.
+        bias: what the recipe's logit adjustment adds; the networks are scored with it and left without it.
 
     Returns:
         the student's scores by validation set, as the journal keeps them.
@@ -57,7 +60,8 @@ def validate(
     for config, pairs in zip(recipe.validation, sets, strict=True):
         groups = validation_groups(config, recipe_space(recipe))
         for name, network in networks.items():
-            result = score(predictor(network, recipe, config), pairs, groups)
+            with raised(network, bias):
+                result = score(predictor(network, recipe, config), pairs, groups)
             journal.evaluation(state.iteration, name, config.name, result.to_dict())
             if name == "student":
                 found[config.name] = result.to_dict()

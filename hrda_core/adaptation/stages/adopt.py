@@ -15,6 +15,7 @@ from hrda_core.deploy.samples import Samples
 from hrda_core.errors import BundleError
 from hrda_core.inference.bundle import MANIFEST_NAME, Bundle, write_manifest
 from hrda_core.inference.model_card import CARD_NAME, model_card
+from hrda_core.models.class_bias import ClassBias
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.segmenter import Segmenter
 from hrda_core.whole_files import replaced_folder
@@ -31,6 +32,7 @@ def export_candidate(
     name: str,
     overrides: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    bias: ClassBias,
     say: Callable[[str], None],
 ) -> Bundle:
     """Write a network as a bundle like the given one: same classes, input size and window plans.
@@ -38,11 +40,13 @@ def export_candidate(
     Args:
         overrides: overrides of the preset with which the network was built.
         provenance: values that differ from the given model's provenance.
+        bias: what of the network's logits is adjustment, see `hrda_core.models.class_bias`.
 
     Raises:
         BundleError: an exported graph does not agree with PyTorch.
     """
-    export_bundle(network, ExportSpec.like(given, name, overrides, provenance), folder, sample, say=say)
+    spec = ExportSpec.like(given, name, overrides, provenance, bias)
+    export_bundle(network, spec, folder, sample, say=say)
     return Bundle.open(folder)
 
 

@@ -20,9 +20,10 @@ from hrda_core.adaptation.stages.adopt import export_candidate, provenance, sile
 from hrda_core.adaptation.stages.frames import Frames
 from hrda_core.data.augmentation.transforms import normalise
 from hrda_core.data.frames import UnlabelledFrames, evenly_spaced
-from hrda_core.deploy.network import load_network
+from hrda_core.deploy.network import WEIGHTS_FILE, load_network
 from hrda_core.errors import DataError
 from hrda_core.inference.bundle import Bundle
+from hrda_core.models.class_bias import bias_in
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.segmenter import Segmenter
 from hrda_core.uda.adabn import reestimate_batchnorm
@@ -111,6 +112,7 @@ def instant_bundle(request: Request, given: Bundle, frames: Frames, folder: Path
         frames.adapt.load(0),
         name=f"{given.name}_instant",
         overrides=given.manifest.get("overrides", {}),
+        bias=bias_in(given.file(WEIGHTS_FILE)),
         provenance=provenance(request, given, frames, {"method": f"BatchNorm statistics of {layers} layers"}),
         say=silent,
     )

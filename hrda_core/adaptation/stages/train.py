@@ -13,6 +13,7 @@ from hrda_core.errors import HrdaError
 from hrda_core.inference.bundle import Bundle
 from hrda_core.input_scale import InputScale
 from hrda_core.report.run_page import write_report
+from hrda_core.trainer.class_shares import run_bias
 from hrda_core.trainer.loading import load_network, load_recipe
 from hrda_core.trainer.loop import Watch, fit
 from hrda_core.trainer.recipe import Recipe
@@ -72,6 +73,7 @@ def adapted_bundle(request: Request, given: Bundle, run: Path, frames: Frames, f
         frames.adapt.load(0),
         name=f"{given.name}_adapted",
         overrides=recipe.model.overrides,
+        bias=run_bias(run, recipe),
         provenance=provenance(request, given, frames, recipe.provenance("teacher")),
         say=silent,
     )

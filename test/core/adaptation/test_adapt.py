@@ -35,6 +35,9 @@ from hrda_core.errors import BundleError, DataError, RecipeError
 from hrda_core.inference import Bundle, Predictor
 from hrda_core.input_scale import InputScale
 from hrda_core.labels import CITYSCAPES19
+from hrda_core.models.class_bias import bias_in
+from hrda_core.trainer.checkpoint import CHECKPOINT_NAME, load_checkpoint
+from hrda_core.trainer.class_shares import run_bias
 from hrda_core.trainer.loading import load_network, load_recipe
 from hrda_core.trainer.loop import Watch, fit
 from hrda_core.trainer.optim import OptimConfig
@@ -68,6 +71,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         batch_size=4,
         average=0.0,
         checkpoint_every=0,
+        logit_adjustment=0.2,
     )
     fit(recipe, folder / "run")
     spec = ExportSpec(
@@ -77,6 +81,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scale=InputScale(640),
         provenance={"licence": "made up", "settings": recipe.to_dict()},
         label_space=CITYSCAPES19,
+        bias=run_bias(folder / "run", recipe),
     )
     network = load_network(folder / "run")
     # Crops of training leave the deepest layers a few values a batch: their running statistics are a matter of luck,
@@ -141,6 +146,22 @@ def test_every_candidate_was_measured(outcome: Outcome) -> None:
 def test_training_starts_from_the_instant_candidate(outcome: Outcome) -> None:
     work = outcome.bundle.parent / "work"
     assert load_recipe(work / "run").model.weights == Bundle.open(work / "instant").file("model.safetensors")
+
+
+def test_all_candidates_have_the_logit_adjustment_of_the_given_model(made: Path, outcome: Outcome) -> None:
+    work = outcome.bundle.parent / "work"
+    given, instant, adapted = (
+        bias_in(Bundle.open(folder).file("model.safetensors"))
+        for folder in (made / "given", work / "instant", work / "adapted")
+    )
+    recipe = load_recipe(work / "run")
+    assert recipe.logit_adjustment == 0.2
+    assert given == instant != ()
+    # The adapted network was trained without, on the labels of its own source.
+    assert adapted == run_bias(work / "run", recipe) != ()
+    trained = load_checkpoint(work / "run" / CHECKPOINT_NAME).below("teacher")["decode_head.head.conv_seg.bias"]
+    shipped = load_bundle_network(Bundle.open(work / "adapted")).state_dict()["decode_head.head.conv_seg.bias"]
+    torch.testing.assert_close(shipped - trained, torch.tensor(adapted), atol=2e-3, rtol=2e-3)
 
 
 def test_the_adapted_model_has_statistics_of_the_whole_drive_and_not_of_the_last_batches(
@@ -289,7 +310,15 @@ def _spoilt(made: Path, folder: Path, name: str, spoil: Any) -> Bundle:
     sample = draw_street(np.random.default_rng(2), (192, 256), target=True)[0]
     overrides = given.manifest["overrides"]
     return export_candidate(
-        network, given, folder / name, sample, name=name, overrides=overrides, provenance={}, say=lambda _: None
+        network,
+        given,
+        folder / name,
+        sample,
+        name=name,
+        overrides=overrides,
+        provenance={},
+        bias=(),
+        say=lambda _: None,
     )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hrda_core.inference import predict_logits
 from hrda_core.models import HRDA, PRESETS, NetworkConfig, Segmenter, build_network, list_presets, resolve_preset
+from hrda_core.models.class_bias import raised, with_bias
 from hrda_core.window_plan import CropBox
 
 CLASSES = 5
@@ -115,3 +116,23 @@ def test_every_parameter_learns(network: HRDA | Segmenter) -> None:
     assert not [name for name, value in parameters.items() if value.grad is None or not value.grad.isfinite().all()]
     still = [name for name, value in parameters.items() if not value.grad.any()]
     assert not [name for name in still if not any(key in name for key in ZERO_GRADIENT)]
+
+
+def test_a_class_bias_raises_the_logits_of_every_network_by_just_that(network: HRDA | Segmenter) -> None:
+    bias = (0.0, 0.5, 1.0, 0.25, 2.0)
+    network.eval()
+    plan = "tiles" if isinstance(network, HRDA) else "whole"
+    with torch.no_grad():
+        before = predict_logits(network, _image(1), plan)
+        with raised(network, bias):
+            during = predict_logits(network, _image(1), plan)
+        after = predict_logits(network, _image(1), plan)
+        kept = copy.deepcopy(network.state_dict())
+        weights = with_bias(network, kept, bias)
+        filled = copy.deepcopy(network)
+        filled.load_state_dict(weights)
+        by_weights = predict_logits(filled, _image(1), plan)
+    torch.testing.assert_close(during - before, torch.tensor(bias)[:, None, None].expand_as(before[0])[None])
+    torch.testing.assert_close(by_weights, during)
+    assert torch.equal(after, before)
+    assert sum(not torch.equal(value, kept[name]) for name, value in weights.items()) == 1
