@@ -2,13 +2,13 @@
 
 Robots do not have that package. Weights may lie outside the file ("external data"). A path that leaves the model's
 folder would make a loader read any file of the machine, so it is refused before a loader sees the graph. So is a graph
-that repeats a part of itself: it may never end, and loaders run what depends on no input already while they load.
+that repeats a part of itself: it may never end, and loaders run what depends on no input already while they load. A
+function repeats what it holds at each call, and thirty that call each other twice are a billion nodes to a loader.
 """
 
 from __future__ import annotations
 
 import hashlib
-import mmap
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -21,10 +21,9 @@ Result = TypeVar("Result")
 
 # Field numbers of the protocol buffer messages on the way from a model to its tensors (onnx.proto3).
 _CHILDREN = {
-    "Model": {7: "Graph", 20: "Training", 25: "Function"},
+    "Model": {7: "Graph", 20: "Training"},
     "Training": {1: "Graph", 2: "Graph"},
     "Graph": {1: "Node", 5: "Tensor", 15: "SparseTensor"},
-    "Function": {7: "Node", 11: "Attribute"},
     "Node": {5: "Attribute"},
     "Attribute": {5: "Tensor", 6: "Graph", 10: "Tensor", 11: "Graph", 22: "SparseTensor", 23: "SparseTensor"},
     "SparseTensor": {1: "Tensor", 2: "Tensor"},
@@ -35,7 +34,8 @@ _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _NODE_OPERATOR = 4
 _ATTRIBUTE_GRAPHS = (6, 11)
 _MODEL_IR_VERSION, _MODEL_OPSET, _OPSET_DOMAIN, _OPSET_VERSION = 1, 8, 1, 2
-_MAX_DEPTH = 100  # as in protocol buffer parsers
+_MODEL_FUNCTION = 25
+_MAX_DEPTH, _LARGEST = 100, (1 << 31) - 1  # as in protocol buffer parsers
 
 
 def external_files(path: Path) -> tuple[Path, ...]:
@@ -49,7 +49,7 @@ def external_files(path: Path) -> tuple[Path, ...]:
     locations, repeating = _read(path, _look)
     if repeating:
         raise BundleError(
-            f"ONNX graph '{path}' repeats a part of itself (operator '{repeating[0]}') and may never end, as no graph "
+            f"ONNX graph '{path}' repeats a part of itself ({repeating[0]}) and may never end, as no graph "
             f"of hrda does; do not use this bundle, or export it again with 'hrda export'"
         )
     for location in locations:
@@ -99,23 +99,26 @@ def onnx_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _look(data: mmap.mmap) -> tuple[list[str], list[str]]:
-    """The values of all `location` entries, and the operators that repeat a graph."""
+def _look(data: bytes) -> tuple[list[str], list[str]]:
+    """The values of all `location` entries, and what repeats a graph."""
     repeating: list[str] = []
     return list(_locations(data, 0, len(data), "Model", 0, repeating)), repeating
 
 
-def _read(path: Path, reader: Callable[[mmap.mmap], Result]) -> Result:
+def _read(path: Path, reader: Callable[[bytes], Result]) -> Result:
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return reader(data)
+        with path.open("rb") as file:  # not mapped: a file that is cut off meanwhile would end the process by SIGBUS
+            data = file.read(_LARGEST + 1)
+        if not 0 < len(data) <= _LARGEST:
+            raise ValueError("a protocol buffer has 1 byte to 2 GiB")
+        return reader(data)
     except OSError as error:
         raise BundleError(f"cannot read ONNX graph '{path}' ({error.strerror}); copy the bundle again") from None
-    except (IndexError, ValueError):  # also an empty file
+    except (IndexError, ValueError):
         raise BundleError(f"cannot load '{path}': it is not an ONNX graph; export the bundle again") from None
 
 
-def _versions(data: mmap.mmap) -> tuple[int, int]:
+def _versions(data: bytes) -> tuple[int, int]:
     opset = ir_version = 0
     for number, kind, begin, stop in _all_fields(data, 0, len(data)):
         if (number, kind) == (_MODEL_IR_VERSION, 0):
@@ -128,7 +131,7 @@ def _versions(data: mmap.mmap) -> tuple[int, int]:
     return opset, ir_version
 
 
-def _locations(data: mmap.mmap, start: int, end: int, message: str, depth: int, repeating: list[str]) -> Iterator[str]:
+def _locations(data: bytes, start: int, end: int, message: str, depth: int, repeating: list[str]) -> Iterator[str]:
     """Values of all `location` entries below one message; appends to `repeating`."""
     if depth > _MAX_DEPTH:
         raise ValueError("nested too deeply")
@@ -140,12 +143,14 @@ def _locations(data: mmap.mmap, start: int, end: int, message: str, depth: int, 
     if message == "Node":
         repeating += _repeats(data, start, end)
     for number, begin, stop in _fields(data, start, end):
+        if (message, number) == ("Model", _MODEL_FUNCTION):
+            repeating.append("a function")
         if child := _CHILDREN[message].get(number):
             yield from _locations(data, begin, stop, child, depth + 1, repeating)
 
 
-def _repeats(data: mmap.mmap, start: int, end: int) -> Iterator[str]:
-    """The operator of a node that has graphs of its own, unless it is `If`, which runs one of them once."""
+def _repeats(data: bytes, start: int, end: int) -> Iterator[str]:
+    """The node's operator, if the node has graphs of its own and is not `If`, which runs one of them once."""
     operator, graphs = "", False
     for number, begin, stop in _fields(data, start, end):
         if number == _NODE_OPERATOR:  # where it stands twice, the last counts, as for loaders
@@ -153,15 +158,15 @@ def _repeats(data: mmap.mmap, start: int, end: int) -> Iterator[str]:
         elif _CHILDREN["Node"].get(number) == "Attribute":
             graphs = graphs or any(inner in _ATTRIBUTE_GRAPHS for inner, _, _ in _fields(data, begin, stop))
     if graphs and operator != "If":
-        yield operator
+        yield f"operator '{operator}'"
 
 
-def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """(field number, begin, end) of the fields of a message that have a length: strings and messages."""
     return ((number, begin, stop) for number, kind, begin, stop in _all_fields(data, start, end) if kind == 2)
 
 
-def _all_fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+def _all_fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
     """(field number, wire type, begin, end) of the fields of a message; 0 = a varint, 2 = with a length."""
     position = start
     while position < end:
@@ -183,7 +188,7 @@ def _all_fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, in
         yield number, kind, begin, position
 
 
-def _varint(data: mmap.mmap, position: int) -> tuple[int, int]:
+def _varint(data: bytes, position: int) -> tuple[int, int]:
     """A base-128 number and the position after it."""
     value = 0
     for shift in range(0, 70, 7):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,7 @@ def _write(path: Path, tensor: TensorProto, where: str) -> Path:
     """A model that keeps `tensor` in one of the places where the format allows it. The checker is not asked."""
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])
-    nodes, initializers, sparse, functions = [helper.make_node("Identity", ["x"], ["y"])], [], [], []
+    nodes, initializers, sparse = [helper.make_node("Identity", ["x"], ["y"])], [], []
     if where == "initializer":
         initializers = [tensor]
     elif where == "constant":
@@ -38,16 +40,13 @@ def _write(path: Path, tensor: TensorProto, where: str) -> Path:
         nodes += [helper.make_node("If", ["x"], ["c"], then_branch=_subgraph(tensor), else_branch=_subgraph(tensor))]
     elif where == "sparse":
         sparse = [onnx.SparseTensorProto(values=tensor, dims=[4])]
-    elif where == "function":
-        body = [helper.make_node("Constant", [], ["b"], value=tensor)]
-        functions = [helper.make_function("own", "F", [], ["b"], body, [helper.make_opsetid("", 18)])]
     graph = helper.make_graph(nodes, "g", [x], [y], initializers, sparse_initializer=sparse)
-    model = helper.make_model(graph, functions=functions, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     path.write_bytes(model.SerializeToString())
     return path
 
 
-PLACES = ("initializer", "constant", "subgraph", "sparse", "function")
+PLACES = ("initializer", "constant", "subgraph", "sparse")
 
 
 @pytest.mark.parametrize("where", PLACES)
@@ -76,19 +75,43 @@ def _repeating(operator: str) -> onnx.NodeProto:
 
 
 @pytest.mark.parametrize("operator", ["Loop", "Scan", "BeamSearch"])
-@pytest.mark.parametrize("where", ["graph", "branch", "function"])
+@pytest.mark.parametrize("where", ["graph", "branch"])
 def test_a_graph_that_repeats_a_part_of_itself_is_refused(tmp_path: Path, operator: str, where: str) -> None:
-    nodes, functions = [_repeating(operator)], []
+    nodes = [_repeating(operator)]
     if where == "branch":
         branch = helper.make_graph(nodes, "inner", [], [])
         nodes = [helper.make_node("If", ["x"], ["c"], then_branch=branch, else_branch=branch)]
-    elif where == "function":
-        nodes, functions = [], [helper.make_function("own", "F", ["x"], ["c"], nodes, [helper.make_opsetid("", 18)])]
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])
-    model = helper.make_model(helper.make_graph(nodes, "g", [x], []), functions=functions)
+    model = helper.make_model(helper.make_graph(nodes, "g", [x], []))
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(BundleError, match=rf"repeats a part of itself \(operator '{operator}'\)"):
         external_files(tmp_path / "m.onnx")
+
+
+def test_a_graph_with_functions_of_its_own_is_refused(tmp_path: Path) -> None:
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)]
+    calls = [helper.make_node("F0", [name], [result], domain="own") for name, result in (("x", "b"), ("b", "y"))]
+    functions = [
+        helper.make_function("own", "F0", ["x"], ["y"], [helper.make_node("Identity", ["x"], ["y"])], opsets[:1]),
+        helper.make_function("own", "F1", ["x"], ["y"], calls, opsets),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])
+    graph = helper.make_graph([helper.make_node("F1", ["x"], ["y"], domain="own")], "g", [x], [])
+    model = helper.make_model(graph, functions=functions, opset_imports=opsets)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(BundleError, match=r"repeats a part of itself \(a function\)"):
+        external_files(tmp_path / "m.onnx")
+
+
+def test_a_graph_that_is_cut_off_while_it_is_read_does_not_end_the_process(tmp_path: Path) -> None:
+    (tmp_path / "weights.bin").write_bytes(bytes(16))
+    path = _write(tmp_path / "m.onnx", _external("w", "weights.bin"), "initializer")
+    code = (
+        "import sys; from pathlib import Path; from hrda_core.inference import onnx_files; look = onnx_files._look; "
+        "path = Path(sys.argv[1]); onnx_files._look = lambda data: (path.write_bytes(b''), look(data))[1]; "
+        "sys.exit(len(onnx_files.external_files(path)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == 1
 
 
 def test_a_graph_and_weights_that_are_links_are_read_through_them(tmp_path: Path) -> None:
