@@ -19,6 +19,8 @@ from recorded import START, TOPIC, byte_ranges, noise, record, serialised
 
 from hrda_core.data.recordings.recording_frames import open_bag
 from hrda_core.data.recordings.recordings import RecordedImage, Recordings
+from hrda_core.data.recordings.salvage.findings import Findings
+from hrda_core.data.recordings.salvage.sqlite_walk import walk
 from hrda_core.errors import DataError
 
 COUNT = 150
@@ -176,6 +178,30 @@ def test_an_overwritten_database_gives_every_row_whose_pages_are_whole(
     ]
     assert COUNT - 60 < len(expected) < COUNT - 5
     assert sorted(numbers) == expected
+
+
+def test_f8_rows_of_a_database_that_share_a_chain_of_pages_do_not_make_more_of_it(tmp_path: Path) -> None:
+    page, leaves, rows, chained = 512, 30, 100, 33
+    local = (page - 12) * 32 // 255 - 23
+    size = local + chained * (page - 4)
+    head = bytes([7, 0, 1, 1, *varint(2 * (size - 9) + 12), 1, 5])  # topic 1, time 5, and a blob
+    cell = bytes([*varint(size), 1]) + head.ljust(local, b"\0") + struct.pack(">I", leaves + 2)
+    at = page - len(cell)
+    leaf = (b"\x0d\0\0" + struct.pack(">HHB", rows, at, 0) + struct.pack(">H", at) * rows).ljust(at, b"\0") + cell
+    first = (b"SQLite format 3\0" + struct.pack(">H", page)).ljust(page, b"\0")
+    chain = [struct.pack(">I", number).ljust(page, b"\0") for number in (*range(leaves + 3, leaves + chained + 2), 0)]
+    path = tmp_path / "rows.db3"
+    path.write_bytes(b"".join([first, *[leaf] * leaves, *chain]))
+    findings = Findings()
+    found = [len(message.raw) for message in walk(path, findings)]
+    assert found
+    assert sum(found) <= 4 * path.stat().st_size
+    assert "messages are cut off or overwritten" in findings.damage[-1]
+
+
+def varint(number: int) -> bytes:
+    """A number of 15 to 21 bits, as SQLite writes it."""
+    return bytes([0x80 | number >> 14, 0x80 | number >> 7 & 0x7F, number & 0x7F])
 
 
 def test_without_its_table_of_topics_a_database_is_refused(damaged: Callable[..., Path]) -> None:
