@@ -132,6 +132,7 @@ def _bundle_row(path: Path) -> dict[str, Any]:
 def _describe(request: ModelsRequest) -> dict[str, Any]:
     from hrda_core.models import resolve_preset
     from hrda_core.window_plan import HRDA_PLANS
+    from hrda_core.windows.flops import FlopCounter
 
     name, classes, overrides = request.name, request.classes, request.overrides
     config = resolve_preset(name, **overrides)
@@ -148,7 +149,9 @@ def _describe(request: ModelsRequest) -> dict[str, Any]:
     print("parameters: " + ", ".join(f"{part} {number:,}" for part, number in parts.items()) + f", in all {total:,}")
     print(f"tuning {config.tuning}: {trained:,} parameters learn")
     print(f"memory of a supervised step, two crops of {_SIDE} x {_SIDE}, AdamW, fp32: {memory:.1f} GB (counted)")
-    costs = {plan: count(model, plan)[1] for plan in (HRDA_PLANS if config.hrda else ("whole",))}
+    flops = FlopCounter(model)
+    plans = HRDA_PLANS if config.hrda else ("whole",)
+    costs = {plan: round(flops(plan, HEIGHT, WIDTH).giga, 1) for plan in plans}
     print(f"GFLOP at {HEIGHT} x {WIDTH}: " + ", ".join(f"{plan} {giga}" for plan, giga in costs.items()))
     return {
         "preset": name,

@@ -23,7 +23,7 @@ _SWATCH = 20
 _LEGEND_ROW = 34
 _LEGEND_COLUMN = 168
 _SMALL_TEXT = 0.5
-MIN_SHARE = 0.002
+MIN_SHARE = 0.0005
 """A class that covers less of the pictures than this is left out of the legend."""
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import rclpy
 from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import ExternalShutdownException
+from rclpy.utilities import remove_ros_args
 
-from hrda_core.errors import HrdaError, reason_of
+from hrda_core.errors import HrdaError, reason_of, shown
 from hrda_core.memory import keep_big_buffers
 from hrda_ros.start.fastdds_profile import choose_profile
 from hrda_ros.start.lasting_executor import LastingExecutor
@@ -55,6 +57,7 @@ def _exit_code(
     signals: StopSignals,
 ) -> int:
     try:
+        _refuse_other_arguments(name, args)
         return _run(make_node, start, args, signals)
     except (KeyboardInterrupt, ExternalShutdownException):
         return 0
@@ -67,6 +70,15 @@ def _exit_code(
         return 0  # a signal took the context away in the middle of something
     finally:
         rclpy.try_shutdown()
+
+
+def _refuse_other_arguments(name: str, args: list[str] | None) -> None:
+    """Refuse what does not stand behind `--ros-args`: ROS passes over it, and a parameter keeps its default."""
+    if args is None and (others := remove_ros_args(sys.argv)[1:]):
+        raise HrdaError(
+            f"the argument '{shown(others[0])}' has no meaning here; names and parameters stand behind --ros-args: "
+            f"{name} --ros-args -r image:=/camera/image_raw -p plan:=context"
+        )
 
 
 def _first_line(error: Exception) -> str:

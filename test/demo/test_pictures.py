@@ -29,6 +29,12 @@ def test_legend_leaves_out_classes_that_hardly_occur() -> None:
     assert seen_classes([labels], CITYSCAPES19) == [ROAD, SKY]
 
 
+def test_legend_names_a_class_of_a_thousandth_of_the_pictures() -> None:
+    labels = np.zeros((100, 100), np.uint8)
+    labels[50, :10] = CAR
+    assert seen_classes([labels], CITYSCAPES19) == [ROAD, CAR]
+
+
 def test_legend_leaves_out_unlabelled_pixels() -> None:
     assert seen_classes([np.full((4, 4), 255, np.uint8)], CITYSCAPES19) == []
 

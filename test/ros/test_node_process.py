@@ -123,6 +123,22 @@ sys.exit(main())
     assert (done.returncode, set(done.stdout.split())) == (0, {"sent"})
 
 
+@pytest.mark.parametrize("argument", ["--help", "-p"])
+@pytest.mark.parametrize(
+    "entry", ["hrda_ros.__main__:main", "hrda_ros.space.programs:cloud_node", "hrda_ros.space.programs:ground_node"]
+)
+def test_c7_an_argument_outside_of_ros_args_is_refused_and_not_passed_over(ros: Any, entry: str, argument: str) -> None:
+    module, function = entry.split(":")
+    code = f"import sys; from {module} import {function} as main; sys.exit(main())"
+    command = [sys.executable, "-c", code, argument, "plan:=context", "--ros-args", "-p", "height_m:=1.0"]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT_S, check=False
+    )
+    assert done.returncode == 2, done.stdout
+    assert f"the argument '{argument}' has no meaning here; names and parameters stand behind --ros-args" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
 HANGING_OUTSIDE = """
 import atexit, sys, threading
 
