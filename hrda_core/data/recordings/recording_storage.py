@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hrda_core.data.recordings.recording_files import storage_kind, unpacked
 from hrda_core.data.recordings.salvage import mcap_walk, ros1_walk, sqlite_walk
 from hrda_core.data.recordings.salvage.findings import Connection, Findings, Found
-from hrda_core.data.recordings.salvage.unpacking import limit_rosbags, unpack
+from hrda_core.data.recordings.salvage.unpacking import MAX_UNPACKED, limit_rosbags, unpack
 from hrda_core.errors import HrdaError, one_line, require
 
 __all__ = [
@@ -105,7 +105,27 @@ def open_reader(path: Path) -> Any:
     limit_rosbags()
     reader = require("rosbags.rosbag1" if kind == "bag" else "rosbags.rosbag2", "bag").Reader(path)
     reader.open()
+    try:
+        _check_chunks(getattr(getattr(reader, "storage", None), "chunks", ()))  # SQLite and ROS 1 have none
+    except ValueError:
+        reader.close()
+        raise
     return reader
+
+
+def _check_chunks(chunks: Iterable[Any]) -> None:
+    """Refuse an index of MCAP by which rosbags would unpack too much at once: all chunks whose times overlap.
+
+    Raises:
+        ValueError: it names a chunk twice, or chunks of one time are larger together than one may be.
+    """
+    listed = list(chunks)
+    if len({chunk.chunk_start_offset for chunk in listed}) < len(listed):
+        raise ValueError("its index names a chunk twice")
+    changes = [(chunk.message_start_time, chunk.uncompressed_size) for chunk in listed]
+    changes += [(chunk.message_end_time + 1, -chunk.uncompressed_size) for chunk in listed]
+    if max(accumulate(size for _, size in sorted(changes)), default=0) > MAX_UNPACKED:
+        raise ValueError(f"chunks of one time unpack to more than {MAX_UNPACKED} bytes")
 
 
 def list_storage(path: Path) -> StorageFile:

@@ -15,7 +15,9 @@ from backports import zstd
 from mcap.writer import CompressionType, IndexType, Writer
 from recorded import IMAGE, SECOND, START, TOPIC, record, serialised, storage_file
 
+from hrda_core.data.recordings import recording_storage
 from hrda_core.data.recordings.recording_frames import open_bag
+from hrda_core.data.recordings.recording_storage import list_storage
 from hrda_core.data.recordings.recordings import Recordings, Salvage
 
 COUNT = 12
@@ -50,6 +52,29 @@ def write_mcap(path: Path, *, extra: bool = False, **options: Any) -> Path:
                 writer.add_message(status, time, b"{}", time)
         writer.finish()
     return path
+
+
+@pytest.mark.parametrize("lie", ["twice", "at once"])
+def test_f8_f9_an_index_by_which_too_much_is_unpacked_at_once_is_not_read_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: str
+) -> None:
+    from rosbags.rosbag2 import storage_mcap
+
+    opened = storage_mcap.McapReader.read_index
+
+    def with_lies(self: Any) -> None:
+        opened(self)
+        if lie == "twice":
+            self.chunks += self.chunks
+        else:
+            self.chunks[:] = [chunk._replace(message_start_time=0) for chunk in self.chunks]
+
+    path = write_mcap(tmp_path / "one.mcap")
+    assert list_storage(path).opens
+    monkeypatch.setattr(storage_mcap.McapReader, "read_index", with_lies)
+    monkeypatch.setattr(recording_storage, "MAX_UNPACKED", 40_000)
+    assert not list_storage(path).opens
+    assert read(path) == (list(range(COUNT)), ())
 
 
 @pytest.mark.parametrize(
