@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from hrda_core.errors import RecipeError, require
+from hrda_core.models.preset_costs import PresetCost
 from hrda_core.whole_files import write_json
 
 from .arguments import parse_request
 
-__all__ = ["HEIGHT", "WIDTH", "ModelsRequest", "count", "default_plan", "list_bundles", "main"]
+__all__ = ["HEIGHT", "SIDE", "WIDTH", "ModelsRequest", "count", "default_plan", "list_bundles", "main"]
 
 HEIGHT, WIDTH = 1080, 1920
 
-_SIDE = 1024
+SIDE = 1024
 """Pixels of the papers' training crops."""
 
 
@@ -36,7 +37,7 @@ class ModelsRequest:
         name: preset to describe; without it all are listed
         overrides: --overrides.KEY VALUE replaces a value
         classes: number of classes, for one preset
-        count: true = count all presets again, which takes up to two minutes
+        count: true = count all presets again, which takes some minutes
     """
 
     name: str = ""
@@ -60,11 +61,17 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def count(model: Any, plan: str) -> tuple[int, float]:
-    """Return the parameters, and the GFLOP of one image of `HEIGHT` x `WIDTH` under a window plan."""
-    from hrda_core.windows.flops import plan_flops
+def count(name: str, classes: int = 19, **overrides: Any) -> PresetCost:
+    """Count a preset's parameters, the memory of its training, and the operations of its default plan."""
+    from hrda_core.models import resolve_preset
 
-    return sum(p.numel() for p in model.parameters()), round(plan_flops(model, plan, HEIGHT, WIDTH).giga, 1)
+    network = _without_data(name, classes, **overrides)
+    return PresetCost(
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        trained_parameters=_learning(network, name, overrides),
+        training_gb=_training_gb(name, classes, overrides),
+        gflop=_giga(network, default_plan(resolve_preset(name, **overrides).hrda)),
+    )
 
 
 def default_plan(hrda: bool) -> str:
@@ -72,26 +79,87 @@ def default_plan(hrda: bool) -> str:
     return "tiles" if hrda else "whole"
 
 
+def _giga(network: Any, plan: str) -> float:
+    from hrda_core.windows.flops import plan_flops
+
+    return round(plan_flops(network, plan, HEIGHT, WIDTH).giga, 1)
+
+
+def _learning(network: Any, name: str, overrides: dict[str, Any]) -> int:
+    """Let rest what a training lets rest; returns the number of parameters that learn."""
+    from hrda_core.trainer.recipe import ModelConfig
+    from hrda_core.trainer.resting import rest_weights
+
+    rest_weights(network, ModelConfig(name, overrides))
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+
+
+def _training_gb(name: str, classes: int, overrides: dict[str, Any]) -> float:
+    """What `hrda train --check` estimates for DAFormer's and HRDA's self-training with two crops of `SIDE` pixels."""
+    from hrda_core.data.augmentation.transforms import CropConfig
+    from hrda_core.models import resolve_preset
+    from hrda_core.trainer.gpu_estimate import estimate_gpu
+    from hrda_core.trainer.recipe import ModelConfig, Recipe
+    from hrda_core.trainer.recipe_data import SourceConfig, TargetConfig
+    from hrda_core.uda.feature_distance import FeatureDistanceConfig
+
+    config = resolve_preset(name, **overrides)
+    side = max(SIDE, *config.detail_crop)
+    recipe = Recipe(
+        name=name,
+        method="self_training",
+        source=SourceConfig("any"),
+        target=TargetConfig("any", path=Path("any")),
+        model=ModelConfig(name, overrides),
+        crop=CropConfig(side, side),
+        feature_distance=FeatureDistanceConfig(weight=0.0 if config.tuning == "frozen" else 0.005),
+    )
+    return round(estimate_gpu(recipe, classes).memory_gb, 1)
+
+
 def _list(recount: bool) -> dict[str, Any]:
+    return {
+        "image": [HEIGHT, WIDTH],
+        "crop": [SIDE, SIDE],
+        "presets": _list_presets(recount),
+        "tuned": _list_tuned(recount),
+        "bundles": list_bundles(),
+    }
+
+
+def _list_presets(recount: bool) -> dict[str, Any]:
     from hrda_core.models import PRESETS, list_presets
     from hrda_core.models.preset_costs import PRESET_COSTS
 
     rows = {}
-    print(f"{'':<34}{'encoder':<28}{'decoder':<28}{'M param':>8}{'GFLOP':>9}  plan at {HEIGHT} x {WIDTH}")
+    head = f"{'M param':>8}{'M learn':>8}{'GB':>6}{'GFLOP':>9}  plan at {HEIGHT} x {WIDTH}"
+    print(f"{'':<34}{'encoder':<28}{'decoder':<28}{head}")
     for name in list_presets():
-        config, plan = PRESETS[name], default_plan(PRESETS[name].hrda)
-        parameters, giga = count(_without_data(name), plan) if recount else PRESET_COSTS[name]
+        config = PRESETS[name]
+        cost, plan = count(name) if recount else PRESET_COSTS[name], default_plan(config.hrda)
         decoder = config.decoder + (f" {config.fusion}" if config.decoder == "daformer" else "")
-        print(f"{name:<34}{config.encoder:<28}{decoder:<28}{parameters / 1e6:8.2f}{giga:9.1f}  {plan}")
-        rows[name] = {
-            "encoder": config.encoder,
-            "decoder": config.decoder,
-            "hrda": config.hrda,
-            "parameters": parameters,
-            "plan": plan,
-            "gflop": giga,
-        }
-    return {"image": [HEIGHT, WIDTH], "presets": rows, "bundles": list_bundles()}
+        print(f"{name:<34}{config.encoder:<28}{decoder:<28}{_figures(cost)}  {plan}")
+        rows[name] = {"encoder": config.encoder, "decoder": config.decoder, "hrda": config.hrda, "plan": plan}
+        rows[name] |= cost._asdict()
+    return rows
+
+
+def _list_tuned(recount: bool) -> dict[str, dict[str, Any]]:
+    """Print what is left to learn of the presets of plain ViTs where the encoder's own weights rest."""
+    from hrda_core.models.preset_costs import TUNED_COSTS
+
+    rows: dict[str, dict[str, Any]] = {}
+    print(f"\n{'a plain ViT tuned by --overrides.tuning':<90}{'M param':>8}{'M learn':>8}{'GB':>6}{'GFLOP':>9}")
+    for (name, tuning), listed in TUNED_COSTS.items():
+        cost = count(name, tuning=tuning) if recount else listed
+        print(f"{name:<34}{tuning:<56}{_figures(cost)}")
+        rows.setdefault(name, {})[tuning] = cost._asdict()
+    print(f"\nGB: a GPU's memory for self-training with two crops of {SIDE} x {SIDE}, fp32; counted, not measured")
+    return rows
+
+
+def _figures(cost: PresetCost) -> str:
+    return f"{cost.parameters / 1e6:8.2f}{cost.trained_parameters / 1e6:8.2f}{cost.training_gb:6.1f}{cost.gflop:9.1f}"
 
 
 def list_bundles() -> list[dict[str, Any]]:
@@ -145,10 +213,10 @@ def _describe(request: ModelsRequest) -> dict[str, Any]:
         part = next((part for part in ("scale_attention", "decode_head") if part in key), "backbone")
         parts[part] = parts.get(part, 0) + parameter.numel()
     total = sum(parts.values())
-    trained, memory = _training(model, config)
+    learning, memory = _learning(model, name, overrides), _training_gb(name, classes, overrides)
     print("parameters: " + ", ".join(f"{part} {number:,}" for part, number in parts.items()) + f", in all {total:,}")
-    print(f"tuning {config.tuning}: {trained:,} parameters learn")
-    print(f"memory of a supervised step, two crops of {_SIDE} x {_SIDE}, AdamW, fp32: {memory:.1f} GB (counted)")
+    print(f"tuning {config.tuning}: {learning:,} parameters learn")
+    print(f"self-training, two crops of {SIDE} x {SIDE}, fp32: {memory:.1f} GB of a GPU (counted, not measured)")
     flops = FlopCounter(model)
     plans = HRDA_PLANS if config.hrda else ("whole",)
     costs = {plan: round(flops(plan, HEIGHT, WIDTH).giga, 1) for plan in plans}
@@ -160,22 +228,11 @@ def _describe(request: ModelsRequest) -> dict[str, Any]:
         "stride": model.stride,
         "parameters": total,
         "parameters_by_part": parts,
-        "trained_parameters": trained,
+        "trained_parameters": learning,
         "training_gb": memory,
         "image": [HEIGHT, WIDTH],
         "gflop": costs,
     }
-
-
-def _training(model: Any, config: Any) -> tuple[int, float]:
-    """Parameters that learn, and GB of a supervised step."""
-    from hrda_core.trainer.gpu_estimate import training_bytes
-    from hrda_core.trainer.plain_vits import rest_encoder
-
-    rest_encoder(model, config.tuning)
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    side = max(_SIDE, *config.detail_crop)
-    return trained, round(training_bytes(model, 2, (side, side)) / 1e9, 1)
 
 
 def _without_data(name: str, classes: int = 19, **overrides: Any) -> Any:

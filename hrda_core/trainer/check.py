@@ -20,7 +20,7 @@ from hrda_core.trainer.prototypes import renew_prototypes
 from hrda_core.trainer.recipe import Recipe
 from hrda_core.trainer.runtime import Runtime
 from hrda_core.trainer.sources import open_sources
-from hrda_core.trainer.spaces import with_space
+from hrda_core.trainer.spaces import recipe_space, with_space
 from hrda_core.trainer.state import start_state
 from hrda_core.uda.step import StepRandom
 
@@ -71,7 +71,7 @@ def estimate(
         HrdaError: as `fit`, for whatever would stop a run at its start.
     """
     recipe = with_space(recipe)
-    for line in str(estimate_gpu(recipe)).splitlines():
+    for line in str(estimate_gpu(recipe, len(recipe_space(recipe)))).splitlines():
         say(line)
     runtime = Runtime.open(recipe.runtime)
     sources = open_sources(recipe, runtime.rank, runtime.processes, say, count)

@@ -64,8 +64,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         DataError: the disk is full or the folder is not writable; the old file is kept.
     """
     metadata = {"format": _FORMAT, "values": json.dumps(checkpoint.values)}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()}
-    save_tensors(path, tensors, metadata)
+    save_tensors(path, _apart(checkpoint.tensors), metadata)
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -99,6 +98,19 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except (OSError, SafetensorError, KeyError, TextError) as error:
         reason = str(error).splitlines()[0][:120]
         raise DataError(f"checkpoint '{path}' cannot be read ({reason}); it is damaged: start a new run") from error
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors on the CPU, none of which shares memory with another, as a file of safetensors wants them: student
+    and teacher hold in common what rests (`shared_weights.py`), and the file has it for each."""
+    apart: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, value in tensors.items():
+        kept = value.detach().cpu().contiguous()
+        place = kept.untyped_storage().data_ptr()
+        apart[name] = kept.clone() if place in places else kept
+        places.add(place)
+    return apart
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, network: nn.Module, prefix: str) -> dict[str, Tensor]:

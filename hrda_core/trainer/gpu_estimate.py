@@ -27,14 +27,14 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from hrda_core.models import HRDA, Segmenter, create_model, resolve_preset
 from hrda_core.models.mix_transformer import MixTransformer
-from hrda_core.trainer.plain_vits import rest_encoder
+from hrda_core.models.plain_vit import PlainViT
 from hrda_core.trainer.recipe import Recipe
-from hrda_core.trainer.spaces import recipe_space
+from hrda_core.trainer.resting import rest_weights
 from hrda_core.uda.supervised import LossConfig, forward_losses
 from hrda_core.window_plan import CropBox
 from hrda_core.windows.flops import plan_flops
 
-__all__ = ["GpuEstimate", "Pass", "count_pass", "estimate_gpu", "training_bytes"]
+__all__ = ["GpuEstimate", "Pass", "count_pass", "estimate_gpu"]
 
 GPUS: Mapping[int, tuple[str, float, float]] = {24: ("RTX 4090", 82.6e12, 165.2e12), 80: ("A100", 19.5e12, 312e12)}
 """GB of memory -> a GPU that has them, and its operations a second in single and half precision, of its data sheet."""
@@ -69,7 +69,8 @@ class GpuEstimate:
     """What a step of a recipe costs.
 
     Attributes:
-        weights, gradients, optimizer: bytes of all networks, the student's gradients and the optimiser's moments.
+        weights: bytes of all networks; what rests counts once, though teacher and feature distance have it too.
+        gradients, optimizer: bytes of the student's gradients, and of the optimiser's moments.
         one_pass: bytes of the largest pass.
         flops: operations of a step.
         iterations: steps.
@@ -111,15 +112,19 @@ class GpuEstimate:
         return "\n".join(lines)
 
 
-def estimate_gpu(recipe: Recipe) -> GpuEstimate:
+def estimate_gpu(recipe: Recipe, classes: int) -> GpuEstimate:
     """Count a step of the recipe's method on one GPU; its data are not opened.
+
+    Args:
+        recipe: the training run.
+        classes: number of the network's classes.
 
     Raises:
         RecipeError: a preset or override is unknown.
     """
-    config, classes = resolve_preset(recipe.model.preset, **recipe.model.overrides), len(recipe_space(recipe))
+    config = resolve_preset(recipe.model.preset, **recipe.model.overrides)
     network = _without_data(recipe.model.preset, classes, recipe.model.overrides)
-    rest_encoder(network, config.tuning)
+    rest_weights(network, recipe.model)
     twice, half = recipe.runtime.gradient_checkpointing, recipe.runtime.precision in ("bf16", "fp16")
     # Domain generalization shows each image in two styles.
     batch = recipe.batch_size * (2 if recipe.method == "domain_generalization" else 1)
@@ -128,15 +133,14 @@ def estimate_gpu(recipe: Recipe) -> GpuEstimate:
     encoder = {"full": 3, "frozen": 1}.get(config.tuning, 2) + (twice and config.tuning != "frozen")
     passes = _PASSES.get(recipe.method, 1) + (recipe.method == "self_training" and recipe.self_training.mic is not None)
     flops: float = passes * (encoder * one.encoder_flops + 3 * (one.flops - one.encoder_flops))
-    student = _bytes(network)
-    weights = student
+    weights, learning = _bytes(network), _gradients(network)
     if recipe.method == "self_training":
         plan = recipe.self_training.teacher_plan if isinstance(network, HRDA) else "whole"
         flops += recipe.batch_size * plan_flops(network, plan, height, width).total
     if recipe.method == "self_training" or recipe.averages:
-        weights += student
+        weights += learning + _buffers(network)  # what rests is the student's
     if recipe.needs_imagenet_encoder:
-        weights += _bytes(network.backbone)
+        weights += _imagenet_bytes(network.backbone, shares=recipe.model.weights is None)
         flops += one.encoder_flops / 2
     if recipe.distillation is not None:
         guide = recipe.distillation.guide
@@ -144,14 +148,8 @@ def estimate_gpu(recipe: Recipe) -> GpuEstimate:
         weights += _bytes(larger)
         plan = "tiles" if isinstance(larger, HRDA) else "whole"
         flops += recipe.batch_size * plan_flops(larger, plan, height, width).total
-    gradients = _gradients(network)
-    moments = gradients * (1 if recipe.optim.kind == "sgd" else 2)
-    return GpuEstimate(weights, gradients, moments, one.peak, flops, recipe.iterations, half)
-
-
-def training_bytes(network: HRDA | Segmenter, batch: int, size: tuple[int, int]) -> int:
-    """Return the bytes of a supervised step with AdamW in single precision: weights, gradients, moments, one pass."""
-    return _bytes(network) + 3 * _gradients(network) + count_pass(network, batch, size).peak
+    moments = learning * (1 if recipe.optim.kind == "sgd" else 2)
+    return GpuEstimate(weights, learning, moments, one.peak, flops, recipe.iterations, half)
 
 
 def count_pass(
@@ -249,9 +247,23 @@ def _fake(tensor: Tensor) -> Tensor:
     return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
 
 
+def _imagenet_bytes(backbone: nn.Module, *, shares: bool) -> int:
+    """Bytes of the encoder of the feature distance, which `shares` what rests of the student's: for certain only where
+    both start from the same file."""
+    encoder = copy.deepcopy(backbone)
+    if isinstance(encoder, PlainViT):
+        encoder.drop_adapters()
+    return _gradients(encoder) + _buffers(encoder) if shares else _bytes(encoder)
+
+
 def _bytes(network: nn.Module) -> int:
-    return sum(tensor.nbytes for tensor in [*network.parameters(), *network.buffers()])
+    return sum(parameter.nbytes for parameter in network.parameters()) + _buffers(network)
+
+
+def _buffers(network: nn.Module) -> int:
+    return sum(buffer.nbytes for buffer in network.buffers())
 
 
 def _gradients(network: nn.Module) -> int:
+    """Bytes of the parameters that learn."""
     return sum(parameter.nbytes for parameter in network.parameters() if parameter.requires_grad)

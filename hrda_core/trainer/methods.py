@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from hrda_core.models.presets import resolve_preset
 from hrda_core.trainer.recipe import Recipe
+from hrda_core.trainer.resting import norm_layers
 from hrda_core.trainer.spaces import recipe_space
-from hrda_core.trainer.state import State, norm_layers
+from hrda_core.trainer.state import State
 from hrda_core.uda.baselines import adversarial_step, entropy_step
 from hrda_core.uda.distillation import distillation_step
 from hrda_core.uda.domain_generalization import domain_generalization_step

@@ -1,4 +1,4 @@
-"""What the training of a plain ViT asks for: crops of whole patches, and weights that rest where it is tuned."""
+"""What the training of a plain ViT asks for: crops of whole patches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hrda_core.models import HRDA, Segmenter
 from hrda_core.models.plain_vit import PlainViT
 from hrda_core.models.timm_encoder import STRIDES
 
-__all__ = ["check_patches", "rest_encoder"]
+__all__ = ["check_patches"]
 
 
 def check_patches(network: HRDA | Segmenter, crop: CropConfig) -> None:
@@ -28,13 +28,3 @@ def check_patches(network: HRDA | Segmenter, crop: CropConfig) -> None:
             f"crop of {crop.width} x {crop.height} pixels cuts the patches of '{encoder.name}': give multiples of "
             f"{math.ceil(step)} pixels as crop.width and crop.height"
         )
-
-
-def rest_encoder(network: HRDA | Segmenter, tuning: str) -> None:
-    """Let the encoder's own weights rest, so that what was added to them alone learns; `full` does nothing."""
-    encoder = network.backbone
-    if tuning == "full" or not isinstance(encoder, PlainViT):
-        return
-    added = encoder.added
-    for name, parameter in encoder.named_parameters():
-        parameter.requires_grad_(name in added)

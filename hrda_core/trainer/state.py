@@ -32,8 +32,9 @@ from hrda_core.trainer.checkpoint import (
 from hrda_core.trainer.guide import inherit, load_guide
 from hrda_core.trainer.layout import lay_out
 from hrda_core.trainer.optim import build_optimizer
-from hrda_core.trainer.plain_vits import check_patches, rest_encoder
+from hrda_core.trainer.plain_vits import check_patches
 from hrda_core.trainer.recipe import Recipe
+from hrda_core.trainer.resting import norm_layers, rest_weights, share_resting
 from hrda_core.trainer.runtime import Runtime
 from hrda_core.trainer.spaces import recipe_space
 from hrda_core.trainer.start_weights import WEIGHTS_NAME, load_start
@@ -42,7 +43,7 @@ from hrda_core.uda.adversarial import Discriminator, DiscriminatorConfig, build_
 from hrda_core.uda.step import Networks
 from hrda_core.uda.style_hallucination import attach_styles, load_style_tensors, style_tensors
 
-__all__ = ["WEIGHTS_NAME", "State", "norm_layers", "shipped_weights", "start_state"]
+__all__ = ["WEIGHTS_NAME", "State", "shipped_weights", "start_state"]
 
 
 @dataclass
@@ -135,11 +136,8 @@ def start_state(recipe: Recipe, runtime: Runtime) -> State:
         if recipe.model.weights is None:
             inherited = inherit(student, guide.network, recipe.distillation.start)
     loaded = inherited or load_start(student, recipe.model, classes)
-    if recipe.model.freeze_encoder_norm:
-        for module in norm_layers(student.backbone):
-            module.requires_grad_(False)
+    rest_weights(student, recipe.model)
     tuning = resolve_preset(recipe.model.preset, **recipe.model.overrides).tuning
-    rest_encoder(student, tuning)
     if tuning == "frozen" and recipe.needs_imagenet_encoder:
         raise RecipeError(
             "the feature distance of an encoder that rests is 0: switch it off with --feature_distance.weight 0, or "
@@ -152,6 +150,7 @@ def start_state(recipe: Recipe, runtime: Runtime) -> State:
     teacher = None
     if recipe.method == "self_training" or recipe.averages:
         teacher = copy.deepcopy(student).requires_grad_(False)
+        share_resting(student, teacher)
     if recipe.method == "domain_generalization":
         attach_styles(student, recipe.generalization.prototypes)
     networks = Networks(student, teacher, imagenet, discriminator, guide)
@@ -165,11 +164,6 @@ def start_state(recipe: Recipe, runtime: Runtime) -> State:
     if discriminator is not None:
         second = runtime.optimizer(build_discriminator_optimizer(discriminator, DiscriminatorConfig()))
     return State(networks, optimizer, second, weights_loaded=loaded)
-
-
-def norm_layers(module: nn.Module) -> Iterator[nn.Module]:
-    """Return the BatchNorm layers of a network."""
-    return (child for child in module.modules() if isinstance(child, nn.modules.batchnorm._BatchNorm))
 
 
 def shipped_weights(state: State, recipe: Recipe) -> dict[str, Tensor]:
@@ -207,7 +201,9 @@ def _imagenet_encoder(student: HRDA | Segmenter, recipe: Recipe) -> nn.Module:
                 "the feature distance compares with an ImageNet encoder: give model.backbone, or switch it off with "
                 "--feature_distance.weight 0"
             )
-    return encoder.requires_grad_(False).eval()
+    encoder.requires_grad_(False).eval()
+    share_resting(student.backbone, encoder)
+    return encoder
 
 
 def _prepare_encoder(student: HRDA | Segmenter, runtime: Runtime) -> None:

@@ -18,7 +18,11 @@ def ema_decay(iteration: int, alpha: float) -> float:
 
 @torch.no_grad()
 def update_teacher(teacher: nn.Module, student: nn.Module, iteration: int, alpha: float) -> None:
-    """Set teacher = a * teacher + (1 - a) * student for parameters; buffers (BatchNorm statistics) are not averaged."""
+    """Set teacher = a * teacher + (1 - a) * student for parameters; buffers (BatchNorm statistics) are not averaged.
+
+    Parameters that both networks hold, because they rest, are left as they are.
+    """
     decay = ema_decay(iteration, alpha)
     for ours, theirs in zip(teacher.parameters(), student.parameters(), strict=True):
-        ours.lerp_(theirs, 1 - decay)
+        if ours is not theirs:
+            ours.lerp_(theirs, 1 - decay)

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from hrda_core.models import HRDA, create_model
-from hrda_core.trainer.plain_vits import rest_encoder
+from hrda_core.trainer.recipe import ModelConfig
+from hrda_core.trainer.resting import rest_weights
 from hrda_core.uda.supervised import LossConfig, forward_losses
 from hrda_core.window_plan import CropBox
 
@@ -19,7 +20,7 @@ def main(preset: str, overrides: str, batch: str, side: str) -> None:
     torch.set_num_threads(1)
     values = json.loads(overrides)
     network = create_model(preset, 19, **values).train()
-    rest_encoder(network, values.get("tuning", "full"))
+    rest_weights(network, ModelConfig(preset, values))
     before = _peak()
     _run(network, int(batch), int(side))
     print(_peak() - before)

@@ -7,12 +7,16 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from tiny_bundle import write_tiny_bundle
 
 from hrda_core.models import list_presets
-from hrda_core.models.preset_costs import PRESET_COSTS
+from hrda_core.models.preset_costs import PRESET_COSTS, TUNED_COSTS
+from hrda_core.trainer.gpu_estimate import estimate_gpu
+from hrda_core.trainer.recipe import Recipe
+from hrda_training import train
 from hrda_training.__main__ import main
 
 
@@ -21,18 +25,46 @@ def test_the_list_has_every_preset_with_its_size_and_cost(capsys: pytest.Capture
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1 : lines.index("")]] == list_presets()
     shown = next(line for line in lines if line.startswith("hrda_mitb5 "))
-    assert shown.split() == ["hrda_mitb5", "mit_b5", "daformer", "sepaspp", "85.69", "2628.6", "tiles"]
+    memory = PRESET_COSTS["hrda_mitb5"].training_gb
+    figures = ["85.69", "85.69", f"{memory:.1f}", "2628.6"]
+    assert shown.split() == ["hrda_mitb5", "mit_b5", "daformer", "sepaspp", *figures, "tiles"]
     rows = json.loads((tmp_path / "models.json").read_text())["presets"]
     assert list(rows) == list_presets()
-    assert rows["hrda_mitb5"]["parameters"] == 85_685_990
+    assert rows["hrda_mitb5"]["parameters"] == rows["hrda_mitb5"]["trained_parameters"] == 85_685_990
+    assert {name: row["training_gb"] for name, row in rows.items()} == {
+        name: cost.training_gb for name, cost in PRESET_COSTS.items()
+    }
+
+
+def test_the_list_has_the_tunings_of_a_plain_vit_with_what_learns_and_its_memory(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["models", "--json", str(tmp_path / "models.json")]) == 0
+    section = capsys.readouterr().out.split("\n\n")[1].splitlines()
+    assert [line.split()[:2] for line in section[1:]] == [list(key) for key in TUNED_COSTS]
+    tuned = json.loads((tmp_path / "models.json").read_text())["tuned"]["hrda_dinov2_l"]
+    full = PRESET_COSTS["hrda_dinov2_l"]
+    learning = [tuned[tuning]["trained_parameters"] for tuning in ("frozen", "lora", "rein")]
+    assert learning == sorted(learning)
+    assert learning[-1] < 0.05 * full.trained_parameters
+    assert all(row["training_gb"] < 0.8 * full.training_gb for row in tuned.values())
 
 
 def test_the_documentation_has_the_same_table(repository: Path) -> None:
     text = (repository / "docs" / "research" / "networks.md").read_text(encoding="utf-8")
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")]
-    table = {row[0].strip("`"): (row[3], row[4]) for row in cells if len(row) == 5}
-    assert table == {name: (f"{p / 1e6:.2f}", f"{giga:.1f}") for name, (p, giga) in PRESET_COSTS.items()}
-    files = {row[2].strip("`") for row in cells if len(row) == 5}
+    table = {row[0].strip("`"): tuple(row[3:]) for row in cells if len(row) == 6}
+    assert table == {
+        name: (f"{cost.parameters / 1e6:.2f}", f"{cost.training_gb:.1f}", f"{cost.gflop:.1f}")
+        for name, cost in PRESET_COSTS.items()
+    }
+    tuned = {row[0].strip("`"): tuple(row[2:]) for row in cells if len(row) == 4}
+    costs = {"full": PRESET_COSTS["hrda_dinov2_l"]}
+    costs |= {tuning: cost for (name, tuning), cost in TUNED_COSTS.items() if name == "hrda_dinov2_l"}
+    assert tuned == {
+        tuning: (f"{cost.trained_parameters / 1e6:.2f} M", f"{cost.training_gb:.1f}") for tuning, cost in costs.items()
+    }
+    files = {row[2].strip("`") for row in cells if len(row) == 6}
     assert not [name for name in files if not (repository / "hrda_core" / "models" / name).is_file()]
 
 
@@ -92,6 +124,18 @@ def test_a_tuned_vit_is_described_with_what_learns_and_the_memory_of_a_step(
     assert rein["trained_parameters"] < 0.25 * rein["parameters"]
     assert rein["training_gb"] < full["training_gb"]
     assert "tuning rein: " in capsys.readouterr().out
+
+
+def test_the_memory_of_a_preset_is_what_the_check_of_a_recipe_estimates(tmp_path: Path, repository: Path) -> None:
+    recipe: list[Recipe] = []
+    with mock.patch.object(train, "estimate", lambda given, *_: recipe.append(given)):
+        file = repository / "config" / "recipes" / "gta2cityscapes_hrda_mitb5.yaml"
+        assert train.main([str(file), "--check", "--model.preset", "hrda_mitb0"]) == 0
+    checked = estimate_gpu(recipe[0], 19)
+    assert main(["models", "hrda_mitb0", "--json", str(tmp_path / "model.json")]) == 0
+    found = json.loads((tmp_path / "model.json").read_text())
+    assert f"  memory {found['training_gb']:.1f} GB: " in str(checked)
+    assert found["training_gb"] == PRESET_COSTS["hrda_mitb0"].training_gb
 
 
 def test_a_single_scale_network_has_the_plan_whole(tmp_path: Path) -> None:

@@ -10,8 +10,11 @@ import hrda_core.models
 from hrda_core.errors import RecipeError
 from hrda_core.inference import plan_flops
 from hrda_core.models import HRDA, PRESETS, DAFormerHead, NetworkConfig, Segmenter, create_model, list_presets
-from hrda_core.models.preset_costs import PRESET_COSTS
-from hrda_core.models.presets import DECODERS, resolve_preset
+from hrda_core.models.plain_vit import is_plain_vit
+from hrda_core.models.preset_costs import PRESET_COSTS, TUNED_COSTS
+from hrda_core.models.presets import DECODERS, TUNINGS, resolve_preset
+from hrda_core.trainer.recipe import ModelConfig
+from hrda_core.trainer.resting import rest_weights
 
 
 def _on_meta(name: str, **overrides: object) -> HRDA | Segmenter:
@@ -40,7 +43,7 @@ def test_the_papers_networks_have_the_papers_parameter_counts(name: str, count: 
 def test_listed_sizes_are_those_of_the_networks(name: str) -> None:
     model = _on_meta(name)
     assert isinstance(model, HRDA if PRESETS[name].hrda else Segmenter)
-    assert _parameters(model) == PRESET_COSTS[name][0]
+    assert _parameters(model) == PRESET_COSTS[name].parameters == PRESET_COSTS[name].trained_parameters
     assert PRESETS[name].decoder in DECODERS
 
 
@@ -52,7 +55,7 @@ def test_every_preset_has_a_listed_cost() -> None:
 def test_listed_costs_are_those_of_the_networks(name: str) -> None:
     """A sample; `hrda models --count true` counts all."""
     counted = plan_flops(_on_meta(name).eval(), "tiles" if PRESETS[name].hrda else "whole", 1080, 1920).giga
-    assert PRESET_COSTS[name][1] == pytest.approx(counted, abs=0.1)
+    assert PRESET_COSTS[name].gflop == pytest.approx(counted, abs=0.1)
 
 
 def test_the_shipped_network_keeps_its_shape() -> None:
@@ -162,3 +165,19 @@ def test_attention_channels_are_the_width_and_the_embedding_of_the_attention_dec
     embeds = {shape[0] for name, shape in shapes.items() if name.endswith("embed_layers.0.proj.weight")}
     assert embeds == {32, 48}
     assert shapes[next(n for n in shapes if "attention" in n and n.endswith("embed_layers.0.proj.weight"))][0] == 32
+
+
+@pytest.mark.parametrize(("name", "tuning"), TUNED_COSTS)
+def test_listed_sizes_of_a_tuned_vit_are_those_of_the_network_and_of_what_learns(name: str, tuning: str) -> None:
+    model = _on_meta(name, tuning=tuning)
+    rest_weights(model, ModelConfig(name, {"tuning": tuning}))
+    cost = TUNED_COSTS[name, tuning]
+    assert _parameters(model) == cost.parameters
+    assert sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) == (
+        cost.trained_parameters
+    )
+
+
+def test_every_preset_of_a_plain_vit_has_a_listed_cost_for_each_tuning() -> None:
+    vits = [name for name in list_presets() if is_plain_vit(PRESETS[name].encoder)]
+    assert set(TUNED_COSTS) == {(name, tuning) for name in vits for tuning in TUNINGS if tuning != "full"}

@@ -45,6 +45,15 @@ def test_what_was_saved_comes_back(tmp_path: Path) -> None:
     assert all(torch.equal(found.tensors[name], value) for name, value in tensors.items())
 
 
+def test_tensors_that_share_memory_are_saved_for_each_name(tmp_path: Path) -> None:
+    shared = torch.randn(4, 4)
+    tensors = {"student/w": shared, "teacher/w": shared, "teacher/row": shared[1], "student/turned": shared.T}
+    save_checkpoint(tmp_path / "c", Checkpoint(tensors, {}))
+    found = load_checkpoint(tmp_path / "c").tensors
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], value) for name, value in tensors.items())
+
+
 def test_an_optimiser_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
     layer, optimizer = _stepped()
     save_checkpoint(tmp_path / "c", Checkpoint(optimizer_tensors(optimizer, layer, "optimizer"), {}))

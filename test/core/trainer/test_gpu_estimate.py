@@ -13,11 +13,14 @@ import pytest
 import torch
 from tiny_network import TINY
 
+from hrda_core.data.augmentation.transforms import CropConfig
 from hrda_core.models import HRDA, Segmenter, create_model
 from hrda_core.trainer.gpu_estimate import GpuEstimate, count_pass, estimate_gpu
-from hrda_core.trainer.plain_vits import rest_encoder
 from hrda_core.trainer.recipe import ModelConfig, Recipe, RuntimeConfig
 from hrda_core.trainer.recipe_data import SourceConfig, TargetConfig
+from hrda_core.trainer.resting import rest_weights
+from hrda_core.trainer.runtime import Runtime
+from hrda_core.trainer.state import start_state
 from hrda_core.uda.feature_distance import FeatureDistanceConfig
 from hrda_core.windows.flops import plan_flops
 
@@ -27,7 +30,7 @@ VIT: dict[str, Any] = {**TINY, "encoder": "test_vit", "detail_crop": [192, 192]}
 def _network(**overrides: Any) -> HRDA | Segmenter:
     with torch.device("meta"):
         network = create_model("hrda_lite", 19, **overrides)
-    rest_encoder(network, overrides.get("tuning", "full"))
+    rest_weights(network, ModelConfig("hrda_lite", overrides))
     return network
 
 
@@ -62,27 +65,74 @@ def test_operations_of_a_pass_are_those_of_context_and_detail_crop() -> None:
     assert 0 < counted.encoder_flops < counted.flops
 
 
-def test_the_networks_of_a_method_are_counted_and_the_optimiser_of_what_learns() -> None:
-    recipe = Recipe(
+@pytest.fixture
+def recipe() -> Recipe:
+    """Self-training with teacher and feature distance."""
+    return Recipe(
         name="tiny",
         method="self_training",
         source=SourceConfig("made up"),
         target=TargetConfig("made up", path=Path("images")),
-        model=ModelConfig(overrides={**VIT, "tuning": "lora"}),
+        model=_model(VIT, "lora"),
+        crop=CropConfig(192, 192),
         feature_distance=FeatureDistanceConfig(weight=0.005),
     )
-    network = _network(**VIT, tuning="lora")
-    size, encoder = (
-        sum(tensor.nbytes for tensor in part.state_dict().values()) for part in (network, network.backbone)
-    )
-    learns = sum(parameter.nbytes for parameter in network.parameters() if parameter.requires_grad)
-    found = estimate_gpu(recipe)
-    assert found.weights == pytest.approx(2 * size + encoder, rel=1e-3)  # student, teacher, frozen encoder
+
+
+def _model(network: dict[str, Any], tuning: str = "full", **changes: Any) -> ModelConfig:
+    return ModelConfig(overrides={**network, "tuning": tuning}, allow_random_backbone=True, imagenet=False, **changes)
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "full": {"model": _model(VIT)},
+    "LoRA": {},
+    "Rein": {"model": _model(VIT, "rein")},
+    "frozen": {"model": _model(VIT, "frozen"), "feature_distance": FeatureDistanceConfig(weight=0)},
+    "CNN with frozen norms": {"model": _model(TINY, freeze_encoder_norm=True)},
+    "domain generalization": {"method": "domain_generalization", "target": None},
+    "moving average": {"method": "supervised", "target": None},
+}
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_the_weights_of_a_method_are_the_bytes_that_its_networks_hold(recipe: Recipe, case: str) -> None:
+    recipe = replace(recipe, **CASES[case])
+    networks = start_state(recipe, Runtime.open(recipe.runtime)).networks
+    held = {
+        tensor.data_ptr(): tensor.nbytes
+        for network in (networks.student, networks.teacher, networks.imagenet)
+        if network is not None
+        for tensor in [*network.parameters(), *network.buffers()]
+    }
+    found = estimate_gpu(recipe, 19)
+    styles = networks.student.backbone.style_hallucination
+    beside = 0 if styles is None else sum(tensor.nbytes for tensor in styles.buffers())
+    assert found.weights == sum(held.values()) - beside
+    learns = sum(parameter.nbytes for parameter in networks.student.parameters() if parameter.requires_grad)
     assert (found.gradients, found.optimizer) == (learns, 2 * learns)
-    alone = estimate_gpu(replace(recipe, method="supervised", target=None, average=0.0))
-    assert alone.weights == pytest.approx(size, rel=1e-3)
-    assert found.flops > 2 * alone.flops
-    half = estimate_gpu(replace(recipe, runtime=RuntimeConfig(precision="bf16")))
+
+
+def test_a_student_that_starts_from_other_weights_than_the_feature_distance_shares_none_with_it(recipe: Recipe) -> None:
+    shared, apart = (
+        estimate_gpu(replace(recipe, model=replace(recipe.model, weights=weights)), 19).weights
+        for weights in (None, Path("model.safetensors"))
+    )
+    encoder = _network(**VIT, tuning="lora").backbone
+    resting = sum(parameter.nbytes for parameter in encoder.parameters() if not parameter.requires_grad)
+    assert apart - shared == resting
+
+
+def test_an_encoder_of_which_less_learns_takes_less_time(recipe: Recipe) -> None:
+    recipe = replace(recipe, method="supervised", target=None)
+    flops = [estimate_gpu(replace(recipe, model=_model(VIT, tuning)), 19).flops for tuning in ("full", "frozen")]
+    one = count_pass(_network(**VIT), 2, (192, 192))
+    assert flops[0] - flops[1] == pytest.approx(2 * one.encoder_flops)
+
+
+def test_a_method_with_more_passes_computes_more_and_half_precision_holds_less(recipe: Recipe) -> None:
+    found = estimate_gpu(recipe, 19)
+    assert found.flops > 2 * estimate_gpu(replace(recipe, method="supervised", target=None, average=0.0), 19).flops
+    half = estimate_gpu(replace(recipe, runtime=RuntimeConfig(precision="bf16")), 19)
     assert half.half
     assert half.one_pass < found.one_pass
 
