@@ -90,6 +90,18 @@ def test_rein_is_its_formula() -> None:
         torch.testing.assert_close(found, expected)
 
 
+def test_each_block_learns_tokens_of_its_own() -> None:
+    torch.manual_seed(0)
+    encoder = _moved(PlainViT("test_vit", "rein", rank=4, tokens=6))
+    encoder(torch.randn(1, 3, 64, 64))[-1].sum().backward()
+    rein = encoder.rein
+    assert rein is not None
+    for tokens in (rein.token_a, rein.token_b):
+        assert tokens.grad is not None
+        assert tokens.shape[0] == 6  # blocks
+        assert tokens.grad.flatten(1).abs().sum(1).gt(0).all()
+
+
 def test_merged_lora_is_the_same_function_and_dropped_lora_the_encoder() -> None:
     torch.manual_seed(0)
     plain = PlainViT("test_vit").eval()

@@ -8,6 +8,8 @@ from tiny_network import TINY
 
 from hrda_core.models import create_model
 from hrda_core.trainer.optim import OptimConfig, build_optimizer, learning_rate_factor, set_learning_rate
+from hrda_core.trainer.recipe import ModelConfig
+from hrda_core.trainer.resting import rest_weights
 
 SCHEDULES = {
     "poly10warm_adamw": OptimConfig(),
@@ -51,6 +53,18 @@ def test_frozen_parameters_are_left_out() -> None:
     model = create_model("hrda_lite", **TINY)
     model.backbone.requires_grad_(False)  # type: ignore[union-attr,operator]
     assert [group["name"] for group in build_optimizer(model, OptimConfig()).param_groups] == ["head"]
+
+
+@pytest.mark.parametrize("tuning", ["lora", "rein"])
+def test_what_was_put_into_a_plain_vit_learns_at_the_heads_rate(tuning: str) -> None:
+    overrides = {**TINY, "encoder": "test_vit", "tuning": tuning, "adapter_rank": 4, "rein_tokens": 6}
+    model = create_model("hrda_lite", **overrides)
+    rest_weights(model, ModelConfig("hrda_lite", overrides))
+    groups = {group["name"]: group for group in build_optimizer(model, OptimConfig()).param_groups}
+    assert set(groups) == {"head"}
+    learning = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+    assert {id(parameter) for parameter in groups["head"]["params"]} == learning
+    assert groups["head"]["base_lr"] == pytest.approx(6e-4)
 
 
 def test_the_factor_scales_every_base_rate() -> None:
