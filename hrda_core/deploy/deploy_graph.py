@@ -3,12 +3,13 @@
     uint8 NHWC -> normalise -> context, detail tiles, fusion -> logits -> enlarge -> class ids, confidence (uint8)
 
 `DeployGraph` with a grid serves any image size; `static_graph` fixes the size, which allows tiles that overlap, tiles
-chosen by the context (`topk`), and everything that needs constant shapes. For a large image it enlarges the logits a
-band of rows at a time, so that those of the whole image are never in memory. Needs torch.
+chosen by the context (`topk`), and everything that needs constant shapes. Logits are enlarged a band of rows at a time,
+so that those of a large image are never in memory as a whole. Needs torch.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -27,6 +28,10 @@ __all__ = ["BAND_PIXELS", "DeployGraph", "static_graph"]
 BAND_PIXELS = 1 << 21
 """Pixels of a band of rows, about: those of an image of 1920 x 1080, whose logits in 19 classes take 160 MB."""
 
+_BANDS = 4
+"""Bands of a graph for any size. Their number is part of a graph, since loaders refuse loops, and more of them save
+little beside the encoder's maps and cost time on small images."""
+
 Triple = tuple[float, ...]
 
 
@@ -39,7 +44,7 @@ class DeployGraph(nn.Module):
         factor: scale factor from the grid of the logits to the image.
         mean, std: normalisation, RGB on the 0..255 scale.
         bands: number of bands of rows in which the logits are enlarged, one after the other; the same masks, with less
-            memory. More than one only with a whole `factor`, and with a grid of as many rows.
+            memory. More than one only with a whole `factor`.
     """
 
     def __init__(
@@ -61,7 +66,7 @@ class DeployGraph(nn.Module):
     def for_any_size(cls, model: HRDA | Segmenter, choice: PlanChoice, mean: Triple, std: Triple) -> DeployGraph:
         """Build the graph of `tiles` (disjoint, with a grid), `context` or `whole`."""
         logits, factor = _logits_of_any_size(model, choice)
-        return cls(model, logits, factor, mean, std)
+        return cls(model, logits, factor, mean, std, _BANDS if factor == int(factor) else 1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Map an image uint8 (1, H, W, 3) RGB to class ids and confidence, uint8 (1, H, W) each."""
@@ -77,13 +82,14 @@ class DeployGraph(nn.Module):
         """Turn logits (1, C, h, w) into class ids and confidence of the image, uint8 (1, H, W)."""
         if self._bands == 1:
             return self._classes(logits)
-        factor, height, parts = int(self._factor), logits.shape[2], []
-        for number in range(self._bands):
-            first, last = height * number // self._bands, height * (number + 1) // self._bands
-            # A neighbour on either side, which bilinear enlarging reads; at the border it repeats the edge itself.
-            above, below = min(number, 1), 1 if number + 1 < self._bands else 0
-            rows = slice(factor * above, factor * (above + last - first))
-            parts.append([map_[:, rows] for map_ in self._classes(logits[:, :, first - above : last + below])])
+        # Bands meet at the centres of the grid's rows: bilinear enlarging reads no row beyond them.
+        factor, last = int(self._factor), logits.shape[2] - 1
+        centres = [last * number // self._bands for number in range(self._bands + 1)]
+        parts = []
+        for number, (above, below) in enumerate(itertools.pairwise(centres), start=1):
+            start = 0 if number == 1 else factor // 2
+            end = None if number == self._bands else factor * (below - above) + factor // 2
+            parts.append([map_[:, start:end] for map_ in self._classes(logits[:, :, above : below + 1])])
         labels, confidence = (torch.cat(maps, dim=1) for maps in zip(*parts, strict=True))
         return labels, confidence
 
@@ -117,7 +123,7 @@ def _bands(plan: WindowPlan, factor: float) -> int:
     if factor != int(factor):
         return 1
     wanted = math.ceil(plan.padded_height * plan.padded_width / BAND_PIXELS)
-    return min(wanted, plan.padded_height // int(factor))
+    return min(wanted, max(1, plan.padded_height // int(factor) - 1))  # more would be empty
 
 
 def _logits_of_any_size(model: HRDA | Segmenter, choice: PlanChoice) -> tuple[Callable[[Tensor], Tensor], float]:

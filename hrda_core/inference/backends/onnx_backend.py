@@ -100,6 +100,8 @@ class OnnxBackend:
         options.inter_op_num_threads = 1
         # Spinning threads would take the core that the camera driver and DDS need between two frames.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # A block planned for the maps of a size comes beside what the first frame took: a third more memory.
+        options.enable_mem_pattern = False
         options.log_severity_level = 3
         providers = [_CUDA, "CPUExecutionProvider"] if self._on_gpu else ["CPUExecutionProvider"]
         try:

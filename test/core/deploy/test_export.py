@@ -21,10 +21,12 @@ from tiny_network import TINY
 
 from hrda_core.deploy import export as export_module
 from hrda_core.deploy import onnx_writing
+from hrda_core.deploy.deploy_graph import DeployGraph
 from hrda_core.deploy.export import ExportSpec, export_bundle, tiles_for
 from hrda_core.deploy.network import load_network
 from hrda_core.errors import AnswerError, BackendError, BundleError
 from hrda_core.inference import Bundle, Predictor, predict_logits
+from hrda_core.inference.backends.onnx_backend import OnnxBackend
 from hrda_core.inference.bundle import change_bundle
 from hrda_core.input_scale import InputScale
 from hrda_core.labels import CITYSCAPES19
@@ -145,6 +147,46 @@ def test_graphs_for_any_size_take_several_images_and_give_each_its_own_masks(
         assert (together.labels == alone.labels).mean() >= 0.995
         assert np.abs(together.confidence.astype(int) - alone.confidence).max() <= 2
     assert not np.array_equal(predictor(images[0]).labels, predictor(images[1]).labels)
+
+
+@pytest.mark.parametrize("plan", ["tiles", "context"])
+@pytest.mark.parametrize("size", [(1, 64, 64), (1, 64, 320), (2, 192, 128), (3, 128, 64), (1, 448, 64)])
+def test_a_graph_for_any_size_makes_in_bands_the_masks_of_the_whole_image(
+    exported: Path, plan: str, size: tuple[int, int, int]
+) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
+    bundle = Bundle.open(exported)
+    graph = bundle.graphs[plan]
+    whole = DeployGraph.for_any_size(load_network(bundle), graph.choice, bundle.mean, bundle.std).eval()  # type: ignore[arg-type]
+    whole._bands = 1
+    with torch.inference_mode():
+        labels, confidence = (out.numpy() for out in whole(torch.from_numpy(images)))
+
+    found, sure = OnnxBackend(bundle.file(graph.file))(images)
+
+    assert found.shape == labels.shape == size
+    assert (found == labels).mean() >= 0.999
+    assert np.abs(sure.astype(int) - confidence)[found == labels].max() <= 1
+    operations = [node.op_type for node in onnx.load(bundle.file(graph.file)).graph.node]
+    assert operations.count("ArgMax") == 4
+    assert not {"Loop", "If", "Scan"} & set(operations)
+
+
+def test_no_more_than_a_band_of_logits_is_enlarged_at_a_time(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle, rows, classes = Bundle.open(exported), [], DeployGraph._classes
+    graph = DeployGraph.for_any_size(load_network(bundle), bundle.graphs["tiles"].choice, bundle.mean, bundle.std)  # type: ignore[arg-type]
+
+    def counted(self: DeployGraph, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        rows.append(logits.shape[2])
+        return classes(self, logits)
+
+    monkeypatch.setattr(DeployGraph, "_classes", counted)
+    with torch.inference_mode():
+        labels, _ = graph(torch.zeros(1, 640, 64, 3, dtype=torch.uint8))
+
+    assert labels.shape == (1, 640, 64)
+    assert max(rows) <= 160 / 4 + 1  # and the row whose centre the next band begins at
+    assert sum(rows) == 160 + 3
 
 
 def test_tiles_suit_the_encoder_unless_a_grid_is_given(exported: Path, tmp_path: Path) -> None:

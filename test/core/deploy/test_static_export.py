@@ -301,10 +301,10 @@ def test_a_graph_that_makes_masks_in_bands_gives_those_of_the_whole_image(
     assert np.abs(found.confidence.astype(int) - expected.confidence)[same].max() <= 1
 
 
-@pytest.mark.parametrize(("rows", "bands"), [(13, 5), (8, 8), (9, 2)])
-@pytest.mark.parametrize("factor", [4, 8])
+@pytest.mark.parametrize(("rows", "bands"), [(13, 5), (8, 8), (9, 2), (1, 4), (2, 4), (3, 4), (4, 4), (5, 4), (7, 4)])
+@pytest.mark.parametrize("factor", [1, 3, 4, 8])
 def test_bands_of_any_height_equal_the_whole(rows: int, bands: int, factor: int) -> None:
-    logits = torch.randn(1, 5, rows, 6, generator=torch.Generator().manual_seed(rows))
+    logits = torch.randn(2, 5, rows, 6, generator=torch.Generator().manual_seed(rows))
     whole, banded = (
         deploy_graph.DeployGraph(torch.nn.Identity(), torch.nn.Identity(), factor, (0.0,) * 3, (1.0,) * 3, number)
         for number in (1, bands)
@@ -312,6 +312,6 @@ def test_bands_of_any_height_equal_the_whole(rows: int, bands: int, factor: int)
 
     (labels, confidence), (found, sure) = whole.finish(logits), banded.finish(logits)
 
-    assert found.shape == labels.shape == (1, rows * factor, 6 * factor)
+    assert found.shape == labels.shape == (2, rows * factor, 6 * factor)
     assert (found == labels).float().mean() > 0.999
     assert (sure.int() - confidence.int()).abs().max() <= 1

@@ -222,7 +222,9 @@ def test_an_image_too_large_for_the_memory_is_one_sentence_and_the_next_image_ru
     predictor, large = Predictor(tiny_bundle), _image(2048, 2048)
     monkeypatch.setattr(room, "free_memory", lambda: 10_000_000)
 
-    with pytest.raises(BackendError, match=r"2048x2048 pixels .* GB are free; .*--long_side.*hrda export .*2048x2048"):
+    with pytest.raises(
+        BackendError, match=r"2048x2048 pixels .* takes 0.3 GB or more .* 0.0 GB are free; shrink .*--long_side"
+    ):
         predictor(large)
 
     assert predictor(_image(64, 64)).labels.shape == (64, 64)
