@@ -14,7 +14,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from hrda_core.errors import RecipeError, require
 
-__all__ = ["model_folder", "pair", "parse", "parse_request"]
+__all__ = ["first_line", "model_folder", "pair", "parse", "parse_request"]
 
 Request = TypeVar("Request")
 
@@ -24,7 +24,7 @@ def parse_request(
     argv: list[str],
     *,
     verb: str,
-    about: str,
+    about: str | None,
     positional: str = "",
     read: Mapping[str, Callable[[str], Any]] | None = None,
 ) -> tuple[Request, Path | None]:
@@ -38,7 +38,7 @@ def parse_request(
         kind: class of the request.
         argv: words after the verb.
         verb: its name, for the usage.
-        about: description of the verb; the first line is shown.
+        about: description of the verb; the first line is shown. Python has none with the option -OO.
         positional: the field that is given without its name.
         read: for fields that are written as one word of another form, the function that turns the word into a value.
 
@@ -46,7 +46,7 @@ def parse_request(
         RecipeError: there is a mistake; also what `kind` and `read` raise.
     """
     read = read or {}
-    parser = require("jsonargparse", "bag").ArgumentParser(prog=f"hrda {verb}", description=about.splitlines()[0])
+    parser = require("jsonargparse", "bag").ArgumentParser(prog=f"hrda {verb}", description=first_line(about))
     _add_fields(parser, kind, positional, read)
     parser.add_argument("--json", type=Path, default=None, help="write the result to this file")
     given = vars(parse(parser, argv))
@@ -59,6 +59,11 @@ def parse_request(
     if "command" in get_type_hints(kind):
         values["command"] = shlex.join(["hrda", *verb.split(), *argv])
     return kind(**values), json
+
+
+def first_line(text: str | None) -> str:
+    """Return the first line of a docstring, which is empty where Python runs with the option -OO."""
+    return (text or "").partition("\n")[0]
 
 
 def pair(option: str, example: str = "480x640") -> Callable[[str], tuple[int, int]]:

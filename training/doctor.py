@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
 
 
 def _options() -> argparse.ArgumentParser:
-    about = (__doc__ or "").splitlines()[0]
+    about = (__doc__ or "").partition("\n")[0]  # python -OO leaves docstrings out
     parser = _Parser(prog="hrda doctor", description=about, allow_abbrev=False)
     parser.add_argument("--model", nargs="+", default=[], help="bundles to look at; default: the shipped one and yours")
     parser.add_argument("--node", default="", help="full name of a running node to ask, such as /segment_node")

@@ -23,7 +23,7 @@ from hrda_core.trainer.loop import RECIPE_NAME, Watch, fit
 from hrda_core.trainer.recipe import Recipe, check_keys
 from hrda_core.untrusted_text import read_yaml_file
 
-from .arguments import parse
+from .arguments import first_line, parse
 from .progress import ProgressPrinter
 from .stop_request import StopRequest
 
@@ -33,7 +33,7 @@ __all__ = ["main"]
 def main(argv: list[str]) -> int:
     """Parse, train, and report where the weights are. Return the exit code."""
     jsonargparse = require("jsonargparse", "train")
-    parser = jsonargparse.ArgumentParser(prog="hrda train", description=__doc__.splitlines()[0])
+    parser = jsonargparse.ArgumentParser(prog="hrda train", description=first_line(__doc__))
     parser.add_argument("--config", action="config", help="recipe, a YAML file; also as the first plain argument")
     parser.add_argument("--run", type=Path, default=None, help="folder for checkpoint, logs, scores, weights, report")
     parser.add_argument("--resume", type=str, default="false", help="auto: go on from the checkpoint if there is one")

@@ -88,18 +88,23 @@ def unwrap(payload: object, name: str) -> dict[str, Tensor]:
     """
     if isinstance(payload, Mapping):
         inner = next((payload[key] for key in _CONTAINERS if isinstance(payload.get(key), Mapping)), payload)
-        tensors = {key: value for key, value in inner.items() if isinstance(key, str) and isinstance(value, Tensor)}
+        tensors = {key: value for key, value in inner.items() if isinstance(key, str) and _has_values(value)}
         others = [_shown(key) for key in inner if not (isinstance(key, str) and key in tensors)]
         if tensors and not others:
             return _without_wrapper(tensors)
         if tensors:
             raise CheckpointError(
-                f"checkpoint '{name}' has {len(others)} entries among its weights that are no tensors "
+                f"checkpoint '{name}' has {len(others)} entries among its weights that are no plain tensors "
                 f"({', '.join(others[:3])}); expected a plain state dict"
             )
     raise CheckpointError(
         f"checkpoint '{name}' holds no weights; expected tensors by name, alone or under the key 'state_dict'"
     )
+
+
+def _has_values(value: object) -> bool:
+    """Whether it is a tensor with all its values; one of the device `meta` has none, and a sparse one only some."""
+    return isinstance(value, Tensor) and not value.is_meta and value.layout == torch.strided
 
 
 def _shown(key: object) -> str:
@@ -156,7 +161,9 @@ def _check_zip(file: Path) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile:
+    except OSError:
+        raise
+    except Exception:  # zipfile raises BadZipFile, UnicodeDecodeError, NotImplementedError ... for damaged files
         raise CheckpointError(f"checkpoint '{file}' is cut off or damaged; copy or download it again") from None
     if any(name.endswith("/constants.pkl") for name in names):
         raise CheckpointError(f"checkpoint '{file}' is a TorchScript program, not weights; expected a state dict")

@@ -71,7 +71,7 @@ class RunData:
     def planned(self) -> int:
         """Number of steps in all; 0 if neither recipe nor log says."""
         values = [self.log[-1].get("iterations") if self.log else None, self.recipe.get("iterations")]
-        return next((int(value) for value in values if isinstance(value, int | float)), 0)
+        return next((int(count) for value in values if math.isfinite(count := number(value))), 0)
 
     @property
     def state(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,11 +9,12 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from hrda_core.errors import DataError, RecipeError, proposal
+from hrda_core.errors import DataError, RecipeError, TextError, proposal, reason_of
 from hrda_core.labels import ClassGroups
 from hrda_core.trainer.checkpoint import Checkpoint, save_checkpoint
 from hrda_core.trainer.recipe import Recipe, score_name
 from hrda_core.trainer.state import State, shipped_weights
+from hrda_core.untrusted_text import parse_json
 
 __all__ = ["BEST_NAME", "best_of", "check_score", "keep_best"]
 
@@ -75,10 +75,11 @@ def best_of(run: Path) -> dict[str, Any] | None:
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            values: dict[str, Any] = json.loads((file.metadata() or {})["values"])
-            return {"iteration": values["iteration"], "score": values["score"], "value": values["value"]}
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise DataError(f"'{path}' cannot be read ({str(error).splitlines()[0]}); remove it") from error
+            values = parse_json((file.metadata() or {})["values"])
+            kinds: dict[str, Any] = {"iteration": int, "score": str, "value": float}
+            return {name: kind(values[name]) for name, kind in kinds.items()}
+    except (OSError, SafetensorError, TextError, LookupError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"'{path}' cannot be read ({reason_of(error)}); remove it") from error
 
 
 def _value(scores: Mapping[str, Any], name: str) -> float | None:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from hrda_core.errors import DataError, TextError
+from hrda_core.errors import DataError, TextError, reason_of
 from hrda_core.untrusted_text import parse_json
 from hrda_core.whole_files import whole_file
 
@@ -94,9 +94,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
             if metadata.get("format") != _FORMAT:
                 raise DataError(f"'{path}' is no checkpoint of this version; start a new run")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            return Checkpoint(tensors, parse_json(metadata["values"]))
+            values = parse_json(metadata["values"])
+            if not isinstance(values, dict):
+                raise TextError("its values have no names")
+            return Checkpoint(tensors, values)
     except (OSError, SafetensorError, KeyError, TextError) as error:
-        reason = str(error).splitlines()[0][:120]
+        reason = reason_of(error)[:120]
         raise DataError(f"checkpoint '{path}' cannot be read ({reason}); it is damaged: start a new run") from error
 
 
@@ -125,9 +128,15 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, network: nn.Module, pref
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` returned, with the prefix removed."""
+    """Put back what `optimizer_tensors` returned, with the prefix removed.
+
+    Raises:
+        LookupError, ValueError: a tensor is of no parameter of the network, or has not its shape.
+    """
     parameters = dict(network.named_parameters())
     for name, value in tensors.items():
         parameter, key = parameters[name.rpartition("/")[0]], name.rpartition("/")[2]
+        if value.ndim and value.shape != parameter.shape:
+            raise ValueError(f"'{name}' has the shape {tuple(value.shape)}, not {tuple(parameter.shape)}")
         # Counters stay on the CPU, as the optimiser keeps them; moments go where the parameter is.
         optimizer.state[parameter][key] = value if value.ndim == 0 else value.to(parameter.device)

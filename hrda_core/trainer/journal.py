@@ -126,7 +126,7 @@ def trim_lines(path: Path, iteration: int) -> None:
     """Drop the lines of a JSON-lines file that lie after `iteration`, and a last line that was cut off."""
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     kept = [line for line in lines if (place := _iteration(line)) is not None and place <= iteration]
     write_whole(path, "".join(f"{line}\n" for line in kept))
 
@@ -142,7 +142,7 @@ def read_evaluations(run: Path) -> list[dict[str, Any]]:
 def _iteration(line: str) -> int | None:
     try:
         return int(parse_json(line)["iteration"])
-    except (TextError, ValueError, LookupError, TypeError):
+    except (TextError, ValueError, LookupError, TypeError, OverflowError):
         return None
 
 

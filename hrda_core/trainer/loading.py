@@ -44,7 +44,8 @@ def load_recipe(run: Path) -> Recipe:
         raise DataError(f"'{run}' is not the folder of a training run: it has no readable {RECIPE_NAME}") from None
     except TextError as error:
         raise DataError(f"'{path}' is damaged ({error})") from error
-    if not isinstance(values, dict) or "preset" not in (values.get("model") or {}):
+    model = values.get("model") if isinstance(values, dict) else None
+    if not isinstance(model, dict) or "preset" not in model:
         raise DataError(f"'{path}' names no model.preset; give the folder of a training run")
     _as_of_today(values)
     check_keys(values)

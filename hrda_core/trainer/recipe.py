@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hrda_core.data.augmentation.transforms import AppearanceConfig, CropConfig
-from hrda_core.errors import RecipeError, proposal
+from hrda_core.errors import RecipeError, proposal, shown
 from hrda_core.trainer.optim import OptimConfig
 from hrda_core.trainer.recipe_data import NO_SOURCE, SourceConfig, TargetConfig, ValidationConfig
 from hrda_core.uda.distillation import DistillationConfig
@@ -291,24 +291,29 @@ _GONE = {
 """Keys of earlier releases, and what stands in their place."""
 
 
-def check_keys(values: Mapping[str, Any], known: type = Recipe, where: str = "") -> None:
-    """Refuse unknown keys of a recipe file, before anything else reads it.
+def check_keys(values: Mapping[Any, Any], known: type = Recipe, where: str = "") -> None:
+    """Refuse unknown keys of a recipe file, and what is no value of a key, before anything else reads it.
 
     Raises:
-        RecipeError: a key is unknown; the nearest known one is proposed.
+        RecipeError: a key is unknown, and the nearest known one is proposed; a key
+            has no value, or a value where it has keys of its own.
     """
     hints = get_type_hints(known)
     names = [entry.name for entry in fields(known)]
     for key, value in values.items():
         if key not in names:
-            cure = _GONE.get(f"{where}{key}") or proposal(key, names, where)
-            raise RecipeError(f"recipe key '{where}{key}' is not known; {cure}")
+            cure = _GONE.get(f"{where}{key}") or proposal(str(key), names, where)
+            raise RecipeError(f"recipe key '{where}{shown(key)}' is not known; {cure}")
         inner = _dataclass_in(hints[key])
-        if inner is None:
+        if value is None and type(None) not in get_args(hints[key]):
+            raise RecipeError(f"recipe key '{where}{key}' has no value; give one, or leave the key out")
+        if inner is None or value is None:
             continue
-        for entry in value if isinstance(value, list) else [value]:
-            if isinstance(entry, Mapping):
-                check_keys(entry, inner, f"{where}{key}.")
+        for entry in value if isinstance(value, list) and not is_dataclass(hints[key]) else [value]:
+            if not isinstance(entry, Mapping):
+                keys = ", ".join(part.name for part in fields(inner))
+                raise RecipeError(f"recipe key '{where}{key}' has keys of its own ({keys}), not '{shown(entry)}'")
+            check_keys(entry, inner, f"{where}{key}.")
 
 
 def _dataclass_in(hint: Any) -> type | None:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hrda_core.errors import DataError, RecipeError, first_misfit
+from hrda_core.errors import DataError, RecipeError, first_misfit, reason_of
 from hrda_core.interop import load_backbone
 from hrda_core.models import HRDA, Segmenter, create_model
 from hrda_core.models.class_bias import ClassBias, metadata_of, with_bias
@@ -97,8 +97,14 @@ class State:
 
         Raises:
             RecipeError: the checkpoint belongs to another recipe.
-            DataError: its tensors do not fit the networks, or are not finite.
+            DataError: its tensors do not fit the networks, or are not finite, or it is damaged otherwise.
         """
+        try:
+            self._take(saved, recipe)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise DataError(f"the checkpoint is damaged ({reason_of(error)}); use another run folder") from error
+
+    def _take(self, saved: Checkpoint, recipe: Recipe) -> None:
         _check_recipe(recipe.to_dict(), saved.values["recipe"])
         check_finite(saved.tensors, "the checkpoint has", "start a new run with a lower optim.lr", DataError)
         try:
@@ -115,6 +121,8 @@ class State:
             tensors = saved.below("discriminator_optimizer")
             restore_optimizer(_plain(self.discriminator_optimizer), self.networks.discriminator, tensors)
         self.iteration = int(saved.values["iteration"])
+        if not 0 <= self.iteration <= recipe.iterations:
+            raise ValueError(f"iteration {self.iteration} of {recipe.iterations}")
         torch.set_rng_state(saved.tensors["generator/torch"])
         if torch.cuda.is_available() and "generator/cuda" in saved.tensors:
             torch.cuda.set_rng_state(saved.tensors["generator/cuda"])

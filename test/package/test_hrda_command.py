@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -163,6 +164,16 @@ def test_a_fault_of_ours_keeps_its_traceback(verb):
 @pytest.mark.parametrize("name", sorted(command.VERBS))
 def test_every_verb_answers_help(name, capsys):
     pytest.importorskip("torch")
+    with pytest.raises(SystemExit) as ended:
+        raise SystemExit(command.main([name, "--help"]))
+    assert ended.value.code == 0
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", sorted(command.VERBS))
+def test_every_verb_answers_help_where_python_leaves_docstrings_out(name, monkeypatch, capsys):
+    pytest.importorskip("torch")
+    monkeypatch.setattr(importlib.import_module(command.VERBS[name][0]), "__doc__", None)  # as `python -OO` does
     with pytest.raises(SystemExit) as ended:
         raise SystemExit(command.main([name, "--help"]))
     assert ended.value.code == 0

@@ -206,6 +206,10 @@ def test_auto_starts_a_run_that_is_not_there_and_ends_one_that_is(tmp_path: Path
         ({"validation": [{"name": "x", "limit": -1}]}, [], "limit is -1"),
         ({"validation": [{"name": "x", "resize": [0, 5]}]}, [], "largest width and height"),
         ({"validation": [{"name": "x"}, {"name": "x"}]}, [], "two validation sets have the name 'x'"),
+        ({"crop": 512}, [], "recipe key 'crop' has keys of its own (height, width"),
+        ({"crop": [{"height": 64}]}, [], "recipe key 'crop' has keys of its own"),
+        ({"crop": {"height": 64, "width": None}}, [], "recipe key 'crop.width' has no value"),
+        ({"source": "streets"}, [], "recipe key 'source' has keys of its own (name, "),
     ],
 )
 def test_a_mistake_gives_exit_code_2_one_sentence_and_no_run(

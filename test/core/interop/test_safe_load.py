@@ -172,7 +172,8 @@ def _torchscript(path: Path) -> None:
         (_torchscript, "TorchScript"),
         (lambda p: torch.save([1, 2], p), "holds no weights"),
         (lambda p: torch.save({}, p), "holds no weights"),
-        (lambda p: torch.save({"state_dict": {"a": torch.ones(1), "b": "text"}}, p), r"no tensors \(b\)"),
+        (lambda p: torch.save({"state_dict": {"a": torch.ones(1), "b": "text"}}, p), r"no plain tensors \(b\)"),
+        (lambda p: torch.save({"a": torch.ones(1), "b": torch.ones(3, device="meta")}, p), r"no plain tensors \(b\)"),
         (lambda p: torch.save(nn.Linear(1, 1), p), "--convert-trusted"),
     ],
 )
@@ -199,12 +200,15 @@ def test_f1_f2_a_file_cut_off_anywhere_is_refused(tmp_path: Path, kind: str) -> 
             read_checkpoint(path)
 
 
-def test_f1_a_damaged_byte_never_ends_in_another_kind_of_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_f1_a_damaged_byte_never_ends_in_another_kind_of_error(tmp_path: Path, zipped: bool) -> None:
     path = tmp_path / "a.pth"
-    torch.save(container(STATE), path, _use_new_zipfile_serialization=False)
+    torch.save(container(STATE), path, _use_new_zipfile_serialization=zipped)
     whole = path.read_bytes()
-    for position in range(2, len(whole), 5):
-        path.write_bytes(whole[:position] + bytes([whole[position] ^ 0x55]) + whole[position + 1 :])
+    # Of a zip archive the first entry of its directory, with name and version; the pickle is that of the other kind.
+    directory = whole.find(b"PK\1\2")
+    for position in range(directory, directory + 60) if zipped else range(2, len(whole), 5):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 0xD5]) + whole[position + 1 :])
         try:
             read_checkpoint(path)
         except CheckpointError as error:

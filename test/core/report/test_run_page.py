@@ -185,6 +185,13 @@ def test_a_run_that_ended_early_says_so(tmp_path: Path) -> None:
         assert words in text
 
 
+@pytest.mark.parametrize("count", [float("inf"), float("nan")])
+def test_a_number_of_iterations_that_is_none_does_not_stop_the_report(tmp_path: Path, count: float) -> None:
+    run = _write_run(tmp_path / "run", done=15)
+    (run / "log.jsonl").write_text(json.dumps(_log_line(16, 40) | {"iterations": count}) + "\n")
+    assert "16 of 40" in write_report(run).read_text()  # as the recipe says
+
+
 def test_losses_that_are_not_finite_do_not_stop_the_report(tmp_path: Path) -> None:
     run = _write_run(tmp_path / "run", done=15)
     line = _log_line(16, 40) | {"losses": {"source.fused": float("nan"), "feature_distance": float("inf")}}

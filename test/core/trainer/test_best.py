@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from street_images import write_street_images
 from tiny_network import TINY
 
@@ -133,3 +134,17 @@ def test_a_run_without_a_best_says_how_to_get_one(recipe: Recipe, tmp_path: Path
     (tmp_path / "run" / BEST_NAME).write_bytes(b"half")
     with pytest.raises(DataError, match="remove it"):
         best_of(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        "[1]", "7", "null", "{", "[" * 5000, '{"iteration": 1, "score": "a/b"}',
+        '{"iteration": 1, "score": "a/b", "value": "x"}', '{"iteration": 1, "score": "a/b", "value": []}',
+        '{"iteration": Infinity, "score": "a/b", "value": 0.5}',
+    ],
+)  # fmt: skip
+def test_f5_a_best_whose_values_are_damaged_is_one_sentence(tmp_path: Path, values: str) -> None:
+    save_file({"student/a": torch.ones(1)}, tmp_path / BEST_NAME, {"values": values})
+    with pytest.raises(DataError, match="remove it"):
+        best_of(tmp_path)

@@ -164,6 +164,7 @@ def test_a_target_that_is_listed_less_than_once_is_refused() -> None:
     ("source", "sentence"),
     [
         ([{"name": "a", "imges": "b"}], r"recipe key 'source\.imges' is not known; did you mean 'source\.images'"),
+        ({5: "b"}, r"recipe key 'source\.5' is not known; known: name"),
         ({"name": "a", "more": []}, r"'source\.more' is not known; write several sources as a list"),
         ([{"name": "a", "repeat": 2}], r"'source\.repeat' is not known; .*a share of the draws"),
     ],
