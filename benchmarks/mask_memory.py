@@ -42,6 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("megapixels", type=int, nargs="+", choices=SIDES)
     parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS)
+    parser.add_argument("--back_ends", nargs="+", default=BACK_ENDS, choices=BACK_ENDS)
     parser.add_argument("--one", nargs=2, metavar=("BACK_END", "FILE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -52,7 +53,7 @@ def main() -> None:
         for arm in options.arms:
             (Path(folder) / f"{arm}.onnx").write_bytes(with_weights_in_half(graph_for_any_size(_graph(arm), 64)))
         for size in options.megapixels:
-            for back_end in BACK_ENDS:
+            for back_end in options.back_ends:
                 for arm in options.arms:
                     row = _run(size, back_end, arm, Path(folder) / f"{arm}.onnx")
                     print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
