@@ -223,7 +223,7 @@ def test_an_image_too_large_for_the_memory_is_one_sentence_and_the_next_image_ru
     monkeypatch.setattr(room, "free_memory", lambda: 10_000_000)
 
     with pytest.raises(
-        BackendError, match=r"2048x2048 pixels .* takes 0.3 GB or more .* 0.0 GB are free; shrink .*--long_side"
+        BackendError, match=r"2048x2048 pixels .* takes 0.6 GB or more .* 0.0 GB are free; shrink .*--long_side"
     ):
         predictor(large)
 
