@@ -5,7 +5,7 @@
     hrda train --config config/recipes/NAME.yaml
 
 Exit status: 0 success, 1 a fault of ours (with traceback), 2 a user's mistake (one sentence), 130 interrupted, 141 the
-reader of its output is gone.
+reader of its output is gone, 143 ended by SIGTERM.
 """
 
 from __future__ import annotations
@@ -13,7 +13,11 @@ from __future__ import annotations
 import difflib
 import errno
 import importlib
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from hrda_core import __version__
 from hrda_core.errors import HrdaError, missing_package, shown
@@ -49,7 +53,25 @@ _NO_MEMORY = "no memory is left; end other programs, raise the limit ('ulimit -v
 def main(argv: list[str] | None = None) -> int:
     """Run one verb and return the exit status."""
     arguments = sys.argv[1:] if argv is None else argv
-    return with_streams(lambda: _called(arguments))
+    with _left_by_sigterm():
+        return with_streams(lambda: _called(arguments))
+
+
+@contextmanager
+def _left_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the block as an error would, so that unfinished files are removed; verbs that train do more."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _leave(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _called(arguments: list[str]) -> int:

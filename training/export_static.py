@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,9 @@ import numpy.typing as npt
 from hrda_core.data.image_files import IMAGE_SUFFIXES, read_image
 from hrda_core.errors import BackendError, BundleError, DataError, RecipeError, require
 from hrda_core.inference import Bundle
-from hrda_core.inference.bundle import SAMPLES_FOLDER, GraphSpec
+from hrda_core.inference.bundle import MANIFEST_NAME, SAMPLES_FOLDER, GraphSpec
 from hrda_core.inference.model_folders import changeable, copy_bundle, launch_line
-from hrda_core.whole_files import write_json
+from hrda_core.whole_files import replaced_folder, write_json
 from hrda_core.window_plan import PlanChoice, Size
 
 from .progress import ProgressPrinter
@@ -81,12 +82,24 @@ def _write(bundle: Bundle, request: ExportRequest, size: Size, json: Path | None
     wanted = StaticRequest(choice, size, request.precision, request.opset, request.long_side)
     quantise = _quantiser(request) if request.precision == "int8" else None
     images = _parity_images(bundle, request)
-    bundle = _to_change(bundle, request)  # after all that shows a mistake at once
-    report = export_static(bundle, wanted, images, quantise=quantise, say=print)
+    with _changed(bundle, request) as place:  # after all that shows a mistake at once
+        report = export_static(place, wanted, images, quantise=quantise, say=print)
+    changed = Bundle.open(request.out or place.path, verify=False)
     _tell(report)
     if json:
-        write_json(json, _record(bundle, report))
-    return bundle, report.graph
+        write_json(json, _record(changed, report))
+    return changed, report.graph
+
+
+@contextmanager
+def _changed(bundle: Bundle, request: ExportRequest) -> Iterator[Bundle]:
+    """The bundle to change; a copy at --out appears there when the block has ended well, never without its graph."""
+    if request.out is None or request.out.exists():
+        yield _to_change(bundle, request)
+        return
+    with replaced_folder(request.out, MANIFEST_NAME, error=BundleError) as part:
+        copy_bundle(bundle, part)
+        yield Bundle.open(part, verify=False)
 
 
 def _launch_line(bundle: Bundle, graph: GraphSpec, request: ExportRequest) -> str:

@@ -23,7 +23,7 @@ from hrda_core.whole_files import locked, read_json
 __all__ = ["adapt_by_process", "reload_by_process"]
 
 _PDEATHSIG = 1  # prctl(2)
-_INTERRUPTED = (130, -signal.SIGINT, -signal.SIGTERM)
+_INTERRUPTED = (130, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 _ERROR = "hrda adapt: error: "
 
 

@@ -103,8 +103,14 @@ def unwrap(payload: object, name: str) -> dict[str, Tensor]:
 
 
 def _has_values(value: object) -> bool:
-    """Whether it is a tensor with all its values; one of the device `meta` has none, and a sparse one only some."""
-    return isinstance(value, Tensor) and not value.is_meta and value.layout == torch.strided
+    """Whether it is a tensor with all its values.
+
+    One of the device `meta` has none, a sparse one only some, and an expanded one has a few that stand for many: 13 MB
+    would become a network of any size.
+    """
+    if not isinstance(value, Tensor) or value.is_meta or value.layout != torch.strided:
+        return False
+    return value.nbytes <= value.untyped_storage().nbytes()
 
 
 def _shown(key: object) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -132,3 +135,33 @@ def test_a_users_mistake_gives_exit_code_2_and_names_what_is_wrong(
     assert "Traceback" not in message
     assert not (tmp_path / "r").exists()
     assert not (tmp_path / "b").exists()
+
+
+_SLOW_VERB = """
+import sys, time, types
+from pathlib import Path
+from hrda_core.whole_files import replaced_folder
+from hrda_training import __main__ as command
+
+def write(arguments):
+    with replaced_folder(Path(arguments[0]), "marker") as part:
+        part.mkdir()
+        (part / "half").write_text("x")
+        print("writing", flush=True)
+        time.sleep(60)
+
+sys.modules["slow"] = types.SimpleNamespace(main=write)
+command.VERBS["slow"] = ("slow", "writes for a minute")
+sys.exit(command.main(["slow", sys.argv[1]]))
+"""
+
+
+def test_c3_sigterm_ends_a_command_that_writes_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    out = tmp_path / "place" / "out"
+    command = [sys.executable, "-c", _SLOW_VERB, str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "writing\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 143
+    assert list(out.parent.iterdir()) == []

@@ -92,6 +92,23 @@ def test_a_copy_gets_the_graph_and_the_given_bundle_stays(bundle: Path, images: 
     assert main(["export", str(bundle), "--out", str(copy), "--size", "130x190", "--images", image]) == 2
 
 
+def test_c3_an_export_that_ends_before_its_graph_leaves_no_copy_and_the_same_command_works(
+    bundle: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, arguments = tmp_path / "copies" / "copy", ["export", str(bundle), "--size", "130x190"]
+    arguments += ["--out", str(copy), "--images", str(images / "0.png")]
+
+    def ended(*given: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(static_export, "export_static", ended)
+        assert main(arguments) == 130
+    assert list(copy.parent.iterdir()) == []
+    assert main(arguments) == 0
+    assert [graph.size for graph in Bundle.open(copy).static_graphs] == [(192, 192)]
+
+
 @pytest.fixture
 def shipped(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The bundle as it came with an installed package; the home of the user's models is `home`."""

@@ -174,6 +174,7 @@ def _torchscript(path: Path) -> None:
         (lambda p: torch.save({}, p), "holds no weights"),
         (lambda p: torch.save({"state_dict": {"a": torch.ones(1), "b": "text"}}, p), r"no plain tensors \(b\)"),
         (lambda p: torch.save({"a": torch.ones(1), "b": torch.ones(3, device="meta")}, p), r"no plain tensors \(b\)"),
+        (lambda p: torch.save({"a": torch.ones(1), "b": torch.ones(1).expand(10**9)}, p), r"no plain tensors \(b\)"),
         (lambda p: torch.save(nn.Linear(1, 1), p), "--convert-trusted"),
     ],
 )
