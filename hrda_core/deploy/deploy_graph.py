@@ -80,6 +80,11 @@ class DeployGraph(nn.Module):
 
     def finish(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Turn logits (1, C, h, w) into class ids and confidence of the image, uint8 (1, H, W)."""
+        labels, confidence = self._in_bands(logits)
+        # Cast at the very end: TensorRT accepts no other operation on 8-bit integers.
+        return _to_uint8(labels), _to_uint8(confidence)
+
+    def _in_bands(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         if self._bands == 1:
             return self._classes(logits)
         # Bands meet at the centres of the grid's rows: bilinear enlarging reads no row beyond them.
@@ -97,7 +102,7 @@ class DeployGraph(nn.Module):
         logits = F.interpolate(logits, scale_factor=self._factor, mode="bilinear", align_corners=False)
         top, labels = logits.max(dim=1)
         confidence = 1 / torch.exp(logits - top[:, None]).sum(dim=1)  # softmax of the winning class
-        return _to_uint8(labels.to(torch.float32)), _to_uint8(confidence * 255 + 0.5)
+        return labels.to(torch.float32), confidence * 255 + 0.5
 
 
 def static_graph(model: HRDA | Segmenter, plan: WindowPlan, mean: Triple, std: Triple) -> DeployGraph:

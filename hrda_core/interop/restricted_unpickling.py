@@ -24,7 +24,7 @@ from torch import Tensor
 from hrda_core.errors import CheckpointError
 from hrda_core.interop.pickle_extent import check_extent
 from hrda_core.interop.process_lock import lock
-from hrda_core.interop.safe_load import plain_names, unwrap
+from hrda_core.interop.safe_load import plain_names, unwrap_file
 
 __all__ = ["RestrictedUnpickler", "StandIn", "load_restricted", "main"]
 
@@ -102,7 +102,7 @@ def main(source: str, part: str) -> None:
         lock()
         check_extent(Path(source), zipped=zipfile.is_zipfile(source))
         payload, answer["stand_ins"] = load_restricted(source)
-        tensors = _unshared(unwrap(payload, source))
+        tensors = _unshared(unwrap_file(payload, source))
         save_file(tensors, part, {"format": "pt", "source": Path(source).name, "classes": _classes(payload)})
         answer["tensors"] = len(tensors)
     except CheckpointError as error:

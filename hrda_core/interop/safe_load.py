@@ -25,7 +25,7 @@ from hrda_core.errors import CheckpointError, TextError
 from hrda_core.interop.pickle_extent import check_extent
 from hrda_core.untrusted_text import parse_json
 
-__all__ = ["DANGEROUS_MODULES", "Checkpoint", "is_dangerous", "plain_names", "read_checkpoint", "unwrap"]
+__all__ = ["DANGEROUS_MODULES", "Checkpoint", "is_dangerous", "plain_names", "read_checkpoint", "unwrap", "unwrap_file"]
 
 _CONTAINERS = ("state_dict", "model")
 """Keys under which training codes put the weights; the first that is there counts."""
@@ -88,7 +88,7 @@ def unwrap(payload: object, name: str) -> dict[str, Tensor]:
     """
     if isinstance(payload, Mapping):
         inner = next((payload[key] for key in _CONTAINERS if isinstance(payload.get(key), Mapping)), payload)
-        tensors = {key: value for key, value in inner.items() if isinstance(key, str) and _has_values(value)}
+        tensors = {key: value for key, value in inner.items() if isinstance(key, str) and isinstance(value, Tensor)}
         others = [_shown(key) for key in inner if not (isinstance(key, str) and key in tensors)]
         if tensors and not others:
             return _without_wrapper(tensors)
@@ -102,13 +102,28 @@ def unwrap(payload: object, name: str) -> dict[str, Tensor]:
     )
 
 
-def _has_values(value: object) -> bool:
+def unwrap_file(payload: object, name: str) -> dict[str, Tensor]:
+    """Return the weights in what a file contains, as `unwrap`, all with their values.
+
+    Raises:
+        CheckpointError: as of `unwrap`, or a tensor has not all its values.
+    """
+    tensors = unwrap(payload, name)
+    if others := [_shown(key) for key, value in tensors.items() if not _has_values(value)]:
+        raise CheckpointError(
+            f"checkpoint '{name}' has {len(others)} entries among its weights that are no plain tensors "
+            f"({', '.join(others[:3])}); expected a plain state dict"
+        )
+    return tensors
+
+
+def _has_values(value: Tensor) -> bool:
     """Whether it is a tensor with all its values.
 
     One of the device `meta` has none, a sparse one only some, and an expanded one has a few that stand for many: 13 MB
     would become a network of any size.
     """
-    if not isinstance(value, Tensor) or value.is_meta or value.layout != torch.strided:
+    if value.is_meta or value.layout != torch.strided:
         return False
     return value.nbytes <= value.untyped_storage().nbytes()
 
@@ -199,7 +214,7 @@ def _read_torch(file: Path, *, zipped: bool) -> Checkpoint:
         raise CheckpointError(_why_refused(file, str(error))) from None
     meta = payload.get("meta") if isinstance(payload, Mapping) else None
     classes = meta.get("CLASSES") if isinstance(meta, Mapping) else None
-    return Checkpoint(file.name, unwrap(payload, file.name), plain_names(classes))
+    return Checkpoint(file.name, unwrap_file(payload, file.name), plain_names(classes))
 
 
 def plain_names(values: object) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ from typing import Any
 import rclpy
 from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import ExternalShutdownException
-from rclpy.utilities import remove_ros_args
 
 from hrda_core.errors import HrdaError, reason_of, shown
 from hrda_core.memory import keep_big_buffers
@@ -74,11 +73,24 @@ def _exit_code(
 
 def _refuse_other_arguments(name: str, args: list[str] | None) -> None:
     """Refuse what does not stand behind `--ros-args`: ROS passes over it, and a parameter keeps its default."""
-    if args is None and (others := remove_ros_args(sys.argv)[1:]):
+    if args is None and (other := _first_other(sys.argv[1:])) is not None:
         raise HrdaError(
-            f"the argument '{shown(others[0])}' has no meaning here; names and parameters stand behind --ros-args: "
+            f"the argument '{shown(other)}' has no meaning here; names and parameters stand behind --ros-args: "
             f"{name} --ros-args -r image:=/camera/image_raw -p plan:=context"
         )
+
+
+def _first_other(arguments: list[str]) -> str | None:
+    """The first argument outside of `--ros-args ... --`. (rclpy's own function reads parameter files on the way.)"""
+    of_ros = False
+    for argument in arguments:
+        if argument == "--ros-args":
+            of_ros = True
+        elif of_ros and argument == "--":
+            of_ros = False
+        elif not of_ros:
+            return argument
+    return None
 
 
 def _first_line(error: Exception) -> str:
