@@ -13,6 +13,7 @@ from __future__ import annotations
 import difflib
 import errno
 import importlib
+import os
 import signal
 import sys
 import threading
@@ -20,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hrda_core import __version__
-from hrda_core.errors import HrdaError, missing_package, shown
+from hrda_core.errors import DataError, HrdaError, missing_package, shown
 from hrda_core.libraries import check_libraries
 from hrda_core.standard_streams import with_streams
 
@@ -46,6 +47,8 @@ VERBS: dict[str, tuple[str, str]] = {
 
 _WITHOUT_LIBRARIES = ("doctor",)
 """Verbs that run where numpy, PyYAML or OpenCV do not import; they say so themselves."""
+
+_LONGEST_SENTENCE = 4000  # characters
 
 _NO_MEMORY = "no memory is left; end other programs, raise the limit ('ulimit -v'), or give less at once"
 
@@ -91,6 +94,7 @@ def _run(verb: str, arguments: list[str]) -> int:
     """Call the verb's `main`; only mistakes that a user can mend become a sentence, all else keeps its traceback."""
     try:
         if verb not in _WITHOUT_LIBRARIES:
+            _check_working_folder()
             check_libraries()
         status: int = importlib.import_module(VERBS[verb][0]).main(arguments)
     except HrdaError as error:
@@ -120,6 +124,16 @@ def _run(verb: str, arguments: list[str]) -> int:
     return status
 
 
+def _check_working_folder() -> None:
+    """Where it was deleted, every relative path fails, and what torch loads ends the process."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise DataError(
+            f"the working folder cannot be used ({error.strerror}), it was deleted or moved; change to another ('cd')"
+        ) from error
+
+
 def _refusal(error: OSError) -> str | None:
     """What the system refused, in a sentence; None = it is nothing that a user can mend."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -141,6 +155,9 @@ def _no_text(text: str) -> str | None:
 
 
 def _fail(command: str, sentence: str) -> int:
+    if len(sentence) > _LONGEST_SENTENCE:  # it quotes a name of megabytes, and what to do stands at its end
+        half = _LONGEST_SENTENCE // 2
+        sentence = f"{sentence[:half]} \u2026 {sentence[-half:]}"
     print(f"{command}: error: {sentence}", file=sys.stderr)
     return 2
 

@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from hrda_core.errors import RecipeError, require
+from hrda_core.errors import RecipeError, require, shown
 
 __all__ = ["first_line", "model_folder", "pair", "parse", "parse_request"]
 
@@ -146,11 +146,22 @@ def parse(parser: Any, argv: list[str]) -> Any:
     try:
         return parser.parse_args([_as_known(parser, argument) for argument in argv])
     except jsonargparse.ArgumentError as error:
+        word = next((word for word in argv if not _is_text(word)), "")
+        if word and "surrogates not allowed" in str(error):
+            raise RecipeError(
+                f"'{shown(word)}' is no text in UTF-8; rename that file or folder, or, where its name looks right "
+                f"elsewhere, set LC_ALL=C.UTF-8"
+            ) from None
         text = _sentence(parser, " ".join(str(error).split()))
         raise RecipeError(f"{text}{_proposal(parser, text)}") from None
 
 
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "NoneType": "null"}
+
+
+def _is_text(word: str) -> bool:
+    """Whether a word has no bytes that Python could not read in the encoding of the locale."""
+    return not any("\udc80" <= letter <= "\udcff" for letter in word)
 
 
 def _sentence(parser: Any, text: str) -> str:

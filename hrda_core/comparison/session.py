@@ -250,10 +250,24 @@ def _opened(folder: Path, identity: Mapping[str, Any]) -> Session:
             LabelSpace.from_dict(values["label_space"]),
             [],
         )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        _check(session)
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise DataError(f"'{path}' is damaged ({error!r}); remove '{folder}' and start again") from error
     session.answers = _answers(folder, session)
     return session
+
+
+def _check(session: Session) -> None:
+    """Refuse what no comparison writes: the page and the figures would fail in the middle of the answers."""
+    found, classes = session.disagreement, range(len(session.space))
+    if min(found.frames, found.pixels, *found.pairs.values()) < 1:
+        raise ValueError("a count is below 1")
+    if any(a not in classes or b not in classes for a, b in found.pairs):
+        raise ValueError(f"a class is none of '{session.space.name}'")
+    if any((question.a, question.b) not in found.pairs for question in session.questions):
+        raise ValueError("a question is about classes on which the models agree")
+    if len(session.views) != len(session.questions):
+        raise ValueError(f"{len(session.views)} views of {len(session.questions)} questions")
 
 
 def _answers(folder: Path, session: Session) -> list[str]:

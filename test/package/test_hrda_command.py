@@ -6,6 +6,7 @@ import errno
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -129,6 +130,29 @@ def test_f7_a_file_name_that_is_no_text_is_one_sentence(verb, capsys):
     verb.main = main
     assert command.main(["probe"]) == 2
     assert "the file name '- a\ufffd.png' is no text in UTF-8" in capsys.readouterr().err
+
+
+def test_f5_a_sentence_that_quotes_a_name_of_megabytes_is_shortened_and_keeps_its_end(verb, capsys):
+    def main(argv):
+        raise DataError(f"'{'a' * 10_000_000}' is no image; give another")
+
+    verb.main = main
+    assert command.main(["probe"]) == 2
+    said = capsys.readouterr().err
+    assert len(said) < 5000
+    assert said.startswith("hrda probe: error: 'aaaa")
+    assert said.endswith("aaaa' is no image; give another\n")
+
+
+def test_f7_a_working_folder_that_was_deleted_is_one_sentence(verb, capsys, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    verb.main = lambda argv: Path("there").absolute() and 0
+    assert command.main(["probe"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("hrda probe: error: the working folder cannot be used (No such file or directory), it was")
+    assert said.endswith("change to another ('cd')\n")
 
 
 def test_f9_a_link_that_leads_to_itself_is_one_sentence(verb, capsys, tmp_path):

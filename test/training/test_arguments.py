@@ -142,3 +142,8 @@ def test_a_pair_is_two_numbers_in_one_word() -> None:
 def test_a_help_that_lists_names_lists_all_there_are(request_class: type, names: Iterable[str]) -> None:
     words = re.findall(r"\w+", request_class.__doc__ or "")
     assert set(names) <= set(words)
+
+
+def test_f7_a_word_that_is_no_text_is_one_sentence() -> None:
+    with pytest.raises(RecipeError, match=r"'/data/caf\ufffd' is no text in UTF-8; rename .* set LC_ALL=C\.UTF-8"):
+        parse_request(Drive, ["a.bag", "--out", "/data/caf\udce9"], verb="drive", about=__doc__, positional="bags")

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hrda_core.errors import DataError, TextError, one_line
+from hrda_core.plain_files import open_file
 from hrda_core.untrusted_text import Limits, read_yaml_file
 from hrda_core.whole_files import file_sha256
 
@@ -186,9 +187,9 @@ def is_pack(path: Path) -> bool:
     `SourcePack.open` checks the rest.
     """
     try:
-        with (path / MANIFEST).open(encoding="utf-8") as file:
-            return file.readline().strip() == FIRST_LINE
-    except (OSError, UnicodeDecodeError):
+        with open_file(path / MANIFEST) as file:
+            return file.readline(len(FIRST_LINE) + 2).strip() == FIRST_LINE.encode()
+    except OSError:
         return False
 
 

@@ -130,7 +130,7 @@ def _finished(note: Path, folder: Path, num_classes: int) -> tuple[list[int], Pa
         if image is not None:
             check_files(folder, image)
         return [int(count) for count in entry["predicted"]], image
-    except (OSError, KeyError, TypeError, ValueError, DataError):
+    except (OSError, KeyError, TypeError, ValueError, OverflowError, DataError):
         return None
 
 

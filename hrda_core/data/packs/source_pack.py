@@ -89,7 +89,7 @@ class SourcePack:
                 scale=float(manifest["scale"]),
                 manifest=manifest,
             )
-        except (KeyError, TypeError, ValueError, LabelSpaceError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, LabelSpaceError) as error:
             raise DataError(f"'{path / MANIFEST}' lacks or garbles a key ({error!r}); make the pack again") from error
         for image in pack.images:
             check_files(path, image)

@@ -133,13 +133,25 @@ def test_damaged_answers_are_one_sentence_and_the_questions_stay(
         assert session.answers == []
 
 
-def test_damaged_questions_are_one_sentence(tmp_path: Path, pair: tuple[Bundle, Bundle, Drive]) -> None:
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("disagreement", {"frames": 5, "unreadable": 0, "pairs": []}),
+        ("disagreement", {"frames": float("inf"), "unreadable": 0, "pixels": 9, "pairs": []}),
+        ("disagreement", {"frames": 5, "unreadable": 0, "pixels": 0, "pairs": []}),
+        ("disagreement", {"frames": 5, "unreadable": 0, "pixels": 9, "pairs": []}),
+        ("disagreement", {"frames": 5, "unreadable": 0, "pixels": 9, "pairs": [[0, 99, 1]]}),
+        ("views", []),
+    ],
+    ids=str,
+)
+def test_f5_damaged_questions_are_one_sentence(
+    tmp_path: Path, pair: tuple[Bundle, Bundle, Drive], key: str, value: object
+) -> None:
     with open_session(tmp_path / "out", *pair, SETTINGS):
         pass
     path = tmp_path / "out" / "questions.json"
-    values = json.loads(path.read_text())
-    del values["disagreement"]["pixels"]
-    path.write_text(json.dumps(values))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
     with pytest.raises(DataError, match=r"questions\.json' is damaged"):  # noqa: SIM117
         with open_session(tmp_path / "out", *pair, SETTINGS):
             pass

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +189,8 @@ def test_changed_files_are_found_by_size_and_by_hash(source: LabelledSource, tmp
         ("licence: CC0", "license: CC0", "lacks or garbles a key"),
         ("- name: 000000_frame0", "- name: ../frame0", "lacks or garbles a key"),
         ("part: train", "part: val", "lacks or garbles a key"),
+        ("rcs_min_pixels: ", "rcs_min_pixels: .inf #", "lacks or garbles a key"),
+        ("  pixels: [", f"  pixels: [{10**30}, ", "lacks or garbles a key"),
         ("images:", "images: [", "cannot be read"),
     ],
 )
@@ -211,6 +215,15 @@ def test_other_folders_are_no_packs(source: LabelledSource, tmp_path: Path) -> N
     for folder in (tmp_path / "nowhere", tmp_path / "data"):
         with pytest.raises(HrdaError, match=folder.name):
             SourcePack.open(folder)
+
+
+def test_f5_a_pipe_in_the_place_of_the_manifest_is_no_pack_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pack.yaml")
+    asked = threading.Thread(target=is_pack, args=[tmp_path], daemon=True)
+    asked.start()
+    asked.join(10)
+    assert not asked.is_alive()
+    assert not is_pack(tmp_path)
 
 
 def test_files_keep_readable_names_that_never_clash(tmp_path: Path) -> None:
