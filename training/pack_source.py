@@ -10,7 +10,7 @@ The pack is a source of `hrda adapt`, and of a training recipe (its README.md sa
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -147,7 +147,7 @@ def _source(request: PackRequest) -> LabelledSource:
     from hrda_core.data.datasets.source_spec import open_source
     from hrda_core.data.image_files import read_names
 
-    return open_source(
+    source = open_source(
         request.source,
         split=request.split,
         images=request.images_folder,
@@ -160,6 +160,9 @@ def _source(request: PackRequest) -> LabelledSource:
         licence=request.licence,
         max_megapixels=request.max_megapixels,
     )
+    # An image that a list names twice would be trained on and held out.
+    rows = sorted({image: row for row, image in enumerate(source.pairs.images)}.values())
+    return replace(source, pairs=source.pairs.take(rows))
 
 
 def _result(pack: SourcePack, seconds: float) -> dict[str, Any]:

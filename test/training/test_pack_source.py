@@ -96,6 +96,14 @@ def test_two_folders_a_list_and_own_classes(data: Path, tmp_path: Path) -> None:
     assert {label for pairs in (pack.train_pairs(),) for label in np.unique(pairs.load(0)[1])} == {0, 1}
 
 
+def test_an_image_that_the_list_names_twice_is_one_image(data: Path, tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("train/frame1\ntrain/frame2\ntrain/frame1.png\ntrain/frame11\ntrain/frame2\n")
+    options = ["--images_folder", str(data / "images"), "--labels_folder", str(data / "labels")]
+    assert main([*options, "--names", str(names), "--held_out", "0.5", "--out", str(tmp_path / "pack")]) == 0
+    assert len(SourcePack.open(tmp_path / "pack").images) == 3
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

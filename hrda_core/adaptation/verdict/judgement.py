@@ -118,7 +118,7 @@ class Judgement:
         try:
             candidates = {name: CandidateMeasures(**measures) for name, measures in values["candidates"].items()}
             return cls(candidates, int(values["frames"]), tuple(values["groups"]), tuple(values["classes"]))
-        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DataError(
                 f"the kept measures are of another release ({error!r}); delete judgement.json in the working folder"
             ) from error

@@ -18,7 +18,6 @@ from hrda_core.adaptation.verdict.measures import (
     seen_below,
     sureness,
 )
-from hrda_core.errors import DataError
 from hrda_core.inference import Prediction
 from hrda_core.labels import CITYSCAPES19, EVALUATION_GROUPS, IGNORE_LABEL, ClassGroups, LabelSpace
 from hrda_core.metrics import score
@@ -145,11 +144,6 @@ def test_150_classes_are_counted_in_one_table_for_all_frames_and_keep_their_name
     again = Judgement.from_dict(json.loads(json.dumps(found.to_dict())))
     assert again.classes == again.groups == many.classes
     assert set(again.summary()["candidates"]["given"]["source_iou"]) == set(many.classes)
-
-
-def test_f5_kept_measures_with_a_number_that_nothing_counts_are_one_sentence() -> None:
-    with pytest.raises(DataError, match=r"delete judgement\.json"):
-        Judgement.from_dict({"candidates": {}, "frames": float("inf"), "groups": [], "classes": []})
 
 
 def test_what_is_said_with_doubt_is_expected_to_be_right_less_often() -> None:
