@@ -105,7 +105,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors on the CPU, none of which shares memory with another, as a file of safetensors wants them: student
-    and teacher hold in common what rests (`shared_weights.py`), and the file has it for each."""
+    and teacher hold in common what rests (`resting.py`), and the file has it for each."""
     apart: dict[str, Tensor] = {}
     places: set[int] = set()
     for name, value in tensors.items():

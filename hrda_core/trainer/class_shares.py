@@ -21,7 +21,7 @@ _ENTRY = "class_shares"
 
 
 def class_shares(classes: int, parts: Iterable[tuple[float, ClassStatistics]]) -> tuple[float, ...]:
-    """Return the share of each class of the labelled pixels, 0..1.
+    """Return the share of each class of the labelled pixels, 0..1, with the eight digits that a run keeps.
 
     Args:
         parts: share of the draws and counted labels of each source; without any, all shares are 0.
@@ -30,12 +30,12 @@ def class_shares(classes: int, parts: Iterable[tuple[float, ClassStatistics]]) -
     for share, statistics in parts:
         pixels = statistics.counts.sum(axis=0)
         whole += share * pixels / max(1, pixels.sum())
-    return tuple(float(value) for value in whole / (whole.sum() or 1.0))
+    return tuple(round(float(value), 8) for value in whole / (whole.sum() or 1.0))
 
 
 def shares_entry(shares: Sequence[float]) -> Mapping[str, Any]:
     """Return the entry of `environment.json`: the data may be elsewhere when the run is exported."""
-    return {_ENTRY: [round(share, 8) for share in shares]}
+    return {_ENTRY: list(shares)}
 
 
 def run_bias(run: Path, recipe: Recipe) -> ClassBias:

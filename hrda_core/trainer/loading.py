@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hrda_core.errors import DataError, RecipeError, TextError, first_misfit, require
 from hrda_core.models import HRDA, Segmenter, create_model
-from hrda_core.models.class_bias import with_bias
+from hrda_core.models.class_bias import ClassBias, bias_in, with_bias
 from hrda_core.models.finite_weights import check_finite
 from hrda_core.trainer.best import BEST_NAME
 from hrda_core.trainer.checkpoint import CHECKPOINT_NAME, load_checkpoint
@@ -101,12 +101,11 @@ def load_network(run: Path, network: str = "student", which: str = "last") -> HR
         raise RecipeError(f"network '{network}' is not known; choose one of {', '.join(NETWORKS)}")
     recipe = load_recipe(run)
     built = create_model(recipe.model.preset, num_classes=len(recipe_space(recipe)), **recipe.model.overrides)
-    weights = run / WEIGHTS_NAME
+    weights, bias = run / WEIGHTS_NAME, run_bias(run, recipe)
     if which == "last" and network == "student" and weights.is_file():
-        tensors = _shipped(weights)
+        tensors = _shipped(built, weights, bias)
     else:  # what a run keeps for itself is as it was trained
-        kept = _best(run, network) if which == "best" else _of_checkpoint(run, network)
-        tensors = with_bias(built, kept, run_bias(run, recipe))
+        tensors = with_bias(built, _best(run, network) if which == "best" else _of_checkpoint(run, network), bias)
     try:
         built.load_state_dict(tensors)
     except RuntimeError as error:
@@ -116,11 +115,15 @@ def load_network(run: Path, network: str = "student", which: str = "last") -> HR
     return built.eval()
 
 
-def _shipped(weights: Path) -> dict[str, Tensor]:
+def _shipped(built: HRDA | Segmenter, weights: Path, bias: ClassBias) -> dict[str, Tensor]:
+    """The exported weights with `bias`, also where they were written with another strength of the adjustment."""
     try:
-        return load_file(weights)
+        tensors, held = load_file(weights), bias_in(weights)
     except (OSError, SafetensorError) as error:
         raise DataError(f"weights '{weights}' cannot be read ({error}); resume the run to write them anew") from error
+    if held == bias:
+        return tensors
+    return with_bias(built, with_bias(built, tensors, tuple(-value for value in held)), bias)
 
 
 def _of_checkpoint(run: Path, network: str) -> dict[str, Tensor]:

@@ -101,6 +101,8 @@ class State:
         """
         try:
             self._take(saved, recipe)
+        except torch.OutOfMemoryError:  # a RuntimeError too, and no fault of the file
+            raise
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise DataError(f"the checkpoint is damaged ({reason_of(error)}); use another run folder") from error
 

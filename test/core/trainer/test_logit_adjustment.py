@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import cv2
 import numpy as np
@@ -15,6 +18,7 @@ from street_images import write_street_images
 from tiny_network import TINY
 
 from hrda_core.data.augmentation.transforms import CropConfig
+from hrda_core.data.datasets.class_statistics import ClassStatistics
 from hrda_core.deploy.network import load_network as load_bundle
 from hrda_core.errors import DataError, RecipeError
 from hrda_core.inference import Bundle
@@ -22,10 +26,10 @@ from hrda_core.labels import CITYSCAPES19
 from hrda_core.models import create_model
 from hrda_core.models.class_bias import bias_in, class_bias
 from hrda_core.trainer.checkpoint import CHECKPOINT_NAME, load_checkpoint
-from hrda_core.trainer.class_shares import run_bias
-from hrda_core.trainer.loading import load_network
+from hrda_core.trainer.class_shares import class_shares, run_bias, shares_entry
+from hrda_core.trainer.loading import load_network, load_recipe
 from hrda_core.trainer.loop import Watch, fit
-from hrda_core.trainer.recipe import ModelConfig, Recipe
+from hrda_core.trainer.recipe import ModelConfig, Recipe, RuntimeConfig
 from hrda_core.trainer.recipe_data import NO_SOURCE, SourceConfig, TargetConfig, ValidationConfig
 from hrda_core.trainer.start_weights import load_start
 from hrda_training.__main__ import main
@@ -48,6 +52,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
         validation=[validation],
         model=ModelConfig(overrides=TINY, imagenet=False, allow_random_backbone=True),
         crop=CropConfig(64, 64),
+        runtime=RuntimeConfig(threads=1),  # runs are compared bit for bit, and commands between them set threads
         iterations=4,
         keep_best="the same/mean_iou",
         evaluate_every=2,
@@ -144,6 +149,28 @@ def test_the_strength_may_change_when_a_run_goes_on(recipe: Recipe, run: Path, t
     fit(recipe, tmp_path / "run", resume="auto")
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (tmp_path / "run", run))
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+@pytest.mark.parametrize("network", ["student", "teacher"])
+def test_a_strength_that_is_changed_in_the_recipe_of_a_finished_run_counts_from_then_on(
+    recipe: Recipe, run: Path, tmp_path: Path, network: str
+) -> None:
+    changed = Path(shutil.copytree(run, tmp_path / "run"))
+    text = (run / "recipe.yaml").read_text()
+    (changed / "recipe.yaml").write_text(text.replace(f"logit_adjustment: {STRENGTH}", "logit_adjustment: 0.2"))
+    ours, plain = (load_network(folder, network).state_dict() for folder in (changed, run.parent / "plain"))
+    expected = class_bias(0.2, _counted(recipe))
+    torch.testing.assert_close(ours[CLASSIFIER] - plain[CLASSIFIER], torch.tensor(expected))
+    assert main(["export", str(changed), "--network", network, "--out", str(tmp_path / "b")]) == 0
+    assert bias_in(tmp_path / "b" / "model.safetensors") == run_bias(changed, load_recipe(changed)) != ()
+
+
+def test_a_class_of_a_few_pixels_rises_as_much_in_the_shipped_weights_as_in_what_is_loaded_later() -> None:
+    counts = np.zeros((1, 3), np.int64)
+    counts[0] = (10**9, 10**9, 7)
+    shares = class_shares(3, [(1.0, cast(ClassStatistics, SimpleNamespace(counts=counts)))])
+    assert json.loads(json.dumps(shares_entry(shares)))["class_shares"] == list(shares)
+    assert len(str(shares[2])) <= len("1e-08")
 
 
 def test_a_run_that_does_not_say_how_often_its_classes_are_labelled_is_refused(recipe: Recipe, tmp_path: Path) -> None:
