@@ -87,21 +87,21 @@ def peaks(day: Day) -> Step:
 
 def golden_parity(day: Day) -> Step:
     out = day.file("golden_parity")
-    half = ("--precisions", "bf16") if day.dry else ()  # in fp32 the tests compare it
-    command = day.script("benchmarks/gpu/golden_parity.py", "--device", day.device, "--json", out, *half)
+    # A processor without bfloat16 emulates it, forty times slower.
+    single = ("--precisions", "fp32") if day.dry else ()
+    command = day.script("benchmarks/gpu/golden_parity.py", "--device", day.device, "--json", out, *single)
 
     def why_not() -> str:
         there = (ROOT / "test" / "golden").is_dir()
         return "" if there else "test/golden is not here: an installed package lacks it; use the source tree"
 
-    about = "the network against the reference's values, fp32 and bf16"
-    budget = 240 if day.dry else 90  # a processor without bf16 takes it slowly
-    return Step("golden_parity", about, budget, [command], out, why_not)
+    about = "the network against the reference's values, " + ("fp32" if day.dry else "fp32 and bf16")
+    return Step("golden_parity", about, 90, [command], out, why_not)
 
 
 def plans(day: Day) -> Iterator[Step]:
     known = day.file("peaks")
-    tiny = ("--frames", 1, "--plans", "overlap", "--precisions", "bf16") if day.dry else ()
+    tiny = ("--frames", 1, "--plans", "overlap", "--precisions", "fp32") if day.dry else ()
     for preset, budget in PRESETS.items():
         name = f"plans_{preset}"
         out = day.file(name)
