@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import signal
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -83,9 +84,21 @@ def pytest_make_collect_report() -> Generator[None, Any, None]:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Several test processes share the cores out; threads beyond the cores cost several times their gain."""
+    take_signals()
     workers = getattr(config, "workerinput", {}).get("workercount")
     if workers:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+
+
+def take_signals() -> None:
+    """Let commands that tests start meet signals as in a terminal: below `nohup` or a script's `&` they ignore some.
+
+    A program hands on what it ignores, but no handler.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)  # the tests themselves go on without a terminal
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -65,3 +65,28 @@ def test_a_process_that_dies_is_one_failure_and_the_others_take_the_rest(
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert "1 failed, 15 passed" in done.stdout
     assert f"crashed while running 'test_2.py::test_of_a_file[{number}]'" in done.stdout
+
+
+IGNORED = """
+import pathlib, re, subprocess, sys
+def test_the_signals_that_a_command_ignores():
+    shown = subprocess.run(["cat", "/proc/self/status"], capture_output=True, text=True).stdout
+    ignored = int(re.search(r"SigIgn:\\s*(\\w+)", shown)[1], 16)
+    assert not ignored & (1 << 0 | 1 << 1), hex(ignored)
+"""
+
+
+def test_commands_of_the_tests_ignore_no_signal_below_nohup_and_in_the_background_of_a_script(
+    repository: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "test_it.py").write_text(IGNORED)
+    (tmp_path / "nothing.py").write_text("")
+    (tmp_path / "plain.py").write_text(
+        f"import sys; sys.path.insert(0, {str(repository / 'test')!r})\nfrom conftest import pytest_configure\n"
+    )
+    for plugin, code in (("plain", 0), ("nothing", 1)):  # the second: without ours the test would fail
+        words = [sys.executable, "-m", "pytest", "-q", "--rootdir", str(tmp_path), "-p", plugin, str(tmp_path)]
+        in_background = ["sh", "-c", '"$@" & wait $!', "sh", "nohup", *words]
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        done = subprocess.run(in_background, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == code, done.stdout

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,6 @@ from tiny_bundle import expected_labels
 from hrda_ros.start.fastdds_profile import SEGMENT_BYTES
 
 TIMEOUT_S = 60.0
-
-
-@pytest.fixture(autouse=True)
-def _not_below_nohup() -> Iterator[None]:
-    """A node below `nohup` ignores SIGHUP, as it should; here it ends nodes also where `nohup` runs the tests."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
