@@ -15,6 +15,7 @@ from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hrda_core.data.recordings.database_limits import check_tables, limit_opening, opened
 from hrda_core.data.recordings.recording_files import storage_kind, unpacked
 from hrda_core.data.recordings.salvage import mcap_walk, ros1_walk, sqlite_walk
 from hrda_core.data.recordings.salvage.findings import Connection, Findings, Found
@@ -103,8 +104,12 @@ def open_reader(path: Path) -> Any:
     """
     kind = storage_kind(path)
     limit_rosbags()
+    if kind == "db3":
+        check_tables(path)
+        limit_opening()
     reader = require("rosbags.rosbag1" if kind == "bag" else "rosbags.rosbag2", "bag").Reader(path)
     reader.open()
+    opened(getattr(reader, "storage", None))
     try:
         _check_chunks(getattr(getattr(reader, "storage", None), "chunks", ()))  # SQLite and ROS 1 have none
     except ValueError:
