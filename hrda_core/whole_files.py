@@ -165,7 +165,10 @@ def cache_folder() -> Path:
     for base in (os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache")):
         if os.path.isabs(base):
             return Path(base) / "hrda"
-    return Path(tempfile.gettempdir()) / f"hrda_{os.getuid()}"
+    base = "/tmp"
+    with suppress(FileNotFoundError):  # none can be written to, which whoever writes says
+        base = tempfile.gettempdir()
+    return Path(base) / f"hrda_{os.getuid()}"
 
 
 def sync(path: Path) -> None:
@@ -222,6 +225,7 @@ def replaced_folder(
             write_whole(part / _ABOUT_NAME, text, error=error)
             try:
                 yield work
+                check_place(out, marker, error=error)  # another may have made it, or worked in it, meanwhile
                 _take_place(work, out, old)
             finally:
                 if not (keep and work.exists()):
@@ -340,17 +344,20 @@ def _lock(path: Path, doing: str, say: Callable[[str], None] | None, error: type
 
 def _try_lock(path: Path) -> int | None:
     """Descriptor of the locked file, or None where another process has it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    descriptor, ours = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644), False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # The holder removes the file when it ends: a lock on a file without a name is none.
-        if os.fstat(descriptor).st_nlink:
+        if ours := os.fstat(descriptor).st_nlink > 0:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)
             return descriptor
     except BlockingIOError:
         pass
-    except BaseException:
+    except BaseException:  # such as a disk without room for the number
+        if ours:
+            with suppress(OSError):
+                path.unlink()
         os.close(descriptor)
         raise
     os.close(descriptor)

@@ -159,7 +159,7 @@ def main(argv: list[str]) -> int:
     if kept_in is not None:
         if values["mean_iou"] is None:
             raise DataError("the labels hold no pixel of any class, so there is no score to record; check --labels")
-        _record(kept_in, request.record, values, request.command)
+        _record(kept_in, request.record, values, request.command, model)
     return 0
 
 
@@ -231,20 +231,32 @@ def _to_record(bundle: Path) -> Path:
     return changeable(bundle, print)
 
 
-def _record(bundle: Path, name: str, values: Mapping[str, Any], command: str) -> None:
-    """Keep the scores in the bundle's manifest and model card."""
+def _record(bundle: Path, name: str, values: Mapping[str, Any], command: str, scored: Model) -> None:
+    """Keep the scores in the bundle's manifest and model card, unless another model has taken its place meanwhile."""
     from hrda_core.inference.bundle import change_bundle
     from hrda_core.inference.model_card import CARD_NAME, model_card
 
     kept = {key: value for key, value in values.items() if key not in ("confusion", "classes", "bundle")}
 
     def with_scores(now: Bundle) -> tuple[Mapping[str, Any], Mapping[str, bytes]]:
+        plan = values["plan"]
+        if scored.bundle is None or _graph(now, plan) != _graph(scored.bundle, plan):
+            raise DataError(
+                f"bundle '{bundle}' was replaced while it was scored: nothing is recorded, since the scores are of the "
+                f"model before; score it again"
+            )
         provenance = dict(now.manifest.get("provenance", {}))
         provenance["scores"] = {**provenance.get("scores", {}), name: {**kept, "command": command}}
         manifest = {**now.manifest, "provenance": provenance}
         return manifest, {CARD_NAME: model_card(manifest).encode()}
 
     change_bundle(bundle, with_scores)
+
+
+def _graph(bundle: Bundle, plan: str) -> object:
+    """What of a bundle decides on the masks of a window plan."""
+    graph = bundle.graphs.get(plan)
+    return graph and (graph, bundle.manifest["files"].get(graph.file), bundle.scale)
 
 
 def _print_table(result: Evaluation, model: Model) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -184,6 +185,12 @@ def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatc
     assert cache_folder() == Path.home() / ".cache" / "hrda"
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a user whom the system does not know
     assert cache_folder() == Path(tempfile.gettempdir()) / f"hrda_{os.getuid()}"
+
+    def none_can_be_written() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp', '/']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none_can_be_written)  # a read-only container that nobody gave one
+    assert cache_folder() == Path("/tmp") / f"hrda_{os.getuid()}"
 
 
 # --- folders
@@ -380,6 +387,29 @@ def test_a_lock_is_waited_for_and_leaves_nothing(tmp_path: Path) -> None:
     thread.join()
     assert order == ["first", "second"]
     assert said == [f"process {os.getpid()} is busy; waiting for it, 0 s so far"]
+    assert names(tmp_path) == []
+
+
+def test_t9_two_at_once_what_another_put_in_the_place_of_a_result_meanwhile_is_kept(tmp_path: Path) -> None:
+    def meets_another(out: Path) -> None:
+        with replaced_folder(out, MARKER) as work:
+            fill(work, "new")
+            with held_folder(out, "training in it"):
+                (out / "checkpoint").write_text("a night")
+
+    with pytest.raises(DataError, match=r"'.*out' exists and holds no earlier result"):
+        meets_another(tmp_path / "out")
+    assert names(tmp_path) == ["out"]
+    assert names(tmp_path / "out") == ["checkpoint"]
+
+
+def test_c4_a_lock_whose_number_has_no_room_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(DataError, match="No space left on device"), replaced_folder(tmp_path / "out", MARKER):
+        pytest.fail("the block was entered")
     assert names(tmp_path) == []
 
 

@@ -319,6 +319,22 @@ def test_scores_without_a_labelled_pixel_are_not_recorded(tmp_path: Path, capsys
     assert "has a class, all are ignored" in capsys.readouterr().err
 
 
+def test_t9_two_at_once_scores_never_go_into_a_bundle_that_took_the_place_of_the_scored_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, bundle = _write_exact_data(tmp_path / "data"), write_tiny_bundle(tmp_path / "bundle")
+    other = (write_tiny_bundle(tmp_path / "other") / "context.onnx").read_bytes()
+
+    def replaces(*arguments: object, **options: object) -> object:
+        write_tiny_bundle(bundle, model=other)
+        return score(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("hrda_core.metrics.score", replaces)
+    assert main(["evaluate", "--bundle", str(bundle), *data, "--record", "late"]) == 2
+    assert "was replaced while it was scored: nothing is recorded" in capsys.readouterr().err
+    assert "scores" not in Bundle.open(bundle).manifest["provenance"]
+
+
 def test_scores_of_a_shipped_bundle_are_recorded_in_its_copy_in_the_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
