@@ -1,4 +1,10 @@
-"""A folder for a library that writes files; a disk without room is told as that, not in the words of the library."""
+"""Folders for temporary files, and what is said where there is no room for them.
+
+    with temporary_folder("recording") as folder: ...   for files of our own
+    with scratch_folder("fold") as folder: ...           for a library that writes files
+
+In the second a disk without room is told as that, not in the words of the library.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +14,52 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["scratch_folder"]
+from hrda_core.errors import DataError
+
+__all__ = ["scratch_folder", "temporary_folder"]
 
 _ROOM = 1 << 24
 """Bytes; a library that has just failed for want of room has left less."""
 
 
 @contextmanager
-def scratch_folder(name: str) -> Iterator[Path]:
+def temporary_folder(name: str) -> Iterator[Path]:
     """Yield an empty folder below the environment's `TMPDIR`, which is removed at the end.
 
     Args:
         name: what it is for; a part of its name.
 
     Raises:
+        DataError: no folder for temporary files can be written to, as in a container whose file system is read-only.
+        OSError: the disk has no room.
+    """
+    try:
+        place = tempfile.gettempdir()
+    except FileNotFoundError as error:  # of no file: it names all that were tried
+        raise DataError(
+            f"no folder for temporary files can be written to ({error.strerror}); make room, or let TMPDIR name a "
+            f"folder that can be written"
+        ) from error
+    with tempfile.TemporaryDirectory(prefix=f"hrda_{name}_", dir=place) as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def scratch_folder(name: str) -> Iterator[Path]:
+    """As `temporary_folder`, for a library that writes there.
+
+    Args:
+        name: what it is for; a part of its name.
+
+    Raises:
+        DataError: as `temporary_folder`.
         OSError: the disk has no room or the process may write no file of that size, whatever the block raised.
     """
-    with tempfile.TemporaryDirectory(prefix=f"hrda_{name}_") as folder:
+    with temporary_folder(name) as folder:
         try:
-            yield Path(folder)
+            yield folder
         except Exception:
-            _need_room(Path(folder) / "room")
+            _need_room(folder / "room")
             raise
 
 

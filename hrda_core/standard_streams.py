@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TextIO
 
-__all__ = ["NO_READER", "with_streams"]
+__all__ = ["NO_READER", "cannot_print", "with_streams"]
 
 NO_READER = 128 + signal.SIGPIPE
 """Exit status of a command whose output nobody reads any more: what a shell says of programs that end by SIGPIPE."""
@@ -54,6 +54,17 @@ def with_streams(command: Callable[[], int], name: str = "hrda") -> int:
     if ended is not None:
         raise ended
     return status
+
+
+def cannot_print() -> bool:
+    """Return whether nothing more can be printed: an error that names no file is of that then."""
+    try:
+        if getattr(sys.stdout, "write_through", False):  # as of PYTHONUNBUFFERED: what failed is not kept to be tried
+            sys.stdout.write("\n")
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False
 
 
 def _open_closed() -> None:

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from hrda_core import __version__
 from hrda_core.errors import DataError, HrdaError, missing_package, shown
 from hrda_core.libraries import check_libraries
-from hrda_core.standard_streams import with_streams
+from hrda_core.standard_streams import cannot_print, with_streams
 
 __all__ = ["VERBS", "main"]
 
@@ -104,6 +104,8 @@ def _run(verb: str, arguments: list[str]) -> int:
             raise
         return _fail(f"hrda {verb}", sentence)
     except OSError as error:
+        if error.filename is None and cannot_print():  # told where the streams are
+            raise
         if (sentence := _refusal(error)) is None:
             raise
         return _fail(f"hrda {verb}", sentence)

@@ -41,9 +41,10 @@ def test_a_mistake_that_nobody_reads_is_no_fault_of_ours(nobody_reads):
 
 @needs_full
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_c4_output_that_the_disk_has_no_room_for_is_one_sentence(unbuffered):
+@pytest.mark.parametrize("arguments", [["--help"], ["models"]], ids=["help", "a verb"])
+def test_c4_output_that_the_disk_has_no_room_for_is_one_sentence(arguments, unbuffered):
     with open(FULL, "w") as full:
-        done = call("--help", stdout=full, unbuffered=unbuffered)
+        done = call(*arguments, stdout=full, unbuffered=unbuffered)
     assert done.returncode == 2
     assert done.stderr == (
         "hrda: error: what it prints cannot be written (the disk is full); make room, or send its output to another "

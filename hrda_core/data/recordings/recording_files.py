@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import sqlite3
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 from hrda_core.data.recordings.salvage.unpacking import unpack_file
 from hrda_core.errors import DataError, TextError, one_line, shown
+from hrda_core.scratch import temporary_folder
 from hrda_core.untrusted_text import Limits, read_yaml_file
 
 __all__ = ["SUFFIXES", "RecordingFiles", "find_recordings", "storage_kind", "unpacked"]
@@ -208,18 +208,18 @@ def unpacked(path: Path, damage: list[str]) -> Iterator[Path]:
     if path.suffix.lower() != ".zstd":
         log = path.with_name(f"{path.name}-wal")
         if storage_kind(path) == "db3" and log.is_file() and log.stat().st_size > _WAL_HEAD:
-            with tempfile.TemporaryDirectory(prefix="hrda_recording_") as folder:
-                yield _with_log(path, log, Path(folder) / "recording.db3", damage)
+            with temporary_folder("recording") as folder:
+                yield _with_log(path, log, folder / "recording.db3", damage)
         elif storage_kind(path) == "db3" and _UNSAFE.search(str(path.absolute())):
-            with tempfile.TemporaryDirectory(prefix="hrda_recording_") as folder:
-                link = Path(folder) / "recording.db3"
+            with temporary_folder("recording") as folder:
+                link = folder / "recording.db3"
                 link.symlink_to(path.absolute())
                 yield link
         else:
             yield path
         return
-    with tempfile.TemporaryDirectory(prefix="hrda_recording_") as folder:
-        target = Path(folder) / path.stem
+    with temporary_folder("recording") as folder:
+        target = folder / path.stem
         try:
             unpack_file(path, target)
         except OSError:
