@@ -5,8 +5,11 @@ PyTorch's own SyncBatchNorm runs on accelerators only, so no test on a CPU could
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hrda_core.uda.precision import at_least_single
@@ -36,15 +39,10 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         return out
 
     def _synchronised(self, x: Tensor) -> Tensor:
-        processes = dist.get_world_size()
-        var, mean = torch.var_mean(at_least_single(x), dim=(0, 2, 3), unbiased=False)
-        # Two small exchanges, not one of sums of squares: those lose the digits that the variance is made of.
-        whole_mean = _sum(mean) / processes
-        whole_var = _sum(var + (mean - whole_mean) ** 2) / processes
-        self._move_statistics(whole_mean.detach(), whole_var.detach(), processes * x.numel() // x.shape[1])
-        scale = self.weight * torch.rsqrt(whole_var + self.eps)
-        shift = self.bias - whole_mean * scale
-        return x * scale.to(x.dtype).view(1, -1, 1, 1) + shift.to(x.dtype).view(1, -1, 1, 1)
+        mean, var = _of_all_processes(x.detach())
+        self._move_statistics(mean, var, dist.get_world_size() * x.numel() // x.shape[1])
+        normalised: Tensor = _Normalise.apply(x, self.weight, self.bias, mean, var, self.eps)
+        return normalised
 
     def _move_statistics(self, mean: Tensor, var: Tensor, count: int) -> None:
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
@@ -66,8 +64,47 @@ def synchronise_norms(network: nn.Module) -> nn.Module:
     return network
 
 
-def _sum(value: Tensor) -> Tensor:
-    from torch.distributed.nn.functional import all_reduce
+class _Normalise(torch.autograd.Function):
+    """Normalises by statistics of all processes, which depend on the input of each: one exchange on the way back."""
 
-    total: Tensor = all_reduce(value)  # type: ignore[no-untyped-call]
-    return total
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tensor:
+        ctx.save_for_backward(x, weight, mean, var)
+        ctx.eps = eps
+        return F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, var = ctx.saved_tensors
+        inverse = torch.rsqrt(var + ctx.eps)
+        # Of fixed statistics: grad * weight * inverse, and the sums of grad * normalised and of grad.
+        direct, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            grad, x, weight, mean, var, mean, inverse, False, ctx.eps, (True, True, True)
+        )
+        sums = torch.stack([of_weight, of_bias])
+        dist.all_reduce(sums)
+        by_normalised, plain = sums * (weight * inverse) / (dist.get_world_size() * x.numel() // x.shape[1])
+        slope = by_normalised * inverse
+        offset = plain - mean * slope
+        single = at_least_single(x)  # terms that nearly cancel
+        of_x = (direct - (single * _across(slope, single) + _across(offset, single))).to(x.dtype)
+        return of_x, of_weight, of_bias, None, None, None
+
+
+def _of_all_processes(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance (C) over all images of all processes, with one exchange."""
+    x = at_least_single(x)
+    mean = x.mean(dim=(0, 2, 3))
+    var = (x - _across(mean, x)).square_().mean(dim=(0, 2, 3))
+    # Both of each process, not their sums: sums of squares lose the digits that the variance is made of.
+    own = torch.stack([mean, var])
+    of_each = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(of_each, own)
+    means, variances = torch.stack(of_each, dim=1)
+    mean = means.mean(0)
+    return mean, (variances + (means - mean).square()).mean(0)
+
+
+def _across(of_channels: Tensor, x: Tensor) -> Tensor:
+    """(C) as (1, C, 1, 1) in the type of `x`."""
+    return of_channels.to(x.dtype).view(1, -1, 1, 1)
