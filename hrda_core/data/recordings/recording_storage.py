@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from hrda_core.data.recordings.database_limits import check_tables, limit_opening, opened
 from hrda_core.data.recordings.recording_files import storage_kind, unpacked
+from hrda_core.data.recordings.ros1_limits import check_entries, limit_index
 from hrda_core.data.recordings.salvage import mcap_walk, ros1_walk, sqlite_walk
 from hrda_core.data.recordings.salvage.findings import Connection, Findings, Found
 from hrda_core.data.recordings.salvage.unpacking import MAX_UNPACKED, limit_rosbags, unpack
@@ -108,10 +109,15 @@ def open_reader(path: Path) -> Any:
         check_tables(path)
         limit_opening()
     reader = require("rosbags.rosbag1" if kind == "bag" else "rosbags.rosbag2", "bag").Reader(path)
+    if kind == "bag":
+        limit_index(reader)
     reader.open()
-    opened(getattr(reader, "storage", None))
+    storage = getattr(reader, "storage", None)  # ROS 1 has none
+    opened(storage)
     try:
-        _check_chunks(getattr(getattr(reader, "storage", None), "chunks", ()))  # SQLite and ROS 1 have none
+        _check_chunks(getattr(storage, "chunks", ()))  # SQLite has none
+        if kind == "bag":
+            check_entries(reader)
     except ValueError:
         reader.close()
         raise

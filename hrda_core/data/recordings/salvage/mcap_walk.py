@@ -35,7 +35,7 @@ _NO_MESSAGE = (2**64 - 1, 0)
 _CHUNK_START = re.compile(rb"\x06(?=.{5}\x00{3})", re.DOTALL)
 _MESSAGE_START = re.compile(rb"\x05(?=.{5}\x00{3})", re.DOTALL)
 _CHUNK_OR_MESSAGE_START = re.compile(rb"[\x05\x06](?=.{5}\x00{3})", re.DOTALL)
-_BLOCK = 1 << 22
+_FIRST_BLOCK, _BLOCK = 1 << 12, 1 << 22
 _LONGEST_OTHER = 1 << 26
 """Bytes of a record that is neither chunk, message nor attachment; a longer one is taken for noise."""
 
@@ -162,13 +162,15 @@ class _Walk:
     def _find_record(self, position: int) -> int | None:
         """The next position where a chunk begins (or a message, before any chunk was seen); None = nowhere."""
         pattern = _CHUNK_START if self._has_chunks else _CHUNK_OR_MESSAGE_START
+        size = _FIRST_BLOCK  # where noise and records take turns, the next one is near
         while position < self._size:
-            block = self._read(position, _BLOCK + _HEAD.size)
+            block = self._read(position, size + _HEAD.size)
             for match in pattern.finditer(block, 0, len(block)):
                 candidate = position + match.start()
                 if self._is_start(candidate):
                     return candidate
-            position += _BLOCK
+            position += size
+            size = min(2 * size, _BLOCK)
         return None
 
     def _is_start(self, position: int) -> bool:

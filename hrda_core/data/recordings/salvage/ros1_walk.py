@@ -25,7 +25,8 @@ _LONGEST_HEADER = 1 << 16
 _CHUNK_SIGN = re.compile(rb"compression=(none|bz2|lz4)")
 # The header of a message has fields of fixed length: conn, op and time.
 _MESSAGE_SIGN = re.compile(rb"\x26\x00\x00\x00(?=[\x04\x09\x0d]\x00\x00\x00)")
-_BLOCK, _OVERLAP = 1 << 22, 64
+_LONGEST_CHUNK_HEADER = 128  # three fields; it is looked for where anything may lie
+_FIRST_BLOCK, _BLOCK, _OVERLAP = 1 << 12, 1 << 22, 64
 
 Read = Callable[[int, int], bytes]
 """Position, length -> bytes, fewer at the end."""
@@ -91,13 +92,23 @@ class _Walk:
         record = _parse(self._read, position)
         if record is None:
             return
-        packed = self._read(record.start, record.end - record.start)
+        packed = self._read(record.start, self._end_of_data(record) - record.start)
         try:
             records = unpack(record.fields[b"compression"].decode(), packed)
         except Exception as error:  # each compression library has errors of its own
             self._findings.damage.append(f"the chunk at byte {position} does not unpack ({error})")
             return
         yield from sorted(self._split(records, position), key=lambda message: message.log_ns)
+
+    def _end_of_data(self, record: _Record) -> int:
+        """Where the data of a chunk ends: at the next chunk, if it states more than the file has.
+
+        Else each of thousands of such chunks would be all that follows, once more.
+        """
+        if record.end <= self._size:
+            return record.end
+        following = self._find_chunk(record.start)
+        return self._size if following is None else following
 
     def _split(self, records: bytes, place: int) -> Iterator[Found]:
         def read(position: int, length: int) -> bytes:
@@ -155,14 +166,20 @@ class _Walk:
 
     def _find_chunk(self, position: int) -> int | None:
         """The next position where a chunk begins; None = nowhere."""
+        size = _FIRST_BLOCK  # where noise and chunks take turns, the next one is near
         while position < self._size:
-            for match in _CHUNK_SIGN.finditer(self._read(position, _BLOCK + _OVERLAP)):
-                field = position + match.start()
-                for candidate in range(max(position, field - 48), field):
-                    record = _parse(self._read, candidate)
-                    if record is not None and record.op == _CHUNK and record.start > field:
-                        return candidate
-            position += _BLOCK
+            block = self._read(position, size + _OVERLAP)
+            for match in _CHUNK_SIGN.finditer(block):
+                field = match.start()
+                for at in range(max(0, field - 48), field):
+                    end = at + 4 + int.from_bytes(block[at : at + 4], "little")
+                    if not field < end <= at + 4 + _LONGEST_CHUNK_HEADER:
+                        continue
+                    record = _parse(self._read, position + at)
+                    if record is not None and record.op == _CHUNK:
+                        return position + at
+            position += size
+            size = min(2 * size, _BLOCK)
         return None
 
     def _find_message(self, records: bytes, position: int) -> int | None:
