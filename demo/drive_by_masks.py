@@ -24,6 +24,8 @@ sys.path.insert(0, str(ROOT / "test" / "support"))
 
 from street_demo.environment import child_environment  # noqa: E402
 
+from hrda_core.standard_streams import with_streams  # noqa: E402
+
 LAYER = ROOT / "config" / "nav2" / "obstacle_layer.yaml"
 PROFILE = ROOT / "config" / "fastdds_large_images.xml"
 
@@ -84,4 +86,4 @@ def _say(name: str, done: Drive) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(with_streams(main, "drive_by_masks"))

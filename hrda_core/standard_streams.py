@@ -12,10 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TextIO
 
-__all__ = ["NO_READER", "cannot_print", "with_streams"]
+__all__ = ["INTERRUPTED", "NO_READER", "cannot_print", "with_streams"]
 
 NO_READER = 128 + signal.SIGPIPE
 """Exit status of a command whose output nobody reads any more: what a shell says of programs that end by SIGPIPE."""
+
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit status of a command that Ctrl-C has ended."""
 
 _GONE = errno.EPIPE, errno.EIO, errno.ECONNRESET
 _FULL = {
@@ -29,11 +32,12 @@ def with_streams(command: Callable[[], int], name: str = "hrda") -> int:
     """Run a command, write all that it prints, and return its exit status.
 
     A reader that is gone ends it with `NO_READER` and without a word; output that the disk has no room for with 2 and
-    a sentence. Output into a closed stream is dropped.
+    a sentence; Ctrl-C that the command leaves to others with `INTERRUPTED` and a word. Output into a closed stream is
+    dropped.
 
     Args:
         command: what returns the exit status.
-        name: begin of that sentence.
+        name: begin of what it says.
     """
     _open_closed()
     for stream in (sys.stdout, sys.stderr):
@@ -45,6 +49,9 @@ def with_streams(command: Callable[[], int], name: str = "hrda") -> int:
             status = command()
         except SystemExit as end:  # `--help` ends so
             ended, status = end, 0
+        except KeyboardInterrupt:
+            print(f"{name}: interrupted", file=sys.stderr)
+            status = INTERRUPTED
         sys.stdout.flush()
         sys.stderr.flush()
     except OSError as error:

@@ -20,6 +20,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "test" / "support")]
 from tensorrt_rtx import TIME_LIMIT_S, RefusedError, compile_graph  # noqa: E402
 from tensorrt_wheels import UnavailableError  # noqa: E402
 
+from hrda_core.standard_streams import with_streams  # noqa: E402
+
 
 def main(argv: list[str]) -> int:
     """Compile each graph and print one line for it."""
@@ -67,4 +69,4 @@ def height_and_width(text: str) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(with_streams(lambda: main(sys.argv[1:]), "compile_with_tensorrt_rtx"))

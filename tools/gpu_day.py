@@ -28,6 +28,7 @@ from day_steps import State, Step, run_day
 
 from hrda_core.bench.record import RESULTS, ROOT, record
 from hrda_core.errors import HrdaError
+from hrda_core.standard_streams import with_streams
 from hrda_core.whole_files import held_folder, read_json, write_json, write_whole
 
 DRY = "a dry day: "
@@ -340,4 +341,4 @@ def _chosen(steps: list[Step], options: argparse.Namespace) -> list[Step]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(with_streams(main, "gpu_day"))

@@ -38,6 +38,8 @@ from typing import NoReturn
 
 import yaml
 
+from hrda_core.standard_streams import with_streams
+
 ROOT = Path(__file__).resolve().parents[1]
 FAULTS = ROOT / "tools" / "faults.yaml"
 TIME_LIMIT_S = 120.0
@@ -322,4 +324,4 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(with_streams(lambda: main(sys.argv[1:]), "mutate"))

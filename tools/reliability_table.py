@@ -22,6 +22,8 @@ from pathlib import Path
 
 import yaml
 
+from hrda_core.standard_streams import with_streams
+
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = Path("test/reliability_rows.yaml")
 PAGE = Path("docs/robot/reliability.md")
@@ -130,4 +132,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(with_streams(main, "reliability_table"))

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from hrda_core import __version__
 from hrda_core.errors import DataError, HrdaError, missing_package, shown
 from hrda_core.libraries import check_libraries
-from hrda_core.standard_streams import cannot_print, with_streams
+from hrda_core.standard_streams import INTERRUPTED, cannot_print, with_streams
 
 __all__ = ["VERBS", "main"]
 
@@ -122,7 +122,7 @@ def _run(verb: str, arguments: list[str]) -> int:
         return _fail(f"hrda {verb}", f"{shown(error)}: that link leads to itself; remove it, or give another path")
     except KeyboardInterrupt:
         print(f"hrda {verb}: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     return status
 
 

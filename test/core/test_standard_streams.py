@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from hrda_core.standard_streams import with_streams
+
 COMMAND = [sys.executable, "-m", "hrda_training"]
 MAIN = "from hrda_training.__main__ import main; raise SystemExit(main(['--help']))"
 FULL = "/dev/full"
@@ -75,6 +77,26 @@ def test_no_file_gets_the_number_of_a_closed_stream_into_which_libraries_print(t
     )
     shell = f'exec "{sys.executable}" -c "{code}" "{tmp_path / "file"}" <&- >&- 2>&-'
     assert subprocess.run(["sh", "-c", shell]).returncode > 2
+
+
+TOOLS = ["tools/mutate.py --list", "tools/reliability_table.py --select"]
+
+
+@pytest.mark.parametrize("line", TOOLS, ids=lambda line: line.split()[0])
+def test_tools_end_as_the_command_does_where_nobody_reads_any_more(nobody_reads, repository, line):
+    script, option = line.split()
+    command = [sys.executable, str(repository / script), option]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    done = subprocess.run(command, stdout=nobody_reads, stderr=subprocess.PIPE, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_an_interrupt_that_a_command_leaves_to_others_is_one_word(capsys):
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    assert with_streams(interrupted, "make_drive") == 130
+    assert capsys.readouterr().err == "make_drive: interrupted\n"
 
 
 def test_a_broken_pipe_that_is_none_of_the_streams_keeps_its_traceback(nobody_reads):
