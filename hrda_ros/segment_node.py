@@ -271,7 +271,13 @@ class SegmentNode(LifecycleNode):
             camera.withdraw()
 
     def _transition(self, verb: str, goal: str, *steps: Callable[[], object]) -> TransitionCallbackReturn:
-        """Carry out the steps of a transition; what goes wrong becomes one sentence in the log and a FAILURE."""
+        """Carry out the steps of a transition; what goes wrong becomes one sentence in the log and a FAILURE.
+
+        Raises:
+            KeyboardInterrupt: a signal has taken ROS down meanwhile. rclpy would log errors of a transition of which
+                nobody can be told any more.
+        """
+        result = TransitionCallbackReturn.SUCCESS
         try:
             with self._supervisor.at_work():
                 for step in steps:
@@ -282,9 +288,12 @@ class SegmentNode(LifecycleNode):
                 self.get_logger().error(self._last_error)
             if self._state_name == "unconfigured":
                 self.close()
-            return TransitionCallbackReturn.FAILURE
-        self._state_name, self._last_error = goal, ""
-        return TransitionCallbackReturn.SUCCESS
+            result = TransitionCallbackReturn.FAILURE
+        else:
+            self._state_name, self._last_error = goal, ""
+        if not self.context.ok():
+            raise KeyboardInterrupt
+        return result
 
     def _configure(self) -> None:
         settings = read_settings(self)
@@ -300,7 +309,7 @@ class SegmentNode(LifecycleNode):
             camera.advertise(settings)
         model = self._serve(segmenter, settings, self._output_topics())
         self._models.install(model)
-        self.get_logger().info(f"{model.title}, is ready after {time.perf_counter() - started:.1f} s; {model.running}")
+        self._say(f"{model.title}, is ready after {time.perf_counter() - started:.1f} s; {model.running}")
 
     def _read_cameras(self, settings: Settings) -> None:
         """Read what the parameters say of the inputs; a mistake there shall not wait for the model to be loaded."""

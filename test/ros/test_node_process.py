@@ -179,30 +179,45 @@ def test_c2_what_hangs_before_the_node_or_behind_it_ends_after_a_signal(ros: Any
             process.kill()
 
 
-def test_c2_signal_in_the_middle_of_a_build_ends_it_and_exits_cleanly(ros: Any) -> None:
-    # In place of TensorRT: it reports every step as a build does, for a minute.
-    code = """
+@pytest.mark.parametrize("says", [True, False], ids=["a build", "a load without a word"])
+def test_c2_signal_while_a_node_configures_ends_it_cleanly_and_is_no_error(
+    ros: Any, repository: Path, says: bool
+) -> None:
+    # In place of TensorRT: it reports every step as a build does, for a minute. A load ends a moment after the signal.
+    code = f"""
 import sys, time
+from fake_segmenter import FakeSegmenter
 from hrda_ros import __main__, segment_node
 
 def build(settings, say):
-    for step in range(600):
-        say(f"building the engine: step {step}")
+    for step in range(600 if {says} else 10):
+        if {says} or step == 0:
+            say(f"building the engine: step {{step}}")
         time.sleep(0.1)
-    raise SystemExit("the build went on to its end")
+    return FakeSegmenter("built")
 
 assert segment_node.open_within_budget, 'what is replaced is there'
 segment_node.open_within_budget = build
 sys.exit(__main__.main())
 """
     command = [sys.executable, "-c", code, "--ros-args"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    path = os.pathsep.join([str(repository), str(repository / "test" / "support"), os.environ.get("PYTHONPATH", "")])
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    ) as process:
         assert process.stdout is not None
         assert "building the engine: step 0" in process.stdout.readline(), "progress is in the log"
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, output
     assert "Traceback" not in output
+    assert "ERROR" not in output
+    assert "Failed" not in output, "nothing goes into the log where ROS is down"
+    assert "step 50" not in output
 
 
 HANGING = """
