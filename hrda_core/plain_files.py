@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["check_file", "open_file"]
+__all__ = ["check_file", "is_file", "open_file"]
 
 
 def open_file(path: Path) -> BinaryIO:
@@ -26,3 +26,15 @@ def check_file(path: Path) -> None:
     """
     if path.exists() and not path.is_file():
         raise OSError("it is not a file")
+
+
+def is_file(path: Path) -> bool:
+    """Return whether there is a file of this name. A name from a file may be longer than any disk takes: there is none.
+
+    Args:
+        path: of which `Path.is_file` raises an error where it is too long.
+    """
+    try:
+        return path.is_file()
+    except OSError:
+        return False

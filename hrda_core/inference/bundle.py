@@ -20,6 +20,7 @@ from hrda_core.inference.answers import Answer
 from hrda_core.inference.onnx_files import stays_inside
 from hrda_core.input_scale import InputScale
 from hrda_core.labels import LabelSpace
+from hrda_core.plain_files import is_file
 from hrda_core.untrusted_text import read_yaml_file
 from hrda_core.whole_files import file_sha256, locked, write_whole
 from hrda_core.window_plan import GRAPH_PLANS, PlanChoice, Size
@@ -307,22 +308,22 @@ def _check_files(folder: Path, manifest: Mapping[str, Any], verify: bool) -> Non
     if not isinstance(records, dict) or not records:
         raise BundleError(f"{where}: {MANIFEST_NAME} lists no files; copy or export the bundle again")
     for name, record in records.items():
-        path = folder / str(name)
+        path, file = folder / str(name), f"file '{shown(name)}'"
         # Judged by its text: `colcon build --symlink-install` links files, and their hash must be right.
         if not stays_inside(str(name)):
-            raise BundleError(f"{where}: file name '{name}' leaves the bundle folder; do not use this bundle")
+            raise BundleError(f"{where}: {file} leaves the bundle folder; do not use this bundle")
         if not isinstance(record, dict) or not {"bytes", "sha256"} <= record.keys():
-            raise BundleError(f"{where}: the record of '{name}' lacks 'bytes' or 'sha256'; export the bundle again")
-        if not path.is_file():
-            raise BundleError(f"{where}: file '{name}' is missing; copy the bundle again, whole")
+            raise BundleError(f"{where}: the record of {file} lacks 'bytes' or 'sha256'; export the bundle again")
+        if not is_file(path):
+            raise BundleError(f"{where}: {file} is missing; copy the bundle again, whole")
         size = path.stat().st_size
         if size != record["bytes"]:
             raise BundleError(
-                f"{where}: file '{name}' has {size} bytes, the manifest says {record['bytes']}; copy the bundle again"
+                f"{where}: {file} has {size} bytes, the manifest says {record['bytes']}; copy the bundle again"
             )
         if verify and file_sha256(path) != record["sha256"]:
             raise BundleError(
-                f"{where}: the sha256 of file '{name}' does not match the manifest; the file was changed or damaged, "
+                f"{where}: the sha256 of {file} does not match the manifest; the file was changed or damaged, "
                 f"copy the bundle again"
             )
 

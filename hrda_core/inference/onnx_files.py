@@ -3,7 +3,8 @@
 Robots do not have that package. Weights may lie outside the file ("external data"). A path that leaves the model's
 folder would make a loader read any file of the machine, so it is refused before a loader sees the graph. So is a graph
 that repeats a part of itself: it may never end, and loaders run what depends on no input already while they load. A
-function repeats what it holds at each call, and thirty that call each other twice are a billion nodes to a loader.
+function repeats what it holds at each call, and thirty that call each other twice are a billion nodes to a loader; so
+are thirty branches in each other. A location may also stand for an address in memory, which a loader would read.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from hrda_core.errors import BundleError
+from hrda_core.errors import BundleError, shown
+from hrda_core.plain_files import is_file
 
 __all__ = ["external_files", "onnx_sha256", "onnx_versions", "stays_inside"]
 
@@ -36,6 +38,9 @@ _ATTRIBUTE_GRAPHS = (6, 11)
 _MODEL_IR_VERSION, _MODEL_OPSET, _OPSET_DOMAIN, _OPSET_VERSION = 1, 8, 1, 2
 _MODEL_FUNCTION = 25
 _MAX_DEPTH, _LARGEST = 100, (1 << 31) - 1  # as in protocol buffer parsers
+_MAX_GRAPH_DEPTH = 16  # five branches in each other, each of which is three messages deep
+_NEWEST_OPSET = 1000
+"""OpenVINO goes through the versions up to the one that a graph asks for. There are fewer than 30."""
 
 
 def external_files(path: Path) -> tuple[Path, ...]:
@@ -43,25 +48,25 @@ def external_files(path: Path) -> tuple[Path, ...]:
 
     Raises:
         BundleError: it is no ONNX file, an external file is missing or outside the folder of `path`, or the graph
-            repeats a part of itself.
+            repeats a part of itself or asks for what would keep a loader busy for ever.
     """
     found = set()
-    locations, repeating = _read(path, _look)
-    if repeating:
+    locations, refused = _read(path, _look)
+    if refused:
         raise BundleError(
-            f"ONNX graph '{path}' repeats a part of itself ({repeating[0]}) and may never end, as no graph "
-            f"of hrda does; do not use this bundle, or export it again with 'hrda export'"
+            f"ONNX graph '{path}' {refused[0]}, as no graph of hrda does; do not use this bundle, or export it again "
+            f"with 'hrda export'"
         )
     for location in locations:
         target = path.parent / location
         if not stays_inside(location):
             raise BundleError(
-                f"ONNX graph '{path}' keeps weights in '{location}', outside its own folder; do not use this bundle, "
-                f"or export it again with 'hrda export'"
+                f"ONNX graph '{path}' keeps weights in '{shown(location)}', outside its own folder; do not use "
+                f"this bundle, or export it again with 'hrda export'"
             )
-        if not target.is_file():
+        if not is_file(target):
             raise BundleError(
-                f"ONNX graph '{path}' needs the file '{location}', which is missing; copy the bundle again"
+                f"ONNX graph '{path}' needs the file '{shown(location)}', which is missing; copy the bundle again"
             )
         found.add(target)
     return tuple(sorted(found))
@@ -100,9 +105,14 @@ def onnx_sha256(path: Path) -> str:
 
 
 def _look(data: bytes) -> tuple[list[str], list[str]]:
-    """The values of all `location` entries, and what repeats a graph."""
-    repeating: list[str] = []
-    return list(_locations(data, 0, len(data), "Model", 0, repeating)), repeating
+    """The values of all `location` entries, and clauses on what no loader must see."""
+    refused: list[str] = []
+    opset, _ = _versions(data)
+    if opset > _NEWEST_OPSET:
+        refused.append(f"asks for operator set {opset}")
+    locations = list(_locations(data, 0, len(data), "Model", 0, refused))
+    refused += [f"keeps weights at an address in memory ('{shown(name)}')" for name in locations if "*" in name][:1]
+    return locations, refused
 
 
 def _read(path: Path, reader: Callable[[bytes], Result]) -> Result:
@@ -127,12 +137,12 @@ def _versions(data: bytes) -> tuple[int, int]:
             entry = {field: (first, last) for field, _, first, last in _all_fields(data, begin, stop)}
             first, last = entry.get(_OPSET_DOMAIN, (0, 0))
             if data[first:last] in (b"", b"ai.onnx") and _OPSET_VERSION in entry:
-                opset, _ = _varint(data, entry[_OPSET_VERSION][0])
+                opset = max(opset, _varint(data, entry[_OPSET_VERSION][0])[0])  # which one counts, loaders differ in
     return opset, ir_version
 
 
-def _locations(data: bytes, start: int, end: int, message: str, depth: int, repeating: list[str]) -> Iterator[str]:
-    """Values of all `location` entries below one message; appends to `repeating`."""
+def _locations(data: bytes, start: int, end: int, message: str, depth: int, refused: list[str]) -> Iterator[str]:
+    """Values of all `location` entries below one message; appends to `refused`."""
     if depth > _MAX_DEPTH:
         raise ValueError("nested too deeply")
     if message == "Entry":
@@ -141,12 +151,15 @@ def _locations(data: bytes, start: int, end: int, message: str, depth: int, repe
             yield fields.get(_ENTRY_VALUE, b"").decode("utf-8")
         return
     if message == "Node":
-        repeating += _repeats(data, start, end)
+        refused += [f"repeats a part of itself ({what}) and may never end" for what in _repeats(data, start, end)]
+    if message == "Graph" and depth > _MAX_GRAPH_DEPTH:
+        refused.append("has branches in branches")
+        return
     for number, begin, stop in _fields(data, start, end):
         if (message, number) == ("Model", _MODEL_FUNCTION):
-            repeating.append("a function")
+            refused.append("repeats a part of itself (a function) and may never end")
         if child := _CHILDREN[message].get(number):
-            yield from _locations(data, begin, stop, child, depth + 1, repeating)
+            yield from _locations(data, begin, stop, child, depth + 1, refused)
 
 
 def _repeats(data: bytes, start: int, end: int) -> Iterator[str]:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hrda_core.errors import DataError, TextError, one_line
-from hrda_core.plain_files import open_file
+from hrda_core.plain_files import is_file, open_file
 from hrda_core.untrusted_text import Limits, read_yaml_file
 from hrda_core.whole_files import file_sha256
 
@@ -230,7 +230,7 @@ def check_files(folder: Path, image: PackImage) -> None:
     """
     for name, size, digest in image.files():
         path = folder / name
-        found = path.stat().st_size if path.is_file() else None
+        found = path.stat().st_size if is_file(path) else None
         if found is None:
             raise DataError(f"'{path}' is missing from its source pack; copy the pack again, whole")
         if found != size or file_sha256(path) != digest:

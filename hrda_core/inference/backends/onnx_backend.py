@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hrda_core.errors import BackendError, BundleError, GpuError, how_to_install, require
+from hrda_core.errors import BackendError, BundleError, GpuError, how_to_install, require, some_of
 from hrda_core.inference.backends.protocol import BackendInfo
 from hrda_core.inference.onnx_files import external_files, onnx_versions
 from hrda_core.inference.thread_choice import best_threads
@@ -66,8 +66,8 @@ class OnnxBackend:
             self.info = BackendInfo("onnxruntime", ort.__version__, "cuda", _cuda_gpu(ort))
         self._session = self._open(ort, path, threads)
         self._check_names(path)
-        # A length that is not fixed has a name, or none.
-        self._takes_batch = not isinstance(self._session.get_inputs()[0].shape[0], int)
+        # A length that is not fixed has a name, or none; where even the number of lengths is open, there are none.
+        self._takes_batch = any(not isinstance(length, int) for length in self._session.get_inputs()[0].shape[:1])
 
     @property
     def takes_batch(self) -> bool:
@@ -125,9 +125,10 @@ class OnnxBackend:
         found = [(entry.name, entry.type) for entry in self._session.get_inputs()]
         outputs = [entry.name for entry in self._session.get_outputs()]
         if found != [_INPUT] or not set(_OUTPUTS) <= set(outputs):
+            inputs = some_of([f"{name} ({kind})" for name, kind in found])
             raise BundleError(
-                f"graph '{path}' has inputs {found} and outputs {outputs}, expected {[_INPUT]} and {_OUTPUTS}; "
-                f"export the bundle again with 'hrda export'"
+                f"graph '{path}' has the inputs {inputs} and the outputs {some_of(outputs)}, expected {_INPUT[0]} "
+                f"({_INPUT[1]}) and {', '.join(_OUTPUTS)}; export the bundle again with 'hrda export'"
             )
 
 

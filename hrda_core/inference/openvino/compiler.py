@@ -64,7 +64,7 @@ class CompiledModel:
         try:
             self._request.infer({"image": image})
             labels, confidence = (np.array(self._request.get_tensor(name).data) for name in ("labels", "confidence"))
-        except RuntimeError as error:
+        except Exception as error:  # those of C++ come as any, such as MemoryError
             failed = BackendError if self._device == "CPU" else GpuError
             raise failed(
                 f"OpenVINO failed on device {self._device} on an image of shape {image.shape}: {one_line(error)[:200]}"
@@ -137,7 +137,7 @@ class Compiler:
         if stored is not None:
             try:
                 return self._imported(stored)
-            except (BackendError, RuntimeError) as error:
+            except Exception as error:
                 self._say(f"a compiled model of '{self._path.name}' is compiled again: {one_line(error)[:300]}")
                 self._stored.discard(subject, facts)
         compiled = self._compile(None if any_size else size)
@@ -169,7 +169,7 @@ class Compiler:
         model = read_graph(self._core, self._path, size)
         try:
             return self._core.compile_model(model, self._options.device, {**self._config, **more})
-        except RuntimeError as error:
+        except Exception as error:
             raise BackendError(
                 f"OpenVINO {self.version} cannot compile '{self._path}' for device {self._options.device} "
                 f"({one_line(error)[-200:]}); run the bundle with backend 'onnx'"

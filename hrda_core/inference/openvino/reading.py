@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from hrda_core.errors import BackendError, BundleError, one_line, require
+from hrda_core.errors import BackendError, BundleError, HrdaError, one_line, require, some_of
 
 __all__ = ["read_graph", "require_openvino", "with_quick_argmax"]
 
@@ -62,7 +62,9 @@ def read_graph(core: Any, path: Path, size: tuple[int, int] | None) -> Any:
             # Not of a graph for one size, which has no shapes to compute: in int8 its weights would become floats.
             _fold_constants(model)
         with_quick_argmax(model)
-    except RuntimeError as error:
+    except HrdaError:
+        raise
+    except Exception as error:  # those of C++ come as any: a constant that is divided by 0 is a ValueError
         raise BackendError(
             f"OpenVINO {openvino.__version__.partition('-')[0]} cannot read graph '{path}' ({_reason(error)}); run the "
             f"bundle with backend 'onnx'"
@@ -130,10 +132,10 @@ def _check_names(openvino: Any, model: Any, path: Path) -> None:
     inputs = [(entry.get_any_name(), entry.get_element_type()) for entry in model.inputs]
     outputs = {name for entry in model.outputs for name in entry.get_names()}
     if inputs != [("image", openvino.Type.u8)] or not outputs >= _OUTPUTS:
-        found = [(name, kind.get_type_name()) for name, kind in inputs]
+        found = some_of([f"{name} ({kind.get_type_name()})" for name, kind in inputs])
         raise BundleError(
-            f"graph '{path}' has inputs {found} and outputs {sorted(outputs)}, expected [('image', 'u8')] and "
-            f"{sorted(_OUTPUTS)}; export the bundle again with 'hrda export'"
+            f"graph '{path}' has the inputs {found} and the outputs {some_of(sorted(outputs))}, expected image (u8) "
+            f"and {', '.join(sorted(_OUTPUTS))}; export the bundle again with 'hrda export'"
         )
 
 

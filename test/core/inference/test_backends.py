@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from answering_graphs import network_graph
 from onnx import TensorProto, helper, numpy_helper
 from tiny_bundle import expected_confidence, expected_labels
 
@@ -191,8 +192,27 @@ def _graph_with_state(path: Path) -> Path:
 
 
 def test_a_graph_with_further_inputs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"has inputs .*previous.* expected"):
+    with pytest.raises(BundleError, match=r"has the inputs .*previous.* expected"):
         OnnxBackend(_graph_with_state(tmp_path / "state.onnx"), threads=1)
+
+
+def test_a_sentence_on_ten_thousand_inputs_is_no_longer_than_others(tmp_path: Path) -> None:
+    model = onnx.load(_graph_with_state(tmp_path / "state.onnx"))
+    names = [f"further_{number}" for number in range(10_000)]
+    model.graph.input.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in names)
+    (tmp_path / "many.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(BundleError, match="and 9982 more") as raised:
+        OnnxBackend(tmp_path / "many.onnx", threads=1)
+    assert len(str(raised.value)) < 2000
+
+
+def test_a_graph_that_leaves_the_number_of_lengths_open_is_one_for_any_size(tmp_path: Path) -> None:
+    model = onnx.load_from_string(network_graph(0.5))
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    (tmp_path / "open.onnx").write_bytes(model.SerializeToString())
+    backend = OnnxBackend(tmp_path / "open.onnx", threads=1)
+    assert not backend.takes_batch
+    assert backend(np.zeros((1, 8, 8, 3), np.uint8))[0].shape == (1, 8, 8)
 
 
 def test_an_image_of_another_size_is_told(bundle: Bundle, graph: GraphSpec) -> None:

@@ -168,6 +168,14 @@ def test_f12_a_file_outside_the_bundle_is_refused(bundle: Path, name: str) -> No
         Bundle.open(bundle)
 
 
+@pytest.mark.parametrize("name", ["a" * 5000, "a/" * 4000 + "b"])
+def test_f12_a_file_whose_name_no_disk_takes_is_missing_and_named_in_short(bundle: Path, name: str) -> None:
+    _change_manifest(bundle, files={name: {"bytes": 1, "sha256": "0"}})
+    with pytest.raises(BundleError, match="is missing") as raised:
+        Bundle.open(bundle)
+    assert len(str(raised.value)) < 1000
+
+
 def test_a_bundle_of_links_opens_as_colcon_installs_it(bundle: Path, tmp_path: Path) -> None:
     linked = tmp_path / "install" / "share" / "linked"
     linked.mkdir(parents=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,52 @@ def test_f12_weights_outside_the_folder_of_the_graph_are_refused(tmp_path: Path,
     path = _write(folder / "m.onnx", _external("w", location.format(absolute=secret)), where)
     with pytest.raises(BundleError, match="outside its own folder"):
         external_files(path)
+
+
+@pytest.mark.parametrize("location", ["a" * 5000, "a/" * 100_000 + "b"])
+def test_f12_weights_whose_name_no_disk_takes_are_missing_and_named_in_short(tmp_path: Path, location: str) -> None:
+    path = _write(tmp_path / "m.onnx", _external("w", location), "initializer")
+    with pytest.raises(BundleError, match="which is missing") as raised:
+        external_files(path)
+    assert len(str(raised.value)) < 1000
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_f12_weights_at_an_address_in_memory_are_refused_although_a_file_has_that_name(
+    tmp_path: Path, where: str
+) -> None:
+    location = "*/_ORT_MEM_ADDR_/*"  # ONNX Runtime's and OpenVINO's word for it
+    (tmp_path / location).parent.mkdir(parents=True)
+    (tmp_path / location).write_bytes(bytes(16))
+    path = _write(tmp_path / "m.onnx", _external("w", location), where)
+    with pytest.raises(BundleError, match="keeps weights at an address in memory"):
+        external_files(path)
+
+
+@pytest.mark.parametrize("opsets", [[1 << 62], [18, 1 << 62], [1 << 62, 18]])
+def test_a_graph_that_asks_for_an_operator_set_beyond_all_is_refused(tmp_path: Path, opsets: list[int]) -> None:
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])
+    model = helper.make_model(
+        helper.make_graph([], "g", [x], [x]), opset_imports=[helper.make_opsetid("", version) for version in opsets]
+    )
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(BundleError, match=f"asks for operator set {1 << 62}"):  # OpenVINO would count up to it
+        external_files(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize(("depth", "is_refused"), [(4, False), (20, True)])
+def test_a_graph_with_many_branches_in_each_other_is_refused(tmp_path: Path, depth: int, is_refused: bool) -> None:
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["c"])], "innermost", [], [])
+    for _ in range(depth):  # each doubles what OpenVINO does
+        graph = helper.make_graph(
+            [helper.make_node("If", ["x"], ["c"], then_branch=graph, else_branch=helper.make_graph([], "e", [], []))],
+            "g",
+            [],
+            [],
+        )
+    (tmp_path / "m.onnx").write_bytes(helper.make_model(graph).SerializeToString())
+    with pytest.raises(BundleError, match="has branches in branches") if is_refused else nullcontext():
+        external_files(tmp_path / "m.onnx")
 
 
 def _repeating(operator: str) -> onnx.NodeProto:

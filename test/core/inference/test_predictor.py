@@ -151,7 +151,7 @@ def test_a_graph_with_other_inputs_is_refused(tmp_path: Path) -> None:
     path.write_bytes(
         helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString()
     )
-    with pytest.raises(BundleError, match="has inputs"):
+    with pytest.raises(BundleError, match="has the inputs"):
         OnnxBackend(path)
 
 

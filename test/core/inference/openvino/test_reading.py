@@ -123,7 +123,21 @@ def test_a_graph_that_openvino_cannot_read_is_refused_in_one_sentence(core: Any,
 def test_a_graph_with_other_inputs_is_no_graph_of_a_bundle(core: Any, tmp_path: Path) -> None:
     path = tmp_path / "g.onnx"
     path.write_bytes(_graph(*_argmax()))
-    with pytest.raises(BundleError, match=r"has inputs \[\('x', 'f32'\)\] and outputs \['labels'\], expected"):
+    with pytest.raises(BundleError, match=r"has the inputs x \(f32\) and the outputs labels, expected"):
+        read_graph(core, path, None)
+
+
+def test_an_error_of_any_kind_in_a_graph_is_one_sentence(core: Any, tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Div", ["seven", "nothing"], ["never"]),  # a ValueError, when it becomes a constant
+        helper.make_node("Cast", ["image"], ["numbers"], to=TensorProto.INT32),
+        helper.make_node("Add", ["numbers", "never"], ["sums"]),
+        helper.make_node("Cast", ["sums"], ["labels"], to=TensorProto.UINT8),
+        helper.make_node("Identity", ["labels"], ["confidence"]),
+    ]
+    constants = {name: np.array(value, np.int32) for name, value in {"seven": 7, "nothing": 0}.items()}
+    path = _write(tmp_path, nodes, ("h", "w"), constants)
+    with pytest.raises(BackendError, match=r"cannot read graph '.*' \(integer division by zero\); run the bundle with"):
         read_graph(core, path, None)
 
 
