@@ -57,6 +57,9 @@ LabelReader = Callable[[Path, int], UInt8Array]
 _ORIENTATION = 0x0112  # Exif tag; from 5 on the picture lies on its side, and OpenCV turns it
 _FIRST_TURNED = 5
 
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""Content that Pillow may take a file for, whatever its name: of the dozens that it knows, one starts Ghostscript."""
+
 _JPEG = (".jpg", ".jpeg")
 _HEADER = 1 << 18  # bytes at the start of a file that hold the size of a JPEG or PNG; a large Exif part may lie before
 _LARGEST_LIST = 64 << 20
@@ -167,10 +170,11 @@ def read_labels(path: Path, max_megapixels: int = MAX_MEGAPIXELS) -> UInt8Array:
     advice = ""
     try:
         with opened_picture(path, max_megapixels) as file:
-            if file.mode in ("P", "L"):
+            lossy = file.format in ("JPEG", "MPO")
+            if file.mode in ("P", "L") and not lossy:
                 return np.array(file, np.uint8)
-            found = f"mode {file.mode}"
-            if file.mode in ("RGB", "RGBA"):
+            found = "a JPEG, which changes ids at every edge" if lossy else f"mode {file.mode}"
+            if file.mode in ("RGB", "RGBA") and not lossy:
                 advice = "; for masks in the colours of the classes give label_colors: true"
     except pillow_errors() as error:
         found = str(error)
@@ -254,7 +258,7 @@ def opened_picture(path: Path, max_megapixels: int | None) -> Iterator[Any]:
     check_file(path)
     # Pillow has a limit of its own, which would stand in the way of the declared one.
     image.MAX_IMAGE_PIXELS = None  # type: ignore[attr-defined]
-    with image.open(path) as file:
+    with image.open(path, formats=_FORMATS) as file:
         if max_megapixels is not None:
             check_pixels(file.height, file.width, max_megapixels)
         yield file

@@ -187,3 +187,26 @@ def test_f10_a_list_of_names_that_is_none_is_not_read_to_its_end(tmp_path: Path)
         file.truncate(1 << 40)
     with pytest.raises(DataError, match="it is larger than 64 MiB"):
         read_names(listed)
+
+
+def test_a_label_map_that_went_through_a_jpeg_is_refused_whatever_its_name(tmp_path: Path) -> None:
+    ids = np.random.default_rng(0).integers(0, 19, (40, 60), np.uint8)
+    Image.fromarray(ids).save(tmp_path / "labels.png", "JPEG")
+    with pytest.raises(DataError, match=r"not a label map \(a JPEG, which changes ids at every edge\); expected"):
+        read_labels(tmp_path / "labels.png")
+    for kind in ("PNG", "GIF", "BMP", "TIFF", "PPM"):
+        Image.fromarray(ids).save(tmp_path / "labels.png", kind)
+        assert (read_labels(tmp_path / "labels.png") == ids).all()
+
+
+def test_f10_a_file_that_another_program_would_have_to_draw_is_no_picture(tmp_path: Path) -> None:
+    path = tmp_path / "labels.png"  # of these Pillow starts Ghostscript, if the machine has it
+    path.write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 60 40\n%ImageData: 60 40 8 1 0 1 1 0\n%%EndComments\n"
+        b"(/etc/passwd) (r) file\n%%EOF\n"
+    )
+    with Image.open(path) as file:
+        assert file.format == "EPS"
+    for read in (read_labels, image_size, read_image):
+        with pytest.raises(DataError, match="cannot identify image file"):
+            read(path)
