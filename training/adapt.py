@@ -70,7 +70,7 @@ def _ask(request: Request, printer: ProgressPrinter, session: Session) -> None:
 
 
 _SENTENCES = {
-    "given": "the given model stays: no candidate is better beyond doubt. A copy of it is in",
+    "given": "the given model stays. A copy of it is in",
     "instant": "the model with BatchNorm statistics of the recording is adopted. It is in",
     "adapted": "the adapted model is adopted. It is in",
 }
@@ -91,14 +91,14 @@ def _print(outcome: Outcome) -> None:
         print(f"  - {outcome.asked.sentence}")
     if outcome.chosen_by == "verdict":
         print(f"  - {read_track_record().sentence(outcome.verdict.choice)}")
-    for reason in outcome.verdict.reasons:
-        print(f"  - {reason}")
+    if outcome.verdict.choice != "given":  # else its reasons are those against the candidates
+        for reason in outcome.verdict.reasons:
+            print(f"  - {reason}")
     for candidate, refusals in outcome.verdict.refusals.items():
         for refusal in refusals:
             print(f"  - not {candidate}: {refusal}")
     print(f"report: {outcome.report}")
-    if outcome.asked is None and outcome.choice == "given" and outcome.chosen_by == "verdict":
-        print("to decide it yourself in about two minutes: the same command with --ask")
-    print("on the running node:")
-    print(f"  ros2 param set /segment_node model {outcome.bundle.resolve()}")
-    print("  ros2 service call /segment_node/reload std_srvs/srv/Trigger")
+    if outcome.choice != "given":
+        print("on the running node:")
+        print(f"  ros2 param set /segment_node model {outcome.bundle.resolve()}")
+        print("  ros2 service call /segment_node/reload std_srvs/srv/Trigger")

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -134,3 +135,24 @@ def test_a_made_up_drive_can_be_looked_into(tmp_path: Path, capsys: pytest.Captu
     write_made_bag(tmp_path / "drive", (rng.integers(0, 256, (64, 96, 3), np.uint8) for _ in range(4)))
     assert main(["bag", "info", str(tmp_path / "drive")]) == 0
     assert "/camera/image_raw" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("choice", "reloads"), [("given", 0), ("instant", 1)])
+def test_a_kept_model_is_said_once_with_what_spoke_against_the_others_and_nothing_is_to_be_reloaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], choice: str, reloads: int
+) -> None:
+    from hrda_core.adaptation.verdict.verdict import Verdict
+    from hrda_training.adapt import _print
+
+    refusals = {"adapted": ("its estimated mIoU rose too little",)}
+    verdict = Verdict(choice, ("a reason for it",), refusals)
+    _print(
+        SimpleNamespace(
+            choice=choice, chosen_by="verdict", asked=None, verdict=verdict, bundle=tmp_path, report=tmp_path / "report"
+        )
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("ros2 service call" in line for line in lines) == reloads
+    assert sum("a reason for it" in line for line in lines) == reloads
+    assert "  - not adapted: its estimated mIoU rose too little" in lines
+    assert lines[1].endswith(f"It is in {tmp_path}" if reloads else f"A copy of it is in {tmp_path}")
