@@ -156,6 +156,8 @@ def reason_of(error: BaseException) -> str:
     name = type(error).__name__
     try:
         text = str(error) if isinstance(error, HrdaError) else f"{name}: {error}".splitlines()[0]
+        if isinstance(error, MemoryError) and not str(error):
+            text = "no memory is left"
     except Exception:  # a library's error that fails to say what it is; who reports it must go on
         text = name
     return shown(text, _LONGEST_REASON)

@@ -141,6 +141,9 @@ def _refusal(error: OSError) -> str | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" ('{error.filename}')" if error.filename else ""
         return f"the disk is full{where}; make room, or let TMPDIR name a folder on another disk"
+    if error.errno == errno.EFBIG:
+        where = f" ('{shown(error.filename)}')" if error.filename else ""
+        return f"a file would be larger than this process may write{where}; raise the limit, see 'ulimit -f'"
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return f"no more files can be opened ({error.strerror}); raise the limit, such as by 'ulimit -n 1024'"
     if error.errno == errno.ENOMEM:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -103,7 +104,11 @@ def main(source: str, part: str) -> None:
         check_extent(Path(source), zipped=zipfile.is_zipfile(source))
         payload, answer["stand_ins"] = load_restricted(source)
         tensors = _unshared(unwrap_file(payload, source))
-        save_file(tensors, part, {"format": "pt", "source": Path(source).name, "classes": _classes(payload)})
+        about = {"format": "pt", "source": Path(source).name, "classes": _classes(payload)}
+        try:
+            save_file(tensors, part, about)
+        except SafetensorError as error:  # the disk is full
+            answer["unwritten"] = str(error)
         answer["tensors"] = len(tensors)
     except CheckpointError as error:
         answer["error"] = str(error)

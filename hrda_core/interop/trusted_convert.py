@@ -51,7 +51,8 @@ def convert_trusted(source: str | Path, out: str | Path) -> Conversion:
         out: the new file, `*.safetensors`; it must not exist.
 
     Raises:
-        CheckpointError: `out` exists or has another suffix, the file asks to run code, or it cannot be read.
+        CheckpointError: `out` exists, has another suffix or cannot be written, the file asks to run code, or it cannot
+            be read.
     """
     file, target = Path(source), Path(out)
     if target.suffix != ".safetensors":
@@ -71,6 +72,8 @@ def convert_trusted(source: str | Path, out: str | Path) -> Conversion:
             )
         if "error" in answer:
             raise CheckpointError(str(answer["error"]))
+        if "unwritten" in answer:
+            raise OSError(str(answer["unwritten"]))
     return Conversion(int(answer["tensors"]), stand_ins)
 
 

@@ -111,6 +111,11 @@ def _made(make_node: Callable[[], Any]) -> Any:
     except Exception as error:  # of the middleware, which has classes of its own for names, types and QoS
         if not rclpy.ok():  # a signal
             raise
+        if isinstance(error, OSError | MemoryError):
+            raise HrdaError(
+                f"the node cannot be made: {reason_of(error)}; end other programs, or raise the limit of the process, "
+                f"such as by 'ulimit -n 1024'"
+            ) from error
         raise HrdaError(
             f"the node cannot be made: {reason_of(error)}; look at its name and namespace, remapped topics and "
             f"services, and qos_overrides"

@@ -65,3 +65,8 @@ class MuteError(Exception):
 def test_p8_a_reason_is_one_printable_line_of_bounded_length(error: Exception) -> None:
     assert len(reason_of(error)) < 1100
     assert reason_of(error).isprintable()
+
+
+def test_p8_want_of_memory_without_a_word_is_said() -> None:
+    assert reason_of(MemoryError()) == "no memory is left"
+    assert reason_of(MemoryError("3 GiB")) == "MemoryError: 3 GiB"

@@ -100,6 +100,10 @@ def test_c4_a_full_disk_is_one_sentence_wherever_it_shows(verb, capsys):
     ("error", "said"),
     [
         (OSError(errno.EMFILE, "Too many open files"), "no more files can be opened (Too many open files); raise"),
+        (
+            OSError(errno.EFBIG, "File too large", "/tmp/x"),
+            "a file would be larger than this process may write ('/tmp/x'",
+        ),
         (OSError(errno.ENOMEM, "Cannot allocate memory", "/bin/x"), "no memory is left; end other programs"),
         (MemoryError(), "no memory is left; end other programs"),
     ],

@@ -19,7 +19,7 @@ from torch import nn
 
 from hrda_core import interop
 from hrda_core.errors import CheckpointError
-from hrda_core.interop import convert_trusted, read_checkpoint
+from hrda_core.interop import convert_trusted, read_checkpoint, trusted_convert
 from hrda_core.interop.restricted_unpickling import StandIn, load_restricted
 
 BASE = torch.arange(12.0).reshape(3, 4)
@@ -74,6 +74,20 @@ def test_a_damaged_file_is_one_sentence_and_leaves_nothing_behind(tmp_path: Path
     with pytest.raises(CheckpointError, match="cannot be unpickled") as refusal:
         convert_trusted(tmp_path / "a.pth", tmp_path / "a.safetensors")
     assert "\n" not in str(refusal.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
+
+
+def test_c4_a_place_that_cannot_be_written_is_no_damage_of_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(file: Path, part: Path) -> dict[str, object]:
+        return run_child(file, part.parent / "absent" / part.name)  # in place of a disk without room
+
+    run_child = trusted_convert._run_child
+    monkeypatch.setattr(trusted_convert, "_run_child", refused)
+    torch.save(container(STATE), tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"a.safetensors' cannot be written \(.*No such file.*; nothing was"):
+        convert_trusted(tmp_path / "a.pth", tmp_path / "a.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
 
 
