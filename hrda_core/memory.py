@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import ctypes
+import resource
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["free_memory", "give_back_memory", "keep_big_buffers", "share_one_pool"]
+__all__ = [
+    "free_memory",
+    "give_back_memory",
+    "keep_big_buffers",
+    "lacks_memory",
+    "share_one_pool",
+    "within_free_memory",
+]
 
 # glibc's mallopt parameter numbers, from malloc.h.
 _M_TRIM_THRESHOLD = -1
@@ -77,6 +88,69 @@ def free_memory() -> int | None:
     except (OSError, ValueError):  # no cgroup of version 2, or `max`, no limit
         return free
     return min(free, max(0, limit - used))
+
+
+@contextmanager
+def within_free_memory() -> Iterator[None]:
+    """Let fail what would take more memory than is free, for as long as this lasts.
+
+    The kernel grants far more than there is, and later ends the process that uses it, or another one. The limit is one
+    of the process: of several threads in here the first sets it and the last lifts it. Where the kernel does not tell
+    what is free there is none.
+    """
+    _LIMIT.enter()
+    try:
+        yield
+    finally:
+        _LIMIT.leave()
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Return whether a library says by an exception that memory was not to be had."""
+    signs = "bad_alloc", "Failed to allocate memory"
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
+
+
+class _DataLimit:
+    """The soft limit of the kernel for memory that the process can write to, while somebody is within it."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._before: tuple[int, int] | None = None
+
+    def enter(self) -> None:
+        """Set the limit, if this is the first."""
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1 and (limit := _most_data()) is not None:
+                self._before = resource.getrlimit(resource.RLIMIT_DATA)
+                soft, hard = self._before
+                known = [value for value in (limit, soft, hard) if value != resource.RLIM_INFINITY]
+                resource.setrlimit(resource.RLIMIT_DATA, (min(known), hard))
+
+    def leave(self) -> None:
+        """Lift the limit, if this is the last."""
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0 and self._before is not None:
+                resource.setrlimit(resource.RLIMIT_DATA, self._before)
+                self._before = None
+
+
+_LIMIT = _DataLimit()
+_LEFT_FREE = 8
+"""An eighth of what is free stays so: for other programs, and for what is counted by no limit."""
+
+
+def _most_data() -> int | None:
+    """Bytes that the process may have in memory that it can write to; None where the kernel does not tell."""
+    free = free_memory()
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace").splitlines()
+        used = next(int(line.split()[1]) for line in lines if line.startswith("VmData:")) * 1024
+    except (OSError, StopIteration, ValueError):
+        return None
+    return None if free is None else used + free - free // _LEFT_FREE
 
 
 def _libc_with(function: str) -> ctypes.CDLL | None:

@@ -10,6 +10,7 @@ are thirty branches in each other. A location may also stand for an address in m
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -118,7 +119,7 @@ def _look(data: bytes) -> tuple[list[str], list[str]]:
 def _read(path: Path, reader: Callable[[bytes], Result]) -> Result:
     try:
         with path.open("rb") as file:  # not mapped: a file that is cut off meanwhile would end the process by SIGBUS
-            data = file.read(_LARGEST + 1)
+            data = file.read(min(os.fstat(file.fileno()).st_size, _LARGEST + 1))  # it takes what it is told at once
         if not 0 < len(data) <= _LARGEST:
             raise ValueError("a protocol buffer has 1 byte to 2 GiB")
         return reader(data)

@@ -11,6 +11,7 @@ TensorRT engine); otherwise the one for any size runs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from hrda_core.inference.openvino.options import OpenVinoOptions
 from hrda_core.inference.room import check_room
 from hrda_core.inference.say import Level, Say, silent
 from hrda_core.inference.tensorrt.progress import log_lines
+from hrda_core.memory import within_free_memory
 from hrda_core.resizing import resize_image, resize_map
 from hrda_core.window_plan import PlanChoice, WindowPlan
 
@@ -306,10 +308,12 @@ class Predictor:
     def _proven(self, graph: GraphSpec, backend: Backend) -> Backend:
         """A back end that has answered the made image like the bundle's model; another one is closed."""
         size = graph.made_size(self.bundle.multiple_of)
+        on_cpu = backend.info.device == "cpu"  # drivers of GPUs reserve more than there is, and use none of it
         try:
-            prove(backend, size, len(self.bundle.label_space), graph.answer)
-            if backend.takes_batch:
-                prove_batch(backend, size)
+            with within_free_memory() if on_cpu else nullcontext():
+                prove(backend, size, len(self.bundle.label_space), graph.answer)
+                if backend.takes_batch:
+                    prove_batch(backend, size)
         except BaseException as error:
             backend.close()
             if isinstance(error, AnswerError):

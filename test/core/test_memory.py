@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from hrda_core.memory import free_memory
+from hrda_core import memory
+from hrda_core.memory import free_memory, within_free_memory
 
 _CODE = """
 import resource
@@ -95,3 +97,23 @@ def test_free_memory_is_less_than_all_of_it() -> None:
     lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     swap = next(int(line.split()[1]) for line in lines if line.startswith("SwapTotal")) * 1024
     assert 0 < free < pages + swap
+
+
+def test_l8_what_is_not_free_is_not_to_be_had_as_long_as_somebody_is_within(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_memory", lambda: 1 << 30)
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    with within_free_memory():
+        bytes(100 << 20)
+        with pytest.raises(MemoryError), within_free_memory():
+            bytes(2 << 30)
+        with pytest.raises(MemoryError):  # one is still within
+            bytes(2 << 30)
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+    bytes(2 << 30)
+
+
+def test_l8_where_the_kernel_does_not_tell_what_is_free_there_is_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_memory", lambda: None)
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    with within_free_memory():
+        assert resource.getrlimit(resource.RLIMIT_DATA) == before

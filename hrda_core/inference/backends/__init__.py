@@ -12,6 +12,7 @@ from hrda_core.inference.openvino.options import OpenVinoOptions
 from hrda_core.inference.say import Level, Say, silent
 from hrda_core.inference.tensorrt.builder import BuildOptions
 from hrda_core.inference.tensorrt.progress import Progress
+from hrda_core.memory import within_free_memory
 
 __all__ = [
     "AUTO_VARIABLE",
@@ -215,7 +216,8 @@ def _open_openvino(request: _Request) -> Backend:
     from hrda_core.inference.backends.openvino_backend import OpenVinoBackend
 
     bundle, graph = request.bundle, request.graph
-    return OpenVinoBackend(bundle, graph, threads=request.threads, options=request.openvino, say=request.say)
+    with within_free_memory():  # constants are computed at load, and a graph of 1 kB can ask for 40 GB of them
+        return OpenVinoBackend(bundle, graph, threads=request.threads, options=request.openvino, say=request.say)
 
 
 def _open_cuda(request: _Request) -> Backend:
@@ -228,4 +230,5 @@ def _open_cuda(request: _Request) -> Backend:
 def _open_cpu(request: _Request) -> Backend:
     from hrda_core.inference.backends.onnx_backend import OnnxBackend
 
-    return OnnxBackend(request.bundle.file(request.graph.file), threads=request.threads)
+    with within_free_memory():
+        return OnnxBackend(request.bundle.file(request.graph.file), threads=request.threads)

@@ -14,6 +14,7 @@ from hrda_core.inference.backends.protocol import BackendInfo
 from hrda_core.inference.onnx_files import external_files, onnx_versions
 from hrda_core.inference.thread_choice import best_threads
 from hrda_core.machine import usable_cores
+from hrda_core.memory import lacks_memory
 from hrda_core.nvidia_driver import require_driver
 
 __all__ = ["OnnxBackend", "default_threads", "reads"]
@@ -169,4 +170,6 @@ def _cuda_gpu(ort: Any) -> str:
 
 
 def _first_line(error: Exception) -> str:
+    if lacks_memory(error):
+        return "it asks for more memory than is free"
     return str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -16,7 +16,7 @@ from hrda_core.inference.made_image import golden_image
 from hrda_core.inference.onnx_files import external_files, onnx_sha256
 from hrda_core.inference.openvino.compiled_models import CompiledModels, StoredModel
 from hrda_core.inference.openvino.options import OpenVinoOptions
-from hrda_core.inference.openvino.reading import read_graph, require_openvino
+from hrda_core.inference.openvino.reading import read_graph, reason, require_openvino
 from hrda_core.inference.openvino.signal_stack import kept_signal_stack
 from hrda_core.inference.say import Say
 from hrda_core.whole_files import cache_folder
@@ -67,7 +67,7 @@ class CompiledModel:
         except Exception as error:  # those of C++ come as any, such as MemoryError
             failed = BackendError if self._device == "CPU" else GpuError
             raise failed(
-                f"OpenVINO failed on device {self._device} on an image of shape {image.shape}: {one_line(error)[:200]}"
+                f"OpenVINO failed on device {self._device} on an image of shape {image.shape}: {reason(error)}"
             ) from error
         return labels, confidence
 
@@ -172,7 +172,7 @@ class Compiler:
         except Exception as error:
             raise BackendError(
                 f"OpenVINO {self.version} cannot compile '{self._path}' for device {self._options.device} "
-                f"({one_line(error)[-200:]}); run the bundle with backend 'onnx'"
+                f"({reason(error)}); run the bundle with backend 'onnx'"
             ) from error
 
     def _imported(self, stored: StoredModel) -> CompiledModel:

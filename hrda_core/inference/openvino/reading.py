@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from hrda_core.errors import BackendError, BundleError, HrdaError, one_line, require, some_of
+from hrda_core.memory import lacks_memory
 
-__all__ = ["read_graph", "require_openvino", "with_quick_argmax"]
+__all__ = ["read_graph", "reason", "require_openvino", "with_quick_argmax"]
 
 _OUTPUTS = {"labels", "confidence"}
 
@@ -66,7 +67,7 @@ def read_graph(core: Any, path: Path, size: tuple[int, int] | None) -> Any:
         raise
     except Exception as error:  # those of C++ come as any: a constant that is divided by 0 is a ValueError
         raise BackendError(
-            f"OpenVINO {openvino.__version__.partition('-')[0]} cannot read graph '{path}' ({_reason(error)}); run the "
+            f"OpenVINO {openvino.__version__.partition('-')[0]} cannot read graph '{path}' ({reason(error)}); run the "
             f"bundle with backend 'onnx'"
         ) from error
     return model
@@ -139,8 +140,10 @@ def _check_names(openvino: Any, model: Any, path: Path) -> None:
         )
 
 
-def _reason(error: Exception) -> str:
-    """The last line of OpenVINO's report, without the places in its source that stand before it."""
+def reason(error: Exception) -> str:
+    """Return the last line of OpenVINO's report, without the places in its source that stand before it."""
+    if lacks_memory(error):
+        return "it asks for more memory than is free"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith("Exception from")]
     return (telling or lines or [one_line(error)])[-1][:200]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from answering_graphs import constant_graph, network_graph, other_masks_graph
 from onnx import TensorProto
 from tiny_bundle import write_tiny_bundle
 
-from hrda_core.errors import AnswerError
+from hrda_core import memory
+from hrda_core.errors import AnswerError, HrdaError
 from hrda_core.inference import Bundle, Predictor
 from hrda_core.inference.answers import Answer, check_answer, prove, prove_batch, record_answer
 from hrda_core.inference.backends.onnx_backend import OnnxBackend
@@ -50,6 +52,18 @@ def test_m11_c8_a_graph_that_gives_no_masks_is_refused_before_it_serves(tmp_path
     with pytest.raises(AnswerError, match=r"model\.onnx") as caught:
         Predictor(write_tiny_bundle(tmp_path / "b", model=graph))
     assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_l8_m11_a_graph_that_asks_for_more_memory_than_is_free_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    monkeypatch.setattr(memory, "free_memory", lambda: 2 << 30)
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    graph = other_masks_graph([1, 1 << 16, 1 << 17], TensorProto.UINT8)  # 8 GB, which many a kernel grants
+    with pytest.raises(HrdaError, match="it asks for more memory than is free"):
+        Predictor(write_tiny_bundle(tmp_path / "b", model=graph), backend)
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
 
 
 def test_c8_another_models_graph_is_refused_where_the_answer_was_recorded(tmp_path: Path) -> None:
