@@ -220,8 +220,11 @@ PACKAGES = {
 """Import name of a package that a command may miss -> its name for pip, and the extra of `setup.py` that brings it."""
 
 
-def missing_package(error: ModuleNotFoundError) -> str | None:
-    """Return the sentence on an import that failed for want of a package; None for one that no verb needs."""
+def missing_package(error: ImportError) -> str | None:
+    """Return the sentence on an import that failed, since a package is missing, damaged or of another version.
+
+    None for a package that no verb needs.
+    """
     name = (error.name or "").partition(".")[0]
     return missing_text(*PACKAGES[name], error) if name in PACKAGES else None
 

@@ -99,7 +99,7 @@ def _run(verb: str, arguments: list[str]) -> int:
         status: int = importlib.import_module(VERBS[verb][0]).main(arguments)
     except HrdaError as error:
         return _fail(f"hrda {verb}", str(error))
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         if (sentence := missing_package(error)) is None:
             raise
         return _fail(f"hrda {verb}", sentence)

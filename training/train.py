@@ -16,14 +16,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from hrda_core.data.packs.format import MANIFEST as PACK_NAME
 from hrda_core.errors import RecipeError, TextError, require
+from hrda_core.inference.bundle import MANIFEST_NAME
 from hrda_core.trainer.check import estimate
+from hrda_core.trainer.checkpoint import CHECKPOINT_NAME
 from hrda_core.trainer.loading import add_recipe_arguments
 from hrda_core.trainer.loop import RECIPE_NAME, Watch, fit
 from hrda_core.trainer.recipe import Recipe, check_keys
 from hrda_core.untrusted_text import read_yaml_file
 
 from .arguments import first_line, parse
+from .predict import MARKER as MASKS_NAME
 from .progress import ProgressPrinter
 from .stop_request import StopRequest
 
@@ -58,7 +62,15 @@ def main(argv: list[str]) -> int:
     return _train(recipe, options.run, resume=options.resume.lower() != "false")
 
 
+def _check_folder(run: Path) -> None:
+    """Refuse a folder with a result of another kind: the call that replaces that one would take the run with it."""
+    found = next((name for name in (MANIFEST_NAME, PACK_NAME, MASKS_NAME) if (run / name).is_file()), None)
+    if found and not (run / CHECKPOINT_NAME).exists():
+        raise RecipeError(f"run folder '{run}' holds a result of another command ({found}); give another folder")
+
+
 def _train(recipe: Recipe, run: Path, resume: bool) -> int:
+    _check_folder(run)
     main_process = int(os.environ.get("RANK", 0)) == 0
     with ProgressPrinter() as printer:
         watch = Watch(should_stop=StopRequest(training=True))

@@ -171,6 +171,19 @@ def test_f9_a_link_that_leads_to_itself_is_one_sentence(verb, capsys, tmp_path):
     assert "loop" in capsys.readouterr().err
 
 
+def test_a_package_whose_libraries_do_not_fit_is_one_sentence_and_a_fault_of_ours_is_none(verb, capsys):
+    def main(argv):
+        raise error
+
+    verb.main = main
+    error = ImportError("libcudart.so.12: cannot open shared object file", name="torch._C")
+    assert command.main(["probe"]) == 2
+    assert "'torch' is needed here and does not import (libcudart.so.12: cannot" in capsys.readouterr().err
+    error = ImportError("cannot import name 'x'", name="hrda_core.errors")
+    with pytest.raises(ImportError, match="cannot import name"):
+        command.main(["probe"])
+
+
 def test_another_error_of_the_system_keeps_its_traceback(verb):
     def main(argv):
         raise OSError(errno.EIO, "Input/output error")

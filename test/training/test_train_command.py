@@ -68,6 +68,19 @@ def test_t9_two_at_once_the_second_call_for_a_run_ends_with_one_sentence_and_lea
     assert f"process {os.getpid()} is training in '{run}'; wait until it has ended, or give another place" in last
 
 
+@pytest.mark.parametrize("name", ["manifest.yaml", "pack.yaml", "predict.json"])
+def test_t9_a_run_never_lies_in_a_result_that_another_command_may_replace(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    run = tmp_path / "result"
+    run.mkdir()
+    (run / name).write_text("{}")
+    assert main(["train", str(_recipe(tmp_path)), "--run", str(run), "--resume", "auto"]) == 2
+    sentence = f"run folder '{run}' holds a result of another command ({name}); give another folder"
+    assert capsys.readouterr().err.strip().endswith(sentence)
+    assert [path.name for path in run.iterdir()] == [name]
+
+
 def test_check_tries_everything_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = _recipe(tmp_path)
     before = sorted(path.name for path in tmp_path.iterdir())
