@@ -16,10 +16,20 @@ from pathlib import Path
 
 from hrda_core.errors import DataError
 
-__all__ = ["scratch_folder", "temporary_folder"]
+__all__ = ["no_temporary_folder", "scratch_folder", "temporary_folder"]
 
 _ROOM = 1 << 24
 """Bytes; a library that has just failed for want of room has left less."""
+
+
+def no_temporary_folder(error: OSError) -> str | None:
+    """Return the sentence on what Python raises where no temporary file can be written; None for another error."""
+    if error.filename is not None or "No usable temporary directory" not in str(error):
+        return None
+    return (
+        f"no folder for temporary files can be written to ({error.strerror}); make room, or let TMPDIR name a folder "
+        f"that can be written"
+    )
 
 
 @contextmanager
@@ -35,11 +45,8 @@ def temporary_folder(name: str) -> Iterator[Path]:
     """
     try:
         place = tempfile.gettempdir()
-    except FileNotFoundError as error:  # of no file: it names all that were tried
-        raise DataError(
-            f"no folder for temporary files can be written to ({error.strerror}); make room, or let TMPDIR name a "
-            f"folder that can be written"
-        ) from error
+    except FileNotFoundError as error:
+        raise DataError(no_temporary_folder(error)) from error
     with tempfile.TemporaryDirectory(prefix=f"hrda_{name}_", dir=place) as folder:
         yield Path(folder)
 

@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from hrda_core import __version__
 from hrda_core.errors import DataError, HrdaError, missing_package, shown
 from hrda_core.libraries import check_libraries
+from hrda_core.scratch import no_temporary_folder
 from hrda_core.standard_streams import INTERRUPTED, cannot_print, with_streams
 
 __all__ = ["VERBS", "main"]
@@ -148,6 +149,8 @@ def _refusal(error: OSError) -> str | None:
         return f"no more files can be opened ({error.strerror}); raise the limit, such as by 'ulimit -n 1024'"
     if error.errno == errno.ENOMEM:
         return _NO_MEMORY
+    if (sentence := no_temporary_folder(error)) is not None:
+        return sentence
     if error.errno and error.filename:  # without a path it is nothing that a user can look at
         found = f"'{shown(error.filename)}' cannot be used ({error.strerror})"
         return f"{found}; give another path, or make it readable and writable for this user"

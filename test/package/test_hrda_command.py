@@ -105,6 +105,10 @@ def test_c4_a_full_disk_is_one_sentence_wherever_it_shows(verb, capsys):
             "a file would be larger than this process may write ('/tmp/x'",
         ),
         (OSError(errno.ENOMEM, "Cannot allocate memory", "/bin/x"), "no memory is left; end other programs"),
+        (
+            FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/']"),
+            "no folder for temporary files can be written to (No usable temporary directory found in ['/']); make room",
+        ),
         (MemoryError(), "no memory is left; end other programs"),
     ],
 )

@@ -10,6 +10,7 @@ from hrda_core.errors import BackendError, MissingPackageError, require
 from hrda_core.inference.backend_choice import BackendChoice, choice_file, keep_backend, kept_backend, time_in_turn
 from hrda_core.inference.backends.protocol import Backend, Reason
 from hrda_core.inference.made_image import golden_image
+from hrda_core.inference.openvino.reading import require_openvino
 from hrda_core.inference.say import Say
 
 __all__ = ["open_faster"]
@@ -95,6 +96,6 @@ def _because(backend: Backend, *reasons: Reason) -> Backend:
 def _version(module: str) -> str:
     """Version of a package; empty where it is not installed."""
     try:
-        return str(require(module, module).__version__)
+        return str((require_openvino() if module == "openvino" else require(module, module)).__version__)
     except MissingPackageError:
         return ""

@@ -141,8 +141,16 @@ def test_an_error_of_any_kind_in_a_graph_is_one_sentence(core: Any, tmp_path: Pa
         read_graph(core, path, None)
 
 
-def test_openvino_is_imported_without_what_reports_its_use(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from hrda_core.inference.openvino.reading import require_openvino; require_openvino().Core()",
+        "import sys; from hrda_core.inference import Predictor; Predictor(sys.argv[1], 'auto', threads=1)",
+    ],
+    ids=["asked for", "by a back end that is chosen"],
+)
+def test_openvino_is_imported_without_what_reports_its_use(tmp_path: Path, tiny_bundle: Path, code: str) -> None:
     (tmp_path / "intel" / "openvino_ga_cid").mkdir(parents=True)  # its id, damaged
-    code = "from hrda_core.inference.openvino.reading import require_openvino; require_openvino().Core()"
-    subprocess.run([sys.executable, "-c", code], env={**os.environ, "HOME": str(tmp_path)}, check=True, timeout=60)
+    environment = {**os.environ, "HOME": str(tmp_path), "HRDA_AUTO": "openvino,onnx", "HRDA_CACHE": str(tmp_path / "c")}
+    subprocess.run([sys.executable, "-c", code, str(tiny_bundle)], env=environment, check=True, timeout=60)
     assert [path.name for path in (tmp_path / "intel").iterdir()] == ["openvino_ga_cid"]
