@@ -60,6 +60,16 @@ _PART_NAME = re.compile(rf"\.[0-9a-f]{{16}}\{PART_SUFFIX}")
 _POLL_S, _SAY_EVERY_S = 0.1, 10.0
 _ABANDONED_S = 3600.0
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # fcntl.h, linux/fs.h
+_held: set[int] = set()  # descriptors of the locks of this process
+
+
+def _leave_locks_to_the_parent() -> None:
+    """A forked child, such as one that loads data, would hold them on where its parent is killed."""
+    while _held:
+        os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_leave_locks_to_the_parent)
 
 
 @contextmanager
@@ -298,13 +308,16 @@ def locked(
         descriptor = _lock(path, doing, say, error, make)
     except OSError as cause:
         raise error(f"folder '{folder}' cannot be written ({_reason(cause)}); {_ADVICE}") from cause
+    _held.add(descriptor)
     try:
         yield
     finally:
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
-        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a forked child has the descriptor too
-        os.close(descriptor)
+        if descriptor in _held:  # as everywhere but in a forked child
+            _held.remove(descriptor)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # until a program that is being started runs, it has it too
+            os.close(descriptor)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -368,6 +369,31 @@ def test_t9_two_at_once_the_second_goes_on_if_the_first_ends_and_removes_the_fol
         fill(work, "second")
     assert names(tmp_path / "out") == [MARKER, "second"]
     assert names(tmp_path) == ["out"]
+
+
+FORKS = """
+import os, signal, sys, time
+from pathlib import Path
+from hrda_core.whole_files import locked
+
+with locked(Path(sys.argv[1]), "training"):
+    if os.fork():
+        os.kill(os.getpid(), signal.SIGKILL)
+    print("lives", flush=True)
+    sys.stdin.read()
+    os._exit(0)
+"""
+
+
+def test_t9_two_at_once_a_child_of_a_killed_process_holds_nobody_up(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FORKS, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "lives\n"
+        assert process.wait(60) == -signal.SIGKILL
+        with locked(tmp_path, "training"):
+            pass
+    assert names(tmp_path) == []
 
 
 def test_a_lock_is_waited_for_and_leaves_nothing(tmp_path: Path) -> None:
