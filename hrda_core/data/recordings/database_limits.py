@@ -30,7 +30,7 @@ def check_tables(path: Path) -> None:
         ValueError: a table is computed, in part or as a whole.
         sqlite3.Error: the file is no database, or damaged.
     """
-    with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as database:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:
         database.set_progress_handler(_budget(path), _STEPS)
         listed = database.execute("SELECT lower(name), rootpage FROM sqlite_master WHERE type != 'index'").fetchall()
         for name in (name for name, root in listed if name in _TABLES and not root):

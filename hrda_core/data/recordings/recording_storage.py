@@ -6,6 +6,7 @@ reading it. That a library refuses a file is no damage as long as the walk finds
 
 from __future__ import annotations
 
+import errno
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -43,6 +44,11 @@ _WALKS: Mapping[str, Callable[..., Iterator[Found]]] = {
 }
 # A message compressed for itself begins so; a serialised one cannot.
 _ZSTD_START = b"\x28\xb5\x2f\xfd"
+_UNREADABLE = frozenset(
+    {errno.EIO, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM}
+    | {errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.ENOTCONN, errno.ETIMEDOUT, errno.EREMOTEIO}
+)
+"""What is said of a file that is gone, of a disk that fails or was unplugged, and of a network folder without one."""
 _NO_TIME_NS = 2**63  # MCAP stores times of 64 bits without a sign; ROS has no such time
 
 TopicKey = tuple[str, str]
@@ -144,7 +150,22 @@ def list_storage(path: Path) -> StorageFile:
 
     Raises:
         MissingPackageError: rosbags is not installed.
+        OSError: it has to be unpacked and the disk is full.
     """
+    try:
+        return _list(path)
+    except OSError as error:
+        return StorageFile(path, (), 2**63 - 1, None, False, (_unreadable(path, error),))
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    """A clause on a file that cannot be read at all, or no further; other errors are raised again."""
+    if error.errno not in _UNREADABLE:
+        raise error
+    return f"'{path.name}' cannot be read to its end ({error.strerror})"
+
+
+def _list(path: Path) -> StorageFile:
     damage: list[str] = []
     with unpacked(path, damage) as storage:
         try:
@@ -215,7 +236,17 @@ def read_storage(file: StorageFile, wanted: Collection[TopicKey], damage: list[s
         file: file to read.
         wanted: topics with their types.
         damage: gets clauses about what is damaged.
+
+    Raises:
+        OSError: it has to be unpacked and the disk is full.
     """
+    try:
+        yield from _read(file, wanted, damage)
+    except OSError as error:
+        damage.append(_unreadable(file.path, error))
+
+
+def _read(file: StorageFile, wanted: Collection[TopicKey], damage: list[str]) -> Iterator[StoredMessage]:
     with unpacked(file.path, []) as storage:
         damage += file.damage
         if not file.topics:
@@ -254,22 +285,30 @@ def first_messages(file: StorageFile, wanted: Collection[TopicKey]) -> list[Stor
     if not wanted:
         return []
     found: dict[TopicKey, StoredMessage] = {}
+    try:
+        _find_first(file, wanted, found)
+    except OSError as error:
+        _unreadable(file.path, error)  # said when the file is read
+    return list(found.values())
+
+
+def _find_first(file: StorageFile, wanted: Collection[TopicKey], found: dict[TopicKey, StoredMessage]) -> None:
+    """As `first_messages`; `found` gets them."""
     with unpacked(file.path, []) as storage:
         try:
             if file.opens:
                 with closing(open_reader(storage)) as reader:
                     for key, message in _first_by_index(reader, storage, wanted):
                         found.setdefault(key, message)
-                return list(found.values())
+                return
         except HrdaError:
             raise
         except Exception:  # what is damaged is said when the file is read
-            found = {}
+            found.clear()
         for message in _salvaged(storage, Findings(dict(file.connections)), wanted, []):
             found.setdefault((message.topic, message.message_type), message)
             if len(found) == len(wanted):
                 break
-    return list(found.values())
 
 
 def _first_by_index(

@@ -47,6 +47,15 @@ def test_f8_tables_that_are_computed_are_not_asked_for(tmp_path: Path) -> None:
             Recordings.open([file])
 
 
+def test_f8_no_database_is_made_where_there_is_none(tmp_path: Path) -> None:
+    (tmp_path / "empty.db3").touch()
+    with pytest.raises((ValueError, sqlite3.Error)):
+        check_tables(tmp_path / "missing.db3")
+    check_tables(tmp_path / "empty.db3")
+    assert [path.name for path in tmp_path.iterdir()] == ["empty.db3"]
+    assert not (tmp_path / "empty.db3").stat().st_size
+
+
 @pytest.mark.timeout(60)
 def test_f8_a_query_without_an_end_in_the_place_of_a_table_is_not_run(tmp_path: Path) -> None:
     assert _numbers(_changed(record(tmp_path / "drive", "db3", range(4)), _ENDLESS)) == [0, 1, 2, 3]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import shutil
 import sqlite3
 import struct
@@ -19,6 +21,7 @@ from hrda_core.data.recordings import recording_storage
 from hrda_core.data.recordings.recording_frames import open_bag
 from hrda_core.data.recordings.recording_storage import list_storage
 from hrda_core.data.recordings.recordings import Recordings, Salvage
+from hrda_core.errors import DataError
 
 COUNT = 12
 _TABLES = """CREATE TABLE topics(id INTEGER PRIMARY KEY, name TEXT NOT NULL, type TEXT NOT NULL,
@@ -248,3 +251,51 @@ def test_a_file_that_is_nowhere_is_missing(tmp_path: Path) -> None:
     assert len(numbers) == 8
     assert salvage.lost == 4
     assert "'a_1.db3' is missing" in salvage.reason
+
+
+@pytest.mark.parametrize("kind", ["mcap", "db3", "bag"])
+def test_f8_a_recording_that_goes_while_others_are_read_is_said_and_costs_no_other(tmp_path: Path, kind: str) -> None:
+    files = [record(tmp_path / f"drive_{first}", kind, range(first, first + 4)) for first in (0, 10)]
+    recordings = Recordings.open(files)
+    files[0].unlink()
+    assert [image.log_ns // SECOND - START for image in recordings.images()] == [10, 11, 12, 13]
+    (salvage,) = recordings.salvage()
+    assert (salvage.kept, salvage.lost) == (0, 4)
+    assert salvage.reason == f"'{files[0].name}' cannot be read to its end (No such file or directory)"
+
+
+def test_f8_a_disk_that_fails_below_one_recording_costs_no_other(tmp_path: Path) -> None:
+    whole, failing = record(tmp_path / "whole", "chunks", range(4)), tmp_path / "failing.mcap.zstd"
+    failing.symlink_to("/proc/self/mem")  # the kernel says EIO of its first byte
+    recordings = Recordings.open([whole, failing])
+    assert len(list(recordings.images())) == 4
+    assert [part.recording for part in recordings.salvage()] == [failing]
+    with pytest.raises(DataError, match=r"\('failing.mcap.zstd' cannot be read to its end \(Input/output error\)\)"):
+        Recordings.open([failing])
+
+
+def test_f8_a_disk_that_fails_in_the_middle_of_a_recording_leaves_what_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = record(tmp_path / "drive", "chunks", range(60))
+    recordings = Recordings.open([file])
+    place = file.stat().st_size // 2
+    monkeypatch.setattr(Path, "open", lambda path, *_: _FailingFile(path, place))
+    found = [image.log_ns // SECOND - START for image in recordings.images()]
+    assert found[0] == 0
+    assert found == sorted(found)
+    assert 30 < len(found) < 60
+    assert (recordings.salvage()[0].kept, recordings.salvage()[0].lost) == (len(found), 60 - len(found))
+
+
+class _FailingFile(io.FileIO):
+    """A file on a disk that cannot read the bytes at a place."""
+
+    def __init__(self, path: Path, place: int) -> None:
+        super().__init__(path)
+        self._place = place
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.tell() <= self._place < self.tell() + (size or 0):
+            raise OSError(errno.EIO, "Input/output error")
+        return super().read(size) or b""
