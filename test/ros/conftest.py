@@ -222,9 +222,9 @@ class Client:
 
     def call(self, service_type: Any, name: str, request: Any) -> Any:
         """Call a service of a node and return its response."""
-        self._greet(name.rpartition("/")[0])
         client = self.node.create_client(service_type, name)
         self.spin_until(client.service_is_ready, f"service {name}")
+        self._greet(name.rpartition("/")[0])  # behind the client, which the node knows then, so that no answer is lost
         future = client.call_async(request)
         self.spin_until(future.done, f"an answer of {name}")
         self.node.destroy_client(client)
