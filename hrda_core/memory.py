@@ -92,7 +92,7 @@ def free_memory() -> int | None:
 
 @contextmanager
 def within_free_memory() -> Iterator[None]:
-    """Let fail what would take more memory than is free, for as long as this lasts.
+    """Let fail what would take far more memory than is free, for as long as this lasts.
 
     The kernel grants far more than there is, and later ends the process that uses it, or another one. The limit is one
     of the process: of several threads in here the first sets it and the last lifts it. Where the kernel does not tell
@@ -139,7 +139,19 @@ class _DataLimit:
 
 _LIMIT = _DataLimit()
 _LEFT_FREE = 8
-"""An eighth of what is free stays so: for other programs, and for what is counted by no limit."""
+_RESERVED = 256 << 20
+_PLENTY = 4 << 30
+
+
+def _allowed(free: int) -> int:
+    """Bytes that may be taken where so many are free.
+
+    Where there is plenty an eighth stays free: for other programs, and for what is counted by no limit. Where there is
+    little, what is reserved and not used (stacks of threads, the ends of pools) would count for more than the model,
+    and other threads, which receive images, would meet the limit: rclpy ends by SIGSEGV where it gets no memory. So
+    the limit lies above what is free then, and stops only what asks for much more.
+    """
+    return max(free - free // _LEFT_FREE, min(free + _RESERVED, _PLENTY))
 
 
 def _most_data() -> int | None:
@@ -150,7 +162,7 @@ def _most_data() -> int | None:
         used = next(int(line.split()[1]) for line in lines if line.startswith("VmData:")) * 1024
     except (OSError, StopIteration, ValueError):
         return None
-    return None if free is None else used + free - free // _LEFT_FREE
+    return None if free is None else used + _allowed(free)
 
 
 def _libc_with(function: str) -> ctypes.CDLL | None:

@@ -117,3 +117,10 @@ def test_l8_where_the_kernel_does_not_tell_what_is_free_there_is_no_limit(monkey
     before = resource.getrlimit(resource.RLIMIT_DATA)
     with within_free_memory():
         assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
+@pytest.mark.parametrize(("free_mb", "allowed_mb"), [(0, 256), (60, 316), (2048, 2304), (4096, 4096), (16384, 14336)])
+def test_l8_where_little_is_free_the_limit_lies_above_it_and_where_there_is_plenty_below(
+    free_mb: int, allowed_mb: int
+) -> None:
+    assert memory._allowed(free_mb << 20) == allowed_mb << 20
