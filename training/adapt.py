@@ -98,7 +98,8 @@ def _print(outcome: Outcome) -> None:
         for refusal in refusals:
             print(f"  - not {candidate}: {refusal}")
     print(f"report: {outcome.report}")
-    if outcome.choice != "given":
+    # A verdict that keeps the model changes nothing for the node; who chooses it may want it back in place of another.
+    if outcome.choice != "given" or outcome.chosen_by != "verdict":
         print("on the running node:")
         print(f"  ros2 param set /segment_node model {outcome.bundle.resolve()}")
         print("  ros2 service call /segment_node/reload std_srvs/srv/Trigger")

@@ -137,9 +137,12 @@ def test_a_made_up_drive_can_be_looked_into(tmp_path: Path, capsys: pytest.Captu
     assert "/camera/image_raw" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("choice", "reloads"), [("given", 0), ("instant", 1)])
-def test_a_kept_model_is_said_once_with_what_spoke_against_the_others_and_nothing_is_to_be_reloaded(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], choice: str, reloads: int
+@pytest.mark.parametrize(
+    ("choice", "chosen_by", "reasons", "reloads"),
+    [("given", "verdict", 0, 0), ("given", "option", 0, 1), ("instant", "verdict", 1, 1)],
+)
+def test_a_kept_model_is_said_once_with_what_spoke_against_the_others_and_is_reloaded_where_a_person_wants_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], choice: str, chosen_by: str, reasons: int, reloads: int
 ) -> None:
     from hrda_core.adaptation.verdict.verdict import Verdict
     from hrda_training.adapt import _print
@@ -148,11 +151,11 @@ def test_a_kept_model_is_said_once_with_what_spoke_against_the_others_and_nothin
     verdict = Verdict(choice, ("a reason for it",), refusals)
     _print(
         SimpleNamespace(
-            choice=choice, chosen_by="verdict", asked=None, verdict=verdict, bundle=tmp_path, report=tmp_path / "report"
+            choice=choice, chosen_by=chosen_by, asked=None, verdict=verdict, bundle=tmp_path, report=tmp_path / "report"
         )
     )
     lines = capsys.readouterr().out.splitlines()
     assert sum("ros2 service call" in line for line in lines) == reloads
-    assert sum("a reason for it" in line for line in lines) == reloads
+    assert sum("a reason for it" in line for line in lines) == reasons
     assert "  - not adapted: its estimated mIoU rose too little" in lines
-    assert lines[1].endswith(f"It is in {tmp_path}" if reloads else f"A copy of it is in {tmp_path}")
+    assert lines[1].endswith(f"It is in {tmp_path}" if choice != "given" else f"A copy of it is in {tmp_path}")
