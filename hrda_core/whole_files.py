@@ -3,8 +3,7 @@
     write_whole(path, content)                       bytes or text
     with whole_file(path) as part: ...               for a library that writes to a path
     with replaced_folder(out, marker) as folder: ... for a result of many files
-    with held_folder(run, "training"): ...              for a folder that one process at a time works in
-    write_json, read_json, file_sha256, cache_folder, locked
+    write_json, read_json, file_sha256, cache_folder
 
 Everything is written beside its place under a name of its own, and renamed when it is whole. With `durable` it also
 outlasts a power cut. A failed write raises one sentence, as a `DataError` or as the class that the caller names.
@@ -13,7 +12,6 @@ outlasts a power cut. A failed write raises one sentence, as a `DataError` or as
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import hashlib
 import json
 import os
@@ -22,22 +20,20 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from hrda_core.errors import DataError, HrdaError, TextError
+from hrda_core.folder_locks import LOCK_NAME, locked, removed_if_empty
 from hrda_core.untrusted_text import Limits, read_json_file
 
 __all__ = [
-    "LOCK_NAME",
     "PART_SUFFIX",
     "cache_folder",
     "check_place",
     "file_sha256",
-    "held_folder",
-    "locked",
     "read_json",
     "remove_unfinished",
     "replaced_folder",
@@ -52,24 +48,10 @@ PART_SUFFIX = ".part"
 """Ending of everything that is not whole yet."""
 
 _ADVICE = "free space, or give another place"
-LOCK_NAME = ".lock"
-"""File of the lock in a folder that is held; a killed process leaves it, and it holds nobody up."""
-
 _ABOUT_NAME = "about.json"
 _PART_NAME = re.compile(rf"\.[0-9a-f]{{16}}\{PART_SUFFIX}")
-_POLL_S, _SAY_EVERY_S = 0.1, 10.0
 _ABANDONED_S = 3600.0
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # fcntl.h, linux/fs.h
-_held: set[int] = set()  # descriptors of the locks of this process
-
-
-def _leave_locks_to_the_parent() -> None:
-    """A forked child, such as one that loads data, would hold them on where its parent is killed."""
-    while _held:
-        os.close(_held.pop())
-
-
-os.register_at_fork(after_in_child=_leave_locks_to_the_parent)
 
 
 @contextmanager
@@ -227,7 +209,7 @@ def replaced_folder(
         part = _part_of(out)
         part.mkdir(parents=True, exist_ok=True)
         _check_part(out, error)
-        with _removed_if_empty(part), locked(part, f"writing '{out}'", error=error, make=True):
+        with removed_if_empty(part), locked(part, f"writing '{out}'", error=error, make=True):
             work, old = part / out.name, part / f"{out.name}.old"
             _bring_back(old, out, error)
             if not (resume and unfinished(out) == json.loads(text)):
@@ -276,105 +258,10 @@ def unfinished(out: Path) -> dict[str, Any] | None:
 def remove_unfinished(out: Path) -> None:
     """Remove what a killed block of `replaced_folder` left beside `out`, but nothing of a block that runs."""
     part = _part_of(out.absolute())
-    with suppress(HrdaError, OSError), _removed_if_empty(part):
+    with suppress(HrdaError, OSError), removed_if_empty(part):
         _check_part(out.absolute(), DataError)
         with locked(part, f"clearing '{part}'"):
             _empty(part)
-
-
-@contextmanager
-def locked(
-    folder: Path,
-    doing: str,
-    say: Callable[[str], None] | None = None,
-    *,
-    error: type[HrdaError] = DataError,
-    make: bool = False,
-) -> Iterator[None]:
-    """Hold the lock of a folder. The kernel releases it when its process ends, however it ends.
-
-    Args:
-        folder: an existing folder, unless `make` is given.
-        doing: what the lock is held for, in the words that follow `process 7 is`.
-        say: takes lines for the user while another process holds the lock; None = do not wait.
-        error: class of the error that is raised.
-        make: make the folder where it is missing, also if the holder before removes it at its end.
-
-    Raises:
-        HrdaError: of the class `error`: the folder cannot be written, or another process holds the lock.
-    """
-    path = folder / LOCK_NAME
-    try:
-        descriptor = _lock(path, doing, say, error, make)
-    except OSError as cause:
-        raise error(f"folder '{folder}' cannot be written ({_reason(cause)}); {_ADVICE}") from cause
-    _held.add(descriptor)
-    try:
-        yield
-    finally:
-        if descriptor in _held:  # as everywhere but in a forked child
-            _held.remove(descriptor)
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # until a program that is being started runs, it has it too
-            os.close(descriptor)
-
-
-@contextmanager
-def held_folder(folder: Path, doing: str, *, error: type[HrdaError] = DataError) -> Iterator[None]:
-    """Make a folder where it is missing, and hold its lock; a folder that is left empty is removed.
-
-    Args:
-        folder: the folder.
-        doing: as for `locked`.
-        error: class of the error that is raised.
-
-    Raises:
-        HrdaError: of the class `error`: the folder cannot be written, or another process works in it.
-    """
-    with _removed_if_empty(folder), locked(folder, doing, error=error, make=True):
-        yield
-
-
-def _lock(path: Path, doing: str, say: Callable[[str], None] | None, error: type[HrdaError], make: bool) -> int:
-    begin, said = time.monotonic(), -_SAY_EVERY_S
-    while True:
-        if make:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        if (descriptor := _try_lock(path)) is not None:
-            return descriptor
-        waited = time.monotonic() - begin
-        # Not at the first look: the holder may not have written its number yet, or be about to end.
-        if waited >= _POLL_S and (say is None or waited - said >= _SAY_EVERY_S):
-            said = waited
-            with suppress(FileNotFoundError):  # it has ended just now
-                who = f"process {path.read_text(encoding='utf-8', errors='replace') or 'unknown'} is {doing}"
-                if say is None:
-                    raise error(f"{who}; wait until it has ended, or give another place")
-                say(f"{who}; waiting for it, {waited:.0f} s so far")
-        time.sleep(_POLL_S)
-
-
-def _try_lock(path: Path) -> int | None:
-    """Descriptor of the locked file, or None where another process has it."""
-    descriptor, ours = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644), False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # The holder removes the file when it ends: a lock on a file without a name is none.
-        if ours := os.fstat(descriptor).st_nlink > 0:
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-            return descriptor
-    except BlockingIOError:
-        pass
-    except BaseException:  # such as a disk without room for the number
-        if ours:
-            with suppress(OSError):
-                path.unlink()
-        os.close(descriptor)
-        raise
-    os.close(descriptor)
-    return None
 
 
 def _part_of(out: Path) -> Path:
@@ -398,15 +285,6 @@ def _bring_back(old: Path, out: Path, error: type[HrdaError]) -> None:
         old.rename(out)
     elif old.with_name(f"{out.name}.new").exists():  # the second rename never came, so somebody else has made `out`
         raise error(f"'{old}' is the result that was in '{out}' before a call was killed; move it away, or remove it")
-
-
-@contextmanager
-def _removed_if_empty(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            folder.rmdir()
 
 
 def _empty(part: Path) -> None:

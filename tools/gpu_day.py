@@ -28,8 +28,9 @@ from day_steps import State, Step, run_day
 
 from hrda_core.bench.record import RESULTS, ROOT, record
 from hrda_core.errors import HrdaError
+from hrda_core.folder_locks import held_folder
 from hrda_core.standard_streams import with_streams
-from hrda_core.whole_files import held_folder, read_json, write_json, write_whole
+from hrda_core.whole_files import read_json, write_json, write_whole
 
 DRY = "a dry day: "
 PRESETS = {"hrda_lite": 120.0, "hrda_mitb0": 150.0, "hrda_mitb5": 210.0}

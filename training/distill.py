@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from hrda_core.data.recordings.worker_choice import WorkerChoice
 from hrda_core.errors import BundleError, RecipeError, require
+from hrda_core.folder_locks import held_folder
 from hrda_core.inference.bundle import MANIFEST_NAME
 from hrda_core.memory import keep_big_buffers
-from hrda_core.whole_files import check_place, held_folder, write_json
+from hrda_core.whole_files import check_place, write_json
 
 from .arguments import model_folder, parse_request
 from .distill_data import DistillData, open_data

@@ -17,8 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hrda_core.folder_locks import locked
 from hrda_core.night.turn import BrokenError, Decision, Reloaded
-from hrda_core.whole_files import locked, read_json
+from hrda_core.whole_files import read_json
 
 __all__ = ["adapt_by_process", "reload_by_process"]
 

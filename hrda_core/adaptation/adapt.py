@@ -44,10 +44,11 @@ from hrda_core.data.packs.source_pack import SourcePack, pack_space
 from hrda_core.deploy.network import load_network
 from hrda_core.deploy.samples import Samples
 from hrda_core.errors import BundleError, HrdaError, RecipeError
+from hrda_core.folder_locks import held_folder
 from hrda_core.inference.bundle import MANIFEST_NAME, Bundle
 from hrda_core.label_matching import same_names, space_difference
 from hrda_core.trainer.loop import Watch
-from hrda_core.whole_files import check_place, held_folder
+from hrda_core.whole_files import check_place
 
 __all__ = ["Count", "Outcome", "adapt"]
 

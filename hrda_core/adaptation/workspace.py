@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from hrda_core.errors import RecipeError
-from hrda_core.whole_files import LOCK_NAME, read_json, write_json
+from hrda_core.folder_locks import LOCK_NAME
+from hrda_core.whole_files import read_json, write_json
 
 __all__ = ["OPTIONS_NAME", "Workspace"]
 

@@ -21,10 +21,11 @@ from hrda_core.comparison.drive import Drive
 from hrda_core.comparison.pictures import View, draw_questions, picture_name
 from hrda_core.comparison.result import ANSWERS, Comparison, judge, mean_answer
 from hrda_core.errors import DataError, RecipeError, TextError
+from hrda_core.folder_locks import locked
 from hrda_core.inference import Bundle, Predictor
 from hrda_core.labels import LabelSpace
 from hrda_core.untrusted_text import read_json_file
-from hrda_core.whole_files import locked, read_json, replaced_folder, write_json
+from hrda_core.whole_files import read_json, replaced_folder, write_json
 
 __all__ = [
     "QUESTIONS_NAME",

@@ -16,13 +16,14 @@ from typing import Any
 import yaml
 
 from hrda_core.errors import BundleError, HrdaError, TextError, shown
+from hrda_core.folder_locks import locked
 from hrda_core.inference.answers import Answer
 from hrda_core.inference.onnx_files import stays_inside
 from hrda_core.input_scale import InputScale
 from hrda_core.labels import LabelSpace
 from hrda_core.plain_files import is_file
 from hrda_core.untrusted_text import read_yaml_file
-from hrda_core.whole_files import file_sha256, locked, write_whole
+from hrda_core.whole_files import file_sha256, write_whole
 from hrda_core.window_plan import GRAPH_PLANS, PlanChoice, Size
 
 __all__ = [

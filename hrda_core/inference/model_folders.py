@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hrda_core.errors import BundleError
+from hrda_core.folder_locks import locked
 from hrda_core.inference.bundle import MANIFEST_NAME, SAMPLES_FOLDER, Bundle
 from hrda_core.inference.say import Say, silent
 from hrda_core.share_folders import is_package, shipped_folders
-from hrda_core.whole_files import locked, remove_unfinished, replaced_folder
+from hrda_core.whole_files import remove_unfinished, replaced_folder
 
 __all__ = [
     "DEFAULT_MODEL",

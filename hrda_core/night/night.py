@@ -11,11 +11,11 @@ from datetime import datetime
 from pathlib import Path
 
 from hrda_core.errors import RecipeError, one_line, shown
+from hrda_core.folder_locks import held_folder
 from hrda_core.night.finished import Recording, finished_recordings
 from hrda_core.night.journal import Entry, Store, Turn
 from hrda_core.night.link import goal_of
 from hrda_core.night.turn import Adapt, Reload, begin_turn, finish_turn, is_decided
-from hrda_core.whole_files import held_folder
 
 __all__ = ["Night", "local_now"]
 

@@ -16,6 +16,7 @@ import yaml
 from torch import Tensor
 
 from hrda_core.errors import RecipeError, TrainingError
+from hrda_core.folder_locks import held_folder
 from hrda_core.models.class_bias import ClassBias, class_bias
 from hrda_core.models.finite_weights import not_finite
 from hrda_core.trainer.best import keep_best
@@ -35,7 +36,7 @@ from hrda_core.trainer.state import WEIGHTS_NAME, State, save_weights, start_sta
 from hrda_core.trainer.validation import validate
 from hrda_core.uda.adversarial import DiscriminatorConfig
 from hrda_core.uda.step import Batch, StepRandom, StepResult
-from hrda_core.whole_files import held_folder, write_whole
+from hrda_core.whole_files import write_whole
 
 __all__ = ["RECIPE_NAME", "Watch", "fit"]
 

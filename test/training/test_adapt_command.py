@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from made_bag import write_made_bag
 
-from hrda_core.whole_files import held_folder
+from hrda_core.folder_locks import held_folder
 from hrda_training.__main__ import main
 
 

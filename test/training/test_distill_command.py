@@ -17,6 +17,7 @@ from tiny_network import TINY
 
 from hrda_core.data.augmentation.transforms import CropConfig
 from hrda_core.errors import BundleError, DataError, RecipeError
+from hrda_core.folder_locks import held_folder
 from hrda_core.inference import Bundle
 from hrda_core.models import create_model
 from hrda_core.trainer.checkpoint import CHECKPOINT_NAME, load_checkpoint
@@ -28,7 +29,6 @@ from hrda_core.trainer.loop import fit
 from hrda_core.trainer.optim import OptimConfig
 from hrda_core.trainer.recipe import ModelConfig, Recipe
 from hrda_core.trainer.recipe_data import SourceConfig, TargetConfig
-from hrda_core.whole_files import held_folder
 from hrda_training import distill
 
 LARGE = {**TINY, "decoder_channels": 16, "embed_channels": 12}

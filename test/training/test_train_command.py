@@ -20,8 +20,8 @@ import yaml
 from street_images import write_street_images
 from tiny_network import TINY
 
+from hrda_core.folder_locks import held_folder
 from hrda_core.trainer.checkpoint import CHECKPOINT_NAME, load_checkpoint
-from hrda_core.whole_files import held_folder
 from hrda_training.__main__ import main
 
 

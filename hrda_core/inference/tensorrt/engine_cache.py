@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from hrda_core.errors import BackendError, TextError
+from hrda_core.folder_locks import locked
 from hrda_core.inference.tensorrt.engine_key import difference, engine_key
 from hrda_core.inference.trusted_files import check_folder, read_trusted
 from hrda_core.untrusted_text import parse_json
-from hrda_core.whole_files import PART_SUFFIX, locked, sync, write_whole
+from hrda_core.whole_files import PART_SUFFIX, sync, write_whole
 
 __all__ = ["EngineCache", "StoredEngine"]
 

@@ -8,7 +8,8 @@ import pytest
 
 from hrda_core.adaptation.workspace import Workspace
 from hrda_core.errors import DataError, RecipeError
-from hrda_core.whole_files import held_folder, read_json, write_json
+from hrda_core.folder_locks import held_folder
+from hrda_core.whole_files import read_json, write_json
 
 
 def _open(folder: Path, options: dict[str, object] | None = None) -> Workspace:

@@ -17,12 +17,12 @@ from night_world import InterruptionError, Interruptions, World
 
 from hrda_core import whole_files
 from hrda_core.errors import BundleError, DataError, HrdaError, RecipeError
+from hrda_core.folder_locks import held_folder
 from hrda_core.inference.bundle import Bundle
 from hrda_core.night import link as links
 from hrda_core.night import turn as turns
 from hrda_core.night.journal import Store
 from hrda_core.night.turn import Reloaded
-from hrda_core.whole_files import held_folder
 
 
 @pytest.fixture(scope="module", autouse=True)
