@@ -197,6 +197,7 @@ def _become_pytest(tests: Sequence[str], tree: Path, output: int) -> NoReturn:
         os.chdir(tree)
         os.dup2(output, 1)
         os.dup2(output, 2)
+        _forget_the_tree()
         places = [str(tree), str(tree.parent / "imports")]
         sys.path[:0] = places
         os.environ["PYTHONPATH"] = os.pathsep.join(places)
@@ -213,6 +214,14 @@ def _become_pytest(tests: Sequence[str], tree: Path, output: int) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def _forget_the_tree() -> None:
+    """Tests import from the copy; a package that this process has from the tree itself would stand in its place."""
+    for name, module in list(sys.modules.items()):
+        file = Path(getattr(module, "__file__", None) or os.devnull)
+        if name != "__main__" and file.is_relative_to(ROOT) and not file.is_relative_to(sys.prefix):
+            del sys.modules[name]
 
 
 def preload() -> None:

@@ -70,7 +70,10 @@ def test_a_fault_that_no_longer_applies_is_stale(
 
 
 def _tree(folder: Path, repository: Path, faults: str, tests: str = TESTS) -> list[str]:
-    """A source tree of its own with the tool in it; returns the command, which loads no large package."""
+    """A source tree of its own with the tool in it; returns the command, which loads no large package.
+
+    The command has imported what is to be changed, as the tool itself has some of `hrda_core`.
+    """
     if shutil.which("git") is None:
         pytest.skip("git is not installed here")
     (folder / "tools").mkdir(parents=True)
@@ -79,8 +82,8 @@ def _tree(folder: Path, repository: Path, faults: str, tests: str = TESTS) -> li
     (folder / "works.py").write_text(WORKS)
     (folder / "test_works.py").write_text(tests)
     subprocess.run(["git", "init", "-q", str(folder)], check=True)
-    run = "import sys; sys.path.insert(0, 'tools'); import mutate; mutate.PRELOADED = (); sys.exit(mutate.main([]))"
-    return [sys.executable, "-B", "-c", run]
+    run = "import sys; sys.path[:0] = ['.', 'tools']; import mutate, works; mutate.PRELOADED = ()"
+    return [sys.executable, "-B", "-c", f"{run}; sys.exit(mutate.main([]))"]
 
 
 def _fault(old: str, new: str, test: str = "test_works.py::test_the_largest") -> str:
