@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pythons import make_stack, python_of, run_tests, setup_venv
+from pythons import make_stack, python_of, run_tests, tool_module
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1200)]
 
-OTHERS = [version for version in setup_venv().PYTHONS if version != "{}.{}".format(*sys.version_info)]
+OTHERS = [version for version in tool_module("interpreters").PYTHONS if version != "{}.{}".format(*sys.version_info)]
 OF_THE_DEMO = (
     "Makefile", "setup.py", "setup.cfg", "pyproject.toml", "constraints.txt", "package.xml", "LICENSE", "NOTICE",
     "resource", "tools", "hrda_core", "hrda_ros", "training", "launch", "config", "models", "demo",

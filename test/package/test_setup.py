@@ -216,7 +216,8 @@ def test_ci_script_is_executable(repository):
 
 
 def test_no_machine_path_or_package_host_in_build_files(repository):
-    for name in ("setup.py", "setup.cfg", "pyproject.toml", "constraints.txt", "Makefile", "tools/setup_venv.py"):
+    tools = ("tools/interpreters.py", "tools/setup_venv.py")
+    for name in ("setup.py", "setup.cfg", "pyproject.toml", "constraints.txt", "Makefile", *tools):
         text = Path(repository, name).read_text(encoding="utf-8")
         assert "/home/" not in text
         assert "index-url" not in text

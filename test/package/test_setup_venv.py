@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
 import re
 import shutil
-import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from pythons import one_sentence, script, stand_in, tool_module
 
 
 @pytest.fixture
-def tool(repository, monkeypatch):
-    """The script as a module; under a name in sys.modules, since dataclasses look there."""
-    spec = importlib.util.spec_from_file_location("setup_venv", repository / "tools" / "setup_venv.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "setup_venv", module)
-    spec.loader.exec_module(module)
+def tool(monkeypatch):
+    """The script as a module."""
+    module = tool_module("setup_venv")
     monkeypatch.delenv("ROS_DISTRO", raising=False)
     monkeypatch.delenv("AMENT_PREFIX_PATH", raising=False)
     return module
@@ -40,18 +36,13 @@ def profile(tool):
     return tool.Profile(".venv-demo", "runtime,ros", 0.0, "a moment", "os")
 
 
-def one_sentence(text: str) -> bool:
-    return "\n" not in text.strip() and "Traceback" not in text
-
-
-def script(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return path
-
-
 # Prerequisites
+
+
+def test_it_runs_where_python_does_not_look_beside_a_script(repository):
+    command = [sys.executable, repository / "tools" / "setup_venv.py", "--help"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONSAFEPATH": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_no_python_at_all_is_one_sentence(repository, tool, tmp_path):
@@ -62,77 +53,13 @@ def test_no_python_at_all_is_one_sentence(repository, tool, tmp_path):
     )
     assert done.returncode == 2
     assert one_sentence(done.stderr)
-    assert f"install Python {tool.listed(tool.PYTHONS)}" in done.stderr
+    assert f"install Python {tool_module('interpreters').listed(tool.PYTHONS)}" in done.stderr
 
 
 def test_in_venv_starts_with_any_python_of_the_path(repository, tool):
     text = (repository / "tools" / "in_venv").read_text(encoding="utf-8")
     tried = re.search(r"^for python in (.*); do$", text, re.MULTILINE).group(1).split()
     assert set(tried) == {'"${PYTHON:-}"', "python3", "python", *(f"python{version}" for version in tool.PYTHONS)}
-
-
-def interpreter(path: Path, version: str, venv: bool = True) -> Path:
-    """A stand-in for a Python: it answers which one it is, and whether it can make environments."""
-    answer = f"printf '%s\\n' {version} {path} {path.parent.parent}"
-    return script(path, f'case "$*" in *base_prefix*) {answer};; *ensurepip*) exit {0 if venv else 1};; esac')
-
-
-@pytest.fixture
-def machine(tool, tmp_path, monkeypatch):
-    """A machine without a Python, but for those that a test puts into the folders `usr/bin` and `.pyenv`."""
-    monkeypatch.setattr(tool.sys, "executable", str(tmp_path / "none"))
-    monkeypatch.setattr(tool.Path, "home", lambda: tmp_path)
-    monkeypatch.setenv("PATH", f"{tmp_path}/usr/bin")
-    monkeypatch.setattr(tool, "PYTHONS", ("3.11", "3.12", "3.10"))
-    monkeypatch.delenv("PYTHON", raising=False)
-    return tmp_path
-
-
-def test_the_python_of_a_new_environment_does_not_depend_on_where_it_is_found(tool, machine):
-    interpreter(machine / "usr" / "bin" / "python3", "3.10")
-    assert tool.find_python().version == "3.10"
-    interpreter(machine / ".pyenv" / "versions" / "3.12.1" / "bin" / "python3", "3.12")
-    assert tool.find_python().version == "3.12"
-    interpreter(machine / "usr" / "bin" / "python3.11", "3.11")
-    assert tool.find_python().version == "3.11"
-
-
-def test_a_python_that_can_make_environments_is_preferred(tool, machine):
-    interpreter(machine / "usr" / "bin" / "python3.11", "3.11", venv=False)
-    interpreter(machine / "usr" / "bin" / "python3.12", "3.12")
-    assert tool.find_python().version == "3.12"
-
-
-def test_pythons_of_other_versions_are_one_sentence(tool, machine):
-    interpreter(machine / "usr" / "bin" / "python3", "3.9")
-    with pytest.raises(tool.SetupError, match=r"3\.10, 3\.11 or 3\.12 is needed.*found are: 3\.9; install") as caught:
-        tool.find_python()
-    assert one_sentence(str(caught.value))
-
-
-def test_the_named_python_is_taken(tool, machine, monkeypatch):
-    monkeypatch.setenv("PYTHON", str(interpreter(machine / "opt" / "bin" / "mine", "3.10")))
-    assert str(tool.named_python()) == f"Python 3.10 ({machine}/opt/bin/mine)"
-
-
-@pytest.mark.parametrize(("version", "sentence"), [("3.9", r"is Python 3\.9, and the wheels"), ("", "is no Python")])
-def test_a_named_python_that_does_not_fit_is_one_sentence(tool, machine, monkeypatch, version, sentence):
-    monkeypatch.setenv("PYTHON", str(interpreter(machine / "opt" / "bin" / "mine", version)))
-    with pytest.raises(tool.SetupError, match=rf"PYTHON=.*{sentence}.*leave PYTHON out") as caught:
-        tool.named_python()
-    assert one_sentence(str(caught.value))
-
-
-def test_this_very_python_is_found_as_what_it_is(tool):
-    found = tool.ask(sys.executable)
-    assert found.version == "{}.{}".format(*sys.version_info)
-    assert Path(found.prefix) == Path(sys.base_prefix)
-
-
-def test_missing_venv_module_is_one_sentence(tool, machine):
-    python = interpreter(machine / "usr" / "bin" / "python3.11", "3.11", venv=False)
-    with pytest.raises(tool.SetupError, match=r"lacks the module venv.*python3\.11-venv"):
-        tool.check_venv_module(tool.ask(str(python)))
 
 
 @pytest.mark.parametrize(("system", "machine"), [("Linux", "aarch64"), ("Darwin", "arm64"), ("Windows", "AMD64")])
@@ -270,7 +197,7 @@ def made(tool, tree, profile, monkeypatch):
         fake_venv(venv, version=python.version, prefix=python.prefix)
 
     monkeypatch.setattr(tool, "check_platform", lambda: None)
-    monkeypatch.setattr(tool, "has_venv", lambda python: True)
+    monkeypatch.setattr(tool, "check_venv_module", lambda python: None)
     monkeypatch.setattr(tool, "create_venv", create)
     monkeypatch.delenv("PYTHON", raising=False)
     fake_venv(tree / ".venv-demo")
@@ -279,7 +206,7 @@ def made(tool, tree, profile, monkeypatch):
 
 
 def test_an_environment_of_another_python_than_the_named_is_made_anew(tool, tree, profile, made, monkeypatch, capsys):
-    python = interpreter(tree / "opt" / "bin" / "python3.12", "3.12")
+    python = stand_in(tree / "opt" / "bin" / "python3.12", "3.12")
     monkeypatch.setenv("PYTHON", str(python))
     tool.ensure(profile, tree)
     assert made == ["3.12"]
@@ -290,7 +217,7 @@ def test_an_environment_of_another_python_than_the_named_is_made_anew(tool, tree
 
 
 def test_the_same_version_from_another_place_is_another_python(tool, tree, profile, made, monkeypatch):
-    monkeypatch.setenv("PYTHON", str(interpreter(tree / "opt" / "bin" / "python3.11", "3.11")))
+    monkeypatch.setenv("PYTHON", str(stand_in(tree / "opt" / "bin" / "python3.11", "3.11")))
     tool.ensure(profile, tree)
     assert made == ["3.11"]
 
@@ -329,17 +256,6 @@ def test_ctrl_c_ends_with_130_and_stops_pip(tool, tree, monkeypatch, capsys):
 
 
 # The command
-
-
-def test_the_environment_is_clean_of_a_sourced_distribution(tool, monkeypatch, tmp_path):
-    for name in tool.FOREIGN_VARIABLES:
-        monkeypatch.setenv(name, "/opt/ros/jazzy")
-    monkeypatch.setenv("PATH", "/opt/ros/jazzy/bin:/usr/bin")
-    values = tool.clean_environment(tmp_path)
-    left = set(tool.FOREIGN_VARIABLES) & set(values)
-    assert left == {"VIRTUAL_ENV"}
-    assert values["VIRTUAL_ENV"] == str(tmp_path)
-    assert values["PATH"] == f"{tmp_path}/bin:/usr/bin"
 
 
 def test_a_sourced_distribution_is_mentioned(tool, monkeypatch, capsys):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
+import stat
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -12,22 +12,36 @@ from xml.etree import ElementTree
 
 import pytest
 
-__all__ = ["Outcome", "make_stack", "python_of", "run_tests", "setup_venv"]
+__all__ = ["Outcome", "make_stack", "one_sentence", "python_of", "run_tests", "script", "stand_in", "tool_module"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = {"hrda_core": "hrda_core", "hrda_ros": "hrda_ros", "hrda_training": "training"}
 
 
-def setup_venv() -> ModuleType:
-    """The script tools/setup_venv.py as a module."""
-    if "setup_venv" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("setup_venv", REPOSITORY / "tools" / "setup_venv.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["setup_venv"] = module  # where its dataclasses look
-        spec.loader.exec_module(module)
-    return sys.modules["setup_venv"]
+def tool_module(name: str) -> ModuleType:
+    """A file of the folder tools as a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(REPOSITORY / "tools"))
+        return importlib.import_module(name)
+
+
+def script(path: Path, text: str) -> Path:
+    """A program for sh."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+def stand_in(path: Path, version: str, venv: bool = True) -> Path:
+    """A stand-in for a Python: it answers which one it is, and whether it can make environments."""
+    answer = f"printf '%s\\n' {version} {path} {path.parent.parent}"
+    return script(path, f'case "$*" in *base_prefix*) {answer};; *ensurepip*) exit {0 if venv else 1};; esac')
+
+
+def one_sentence(text: str) -> bool:
+    """Whether a user sees one line, and no traceback."""
+    return "\n" not in text.strip() and "Traceback" not in text
 
 
 def python_of(version: str) -> str:
@@ -36,7 +50,7 @@ def python_of(version: str) -> str:
     Args:
         version: "3.12".
     """
-    tool = setup_venv()
+    tool = tool_module("interpreters")
     for python in tool.found_pythons():
         if python.version == version and tool.has_venv(python):
             return str(python.program)
@@ -64,7 +78,9 @@ def make_stack(name: str, version: str, folder: Path) -> Path:
 
 def call(command: list[str]) -> str:
     """Standard output of a command in an environment without what this Python put there."""
-    done = subprocess.run(command, env=setup_venv().clean_environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=tool_module("interpreters").clean_environment(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout
 
@@ -87,7 +103,7 @@ def run_tests(venv: Path, report: Path, *arguments: str, timeout_s: float = 900.
         arguments: behind `pytest`.
     """
     command = [str(venv / "bin" / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
-    environment = setup_venv().clean_environment(venv)
+    environment = tool_module("interpreters").clean_environment(venv)
     # What the tests start again and again is compiled once, and not beside the sources.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     environment["PYTHONPYCACHEPREFIX"] = str(venv / "bytecode")
