@@ -85,6 +85,7 @@ def pytest_make_collect_report() -> Generator[None, Any, None]:
 def pytest_configure(config: pytest.Config) -> None:
     """Several test processes share the cores out; threads beyond the cores cost several times their gain."""
     take_signals()
+    keep_bytecode()
     workers = getattr(config, "workerinput", {}).get("workercount")
     if workers:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
@@ -99,6 +100,17 @@ def take_signals() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, lambda *_: None)  # the tests themselves go on without a terminal
+
+
+def keep_bytecode() -> None:
+    """Let the processes that tests start, and those that share the tests, compile a source file once.
+
+    Where the variable is set, as in many containers, each of the hundreds would compile the package anew. Python keeps
+    what it compiled beside the sources, and not in a folder of ours, where it would look for that of the installed
+    packages too.
+    """
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

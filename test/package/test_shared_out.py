@@ -76,17 +76,40 @@ def test_the_signals_that_a_command_ignores():
 """
 
 
+COMPILED = """
+import importlib.util, pathlib, subprocess, sys
+def test_what_a_command_imports_stays_compiled():
+    subprocess.run([sys.executable, "-c", "import plain"], check=True)
+    assert pathlib.Path(importlib.util.cache_from_source("plain.py")).exists()
+"""
+
+
+def outcomes(repository: Path, folder: Path, test: str, *launcher: str, **variables: str) -> list[int]:
+    """Exit codes of pytest with a test: as our tests are configured, and without that."""
+    (folder / "test_it.py").write_text(test)
+    (folder / "nothing.py").write_text("")
+    (folder / "plain.py").write_text(
+        f"import sys; sys.path.insert(0, {str(repository / 'test')!r})\nfrom conftest import pytest_configure\n"
+    )
+    codes = []
+    for plugin in ("nothing", "plain"):
+        words = [sys.executable, "-m", "pytest", "-q", "--rootdir", str(folder), "-p", plugin, str(folder)]
+        environment = {**os.environ, "PYTHONPATH": str(folder), **variables}
+        done = subprocess.run(
+            [*launcher, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        codes.append(done.returncode)
+    return codes
+
+
 def test_commands_of_the_tests_ignore_no_signal_below_nohup_and_in_the_background_of_a_script(
     repository: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "test_it.py").write_text(IGNORED)
-    (tmp_path / "nothing.py").write_text("")
-    (tmp_path / "plain.py").write_text(
-        f"import sys; sys.path.insert(0, {str(repository / 'test')!r})\nfrom conftest import pytest_configure\n"
-    )
-    for plugin, code in (("plain", 0), ("nothing", 1)):  # the second: without ours the test would fail
-        words = [sys.executable, "-m", "pytest", "-q", "--rootdir", str(tmp_path), "-p", plugin, str(tmp_path)]
-        in_background = ["sh", "-c", '"$@" & wait $!', "sh", "nohup", *words]
-        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-        done = subprocess.run(in_background, env=environment, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == code, done.stdout
+    in_background = ["sh", "-c", '"$@" & wait $!', "sh", "nohup"]
+    assert outcomes(repository, tmp_path, IGNORED, *in_background) == [1, 0]
+
+
+def test_commands_of_the_tests_compile_a_file_once_where_python_is_told_to_keep_nothing(
+    repository: Path, tmp_path: Path
+) -> None:
+    assert outcomes(repository, tmp_path, COMPILED, PYTHONDONTWRITEBYTECODE="1") == [1, 0]
