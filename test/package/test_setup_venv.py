@@ -313,4 +313,6 @@ def test_make_test_lints_first_and_ends_with_pytest(repository, makefile):
 def test_ci_calls_make_test_and_nothing_hidden(repository):
     lines = (repository / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     commands = [line for line in lines if line and not line.startswith("#")]
-    assert commands == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "tools/browser_for_tests", "make test"]
+    assert commands[:2] == ["set -euo pipefail", 'cd "$(dirname "$0")/.."']
+    # The browser comes while the environment is set up, and is there before the first test.
+    assert commands[2:] == ["tools/browser_for_tests &", "tools/in_venv test -- true", "wait $!", "make test"]
