@@ -42,8 +42,11 @@ def tree(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder = tmp_path_factory.mktemp("clone")
     for name in OF_THE_DEMO:
         source = repository / name
-        copy = shutil.copytree if source.is_dir() else shutil.copy
-        copy(source, folder / name)
+        if source.is_dir():
+            # What other processes of the tests compile comes and goes there.
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / name)
     yield folder
     shutil.rmtree(folder)
 
