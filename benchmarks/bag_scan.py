@@ -32,6 +32,7 @@ from hrda_core.data.recordings.recordings import Recordings
 from hrda_core.data.scan.scan import scan
 from hrda_core.machine import machine
 from hrda_core.memory import keep_big_buffers
+from hrda_core.standard_streams import with_streams
 
 HEIGHT, WIDTH, HZ = 720, 1280, 30
 TOPIC, IMAGE = "/camera/image_raw", "sensor_msgs/msg/Image"
@@ -169,4 +170,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(with_streams(main, "bag_scan"))

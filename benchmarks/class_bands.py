@@ -20,6 +20,7 @@ import torch
 from hrda_core.bench.record import ROOT, write_record
 from hrda_core.deploy.network import load_network
 from hrda_core.inference import Bundle, predict_logits
+from hrda_core.standard_streams import with_streams
 from hrda_core.windows.class_bands import predict_classes
 
 SIDE, PLAN, ROUNDS = 4096, "context", 3
@@ -62,4 +63,4 @@ def run(arm: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(with_streams(main, "class_bands"))

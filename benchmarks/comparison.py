@@ -28,6 +28,7 @@ from hrda_core.data.frames import ImageFrames
 from hrda_core.data.image_files import read_labels, read_names
 from hrda_core.inference import Prediction, Predictor
 from hrda_core.labels import CAMVID11
+from hrda_core.standard_streams import with_streams
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -176,4 +177,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(with_streams(main, "comparison"))

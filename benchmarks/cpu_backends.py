@@ -32,6 +32,7 @@ from hrda_core.inference.image_plan import plan_for_graph
 from hrda_core.inference.made_image import golden_image
 from hrda_core.inference.openvino.options import OpenVinoOptions
 from hrda_core.machine import machine
+from hrda_core.standard_streams import with_streams
 
 SIZE = (480, 640)
 ARMS: dict[str, tuple[str, OpenVinoOptions | None]] = {
@@ -138,4 +139,4 @@ def print_row(row: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(with_streams(main, "cpu_backends"))

@@ -40,6 +40,7 @@ from hrda_core.labels import CITYSCAPES19, EVALUATION_GROUPS
 from hrda_core.machine import machine
 from hrda_core.metrics import score
 from hrda_core.models import create_model
+from hrda_core.standard_streams import with_streams
 from hrda_core.trainer.checkpoint import load_checkpoint
 from hrda_core.trainer.distill import open_larger
 from hrda_core.trainer.guide import inherit, load_guide
@@ -374,4 +375,4 @@ def _table(rows: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(with_streams(main, "distillation"))

@@ -31,6 +31,7 @@ from hrda_core.deploy.network import load_network
 from hrda_core.deploy.onnx_writing import with_weights_in_half
 from hrda_core.deploy.same_padding import pad_inside_convolutions
 from hrda_core.inference import Bundle
+from hrda_core.standard_streams import with_streams
 from hrda_core.window_plan import PlanChoice
 
 SIDES = {8: (2176, 3840), 16: (4096, 4096), 64: (8192, 8192)}
@@ -136,4 +137,4 @@ def _resident(name: str) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(with_streams(main, "mask_memory"))

@@ -31,6 +31,7 @@ from hrda_core.bench.record import write_record
 from hrda_core.data.frame_selection.frame_selection import SelectionConfig
 from hrda_core.data.recordings.worker_choice import WorkerChoice
 from hrda_core.machine import machine
+from hrda_core.standard_streams import with_streams
 
 HEIGHT, WIDTH, HZ = 720, 1280, 10
 TOPIC, KIND = "/camera/image_raw/compressed", "sensor_msgs/msg/CompressedImage"
@@ -124,4 +125,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(with_streams(main, "recording_workers"))

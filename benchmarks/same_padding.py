@@ -26,6 +26,7 @@ from hrda_core.deploy.onnx_writing import with_weights_in_half
 from hrda_core.deploy.same_padding import pad_inside_convolutions
 from hrda_core.inference import Bundle
 from hrda_core.inference.backends.onnx_backend import OnnxBackend
+from hrda_core.standard_streams import with_streams
 from hrda_core.window_plan import PlanChoice
 
 SIZE = (480, 640)
@@ -77,4 +78,4 @@ def _compared(before: OnnxBackend, after: OnnxBackend, image: np.ndarray) -> dic
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(with_streams(main, "same_padding"))

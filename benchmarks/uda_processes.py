@@ -21,6 +21,7 @@ import yaml
 
 from hrda_core.bench.record import ROOT, milliseconds, write_record
 from hrda_core.machine import machine
+from hrda_core.standard_streams import with_streams
 
 PACK = ROOT / "packs" / "streets"
 ARMS = {"one process, one thread": (1, 1), "one process, two threads": (1, 2), "two processes": (2, 1)}
@@ -95,4 +96,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(with_streams(main, "uda_processes"))

@@ -26,6 +26,7 @@ from hrda_core.labels import CITYSCAPES19
 from hrda_core.machine import machine
 from hrda_core.models import HRDA, create_model
 from hrda_core.models.presets import resolve_preset
+from hrda_core.standard_streams import with_streams
 from hrda_core.trainer.layout import lay_out
 from hrda_core.trainer.loader import load_batches
 from hrda_core.trainer.optim import OptimConfig, build_optimizer
@@ -241,4 +242,4 @@ def _made_images(folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(with_streams(main, "uda_step"))

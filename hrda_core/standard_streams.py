@@ -28,7 +28,7 @@ _FULL = {
 }
 
 
-def with_streams(command: Callable[[], int], name: str = "hrda") -> int:
+def with_streams(command: Callable[[], int | None], name: str = "hrda") -> int:
     """Run a command, write all that it prints, and return its exit status.
 
     A reader that is gone ends it with `NO_READER` and without a word; output that the disk has no room for with 2 and
@@ -36,7 +36,7 @@ def with_streams(command: Callable[[], int], name: str = "hrda") -> int:
     dropped.
 
     Args:
-        command: what returns the exit status.
+        command: what returns the exit status; None = 0.
         name: begin of what it says.
     """
     _open_closed()
@@ -46,7 +46,7 @@ def with_streams(command: Callable[[], int], name: str = "hrda") -> int:
     ended: SystemExit | None = None
     try:
         try:
-            status = command()
+            status = command() or 0
         except SystemExit as end:  # `--help` ends so
             ended, status = end, 0
         except KeyboardInterrupt:

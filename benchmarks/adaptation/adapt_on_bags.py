@@ -34,6 +34,7 @@ import numpy as np
 from hrda_core.bench.record import RESULTS, ROOT
 from hrda_core.data.recordings.mask_recording import RecordingWriter
 from hrda_core.machine import commit, machine
+from hrda_core.standard_streams import with_streams
 from hrda_core.whole_files import replaced_folder, write_json
 
 RESULT_FILE = RESULTS / "adapt_on_bags.json"
@@ -320,4 +321,4 @@ def _mean_spread(values: Sequence[float]) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(with_streams(main, "adapt_on_bags"))

@@ -43,6 +43,7 @@ from hrda_core.errors import DataError, HrdaError
 from hrda_core.inference.bundle import file_record
 from hrda_core.machine import commit, machine
 from hrda_core.metrics import score
+from hrda_core.standard_streams import with_streams
 from hrda_core.trainer.loading import load_network, load_recipe
 from hrda_core.trainer.methods import image_space
 from hrda_core.trainer.recipe import Recipe
@@ -403,4 +404,4 @@ _ACTIONS = {"run": _run_all, "plan": _plan, "table": _table, "pack": _pack}
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(with_streams(main, "adaptation"))

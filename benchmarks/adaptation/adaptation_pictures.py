@@ -21,6 +21,7 @@ from hrda_core.labels import CAMVID11, CITYSCAPES19
 from hrda_core.metrics import Confusion
 from hrda_core.models import create_model
 from hrda_core.models.presets import resolve_preset
+from hrda_core.standard_streams import with_streams
 
 UInt8Array = npt.NDArray[np.uint8]
 Predict = Callable[[UInt8Array], UInt8Array]
@@ -96,4 +97,4 @@ def _captions(width: int, texts: Sequence[str] = ("camera", "label", "before: re
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(with_streams(main, "adaptation_pictures"))

@@ -27,6 +27,7 @@ from hrda_core.data.frames import evenly_spaced
 from hrda_core.metrics import score
 from hrda_core.models.hrda import HRDA
 from hrda_core.resizing import keep_ratio_size, resize_image
+from hrda_core.standard_streams import with_streams
 from hrda_core.trainer.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from hrda_core.trainer.journal import read_evaluations
 from hrda_core.trainer.loading import RECIPE_NAME, load_network, load_recipe
@@ -141,4 +142,4 @@ def _log(run: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(with_streams(main, "adaptation_run"))

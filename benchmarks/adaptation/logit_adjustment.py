@@ -28,6 +28,7 @@ from hrda_core.inference import Bundle, predict_logits
 from hrda_core.labels import CAMVID11, CITYSCAPES19
 from hrda_core.metrics import Confusion, LabelledImages
 from hrda_core.models.class_bias import class_bias
+from hrda_core.standard_streams import with_streams
 from hrda_core.trainer.class_shares import class_shares
 
 STRENGTHS = (0.0, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5)
@@ -114,4 +115,4 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(with_streams(main, "logit_adjustment"))

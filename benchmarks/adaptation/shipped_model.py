@@ -37,6 +37,7 @@ from hrda_core.labels import CAMVID11, IDD7, ClassGroups
 from hrda_core.metrics import LabelledImages, score
 from hrda_core.models import HRDA, Segmenter
 from hrda_core.models.class_bias import bias_in, with_bias
+from hrda_core.standard_streams import with_streams
 from hrda_core.whole_files import file_sha256
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -157,4 +158,4 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(with_streams(main, "shipped_model"))

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "test" / "support")
 from golden import argmax_agreement, golden, relative_error
 from golden_inference import ARRAYS, golden_inference
 
+from hrda_core.standard_streams import with_streams
 from hrda_core.whole_files import write_json
 
 BARS = {"fp32": (1e-4, 0.999), "bf16": (5e-2, 0.97)}
@@ -56,4 +57,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(with_streams(main, "golden_parity"))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from hrda_core.standard_streams import with_streams
 from hrda_core.whole_files import write_json
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -62,4 +63,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(with_streams(main, "peaks"))

@@ -24,6 +24,7 @@ from hrda_core.inference.made_image import golden_image
 from hrda_core.input_scale import InputScale
 from hrda_core.labels import CITYSCAPES19
 from hrda_core.models import HRDA, create_model
+from hrda_core.standard_streams import with_streams
 from hrda_core.whole_files import read_json, write_json
 from hrda_core.window_plan import HRDA_PLANS
 
@@ -95,4 +96,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(with_streams(main, "torch_plans"))

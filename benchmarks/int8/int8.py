@@ -43,6 +43,7 @@ from hrda_core.inference import Bundle
 from hrda_core.labels import EVALUATION_GROUPS
 from hrda_core.machine import machine
 from hrda_core.metrics import score
+from hrda_core.standard_streams import with_streams
 from hrda_core.window_plan import PlanChoice, SizeRules, plan_windows
 
 Size = tuple[int, int]
@@ -304,4 +305,4 @@ def _openvino(
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(with_streams(main, "int8"))

@@ -32,6 +32,7 @@ from hrda_core.bench.record import ROOT, milliseconds, write_record
 from hrda_core.labels import CITYSCAPES19
 from hrda_core.machine import machine
 from hrda_core.memory import keep_big_buffers
+from hrda_core.standard_streams import with_streams
 from hrda_ros.masks.codec import fill_image
 from hrda_ros.settings.class_names import names_of
 from hrda_ros.space.cloud_node import CloudNode
@@ -158,4 +159,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(with_streams(main, "cloud_cost"))

@@ -42,6 +42,7 @@ from std_srvs.srv import Trigger
 
 from hrda_core.bench.record import ROOT, write_record
 from hrda_core.machine import machine
+from hrda_core.standard_streams import with_streams
 from hrda_ros.masks.codec import fill_image
 from hrda_ros.start.fastdds_profile import PROFILE, profile_variable
 
@@ -300,4 +301,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(with_streams(main, "memory_soak"))

@@ -34,6 +34,7 @@ from hrda_core.inference.bundle import GraphSpec
 from hrda_core.labels import CITYSCAPES19
 from hrda_core.machine import machine
 from hrda_core.memory import keep_big_buffers
+from hrda_core.standard_streams import with_streams
 from hrda_core.window_plan import PlanChoice
 from hrda_ros.masks.codec import fill_image
 from hrda_ros.segment_node import SegmentNode
@@ -198,4 +199,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(with_streams(main, "node_latency"))

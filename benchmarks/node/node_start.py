@@ -35,6 +35,7 @@ from sensor_msgs.msg import Image
 from hrda_core.bench.record import ROOT, write_record
 from hrda_core.machine import machine
 from hrda_core.memory import keep_big_buffers
+from hrda_core.standard_streams import with_streams
 from hrda_ros.masks.codec import fill_image
 from hrda_ros.start.fastdds_profile import PROFILE, profile_variable
 
@@ -185,4 +186,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(with_streams(main, "node_start"))

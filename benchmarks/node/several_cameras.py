@@ -35,6 +35,7 @@ from sensor_msgs.msg import Image
 from hrda_core.bench.record import ROOT, milliseconds, write_record
 from hrda_core.machine import machine, usable_cores
 from hrda_core.memory import keep_big_buffers
+from hrda_core.standard_streams import with_streams
 from hrda_ros.frames.pipeline import OUTCOMES
 from hrda_ros.masks.codec import fill_image
 from hrda_ros.segment_node import SegmentNode
@@ -220,4 +221,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(with_streams(main, "several_cameras"))

@@ -26,6 +26,7 @@ from plan_costs_table import tables
 
 from hrda_core.bench.record import ROOT, write_record
 from hrda_core.machine import load_average, machine
+from hrda_core.standard_streams import with_streams
 from hrda_core.whole_files import write_json
 from hrda_core.window_plan import PlanChoice
 
@@ -114,4 +115,4 @@ def _collect(options: argparse.Namespace, also: list[Arm]) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(with_streams(main, "plan_costs"))

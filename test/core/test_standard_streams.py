@@ -91,6 +91,19 @@ def test_tools_end_as_the_command_does_where_nobody_reads_any_more(nobody_reads,
     assert (done.returncode, done.stderr) == (141, "")
 
 
+BENCHMARKS = ["benchmarks/recording_workers.py"]
+
+
+@pytest.mark.parametrize("script", BENCHMARKS)
+def test_a_benchmark_that_is_interrupted_ends_with_one_word(repository, script):
+    import_it = f"import runpy, sys; sys.argv = ['{repository / script}', '--help']; import argparse"
+    interrupt = "def interrupt(*_): raise KeyboardInterrupt\nargparse.ArgumentParser.parse_args = interrupt"
+    run = f"{import_it}\n{interrupt}\nrunpy.run_path(sys.argv[0], run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True)
+    name = script.rpartition("/")[2].removesuffix(".py")
+    assert (done.returncode, done.stderr) == (130, f"{name}: interrupted\n")
+
+
 def test_an_interrupt_that_a_command_leaves_to_others_is_one_word(capsys):
     def interrupted() -> int:
         raise KeyboardInterrupt
