@@ -39,7 +39,7 @@ def camera_facts(camera: Mapping[str, Any]) -> list[tuple[str, str]]:
     rate = "–" if camera["rate_hz"] is None else f"{camera['rate_hz']:.2f} Hz median"
     shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in camera["shares"].items())
     facts = [
-        ("images", f"{camera['images']}, {rate}, {sizes}, {some_of(camera['encodings'])}"),
+        ("images", f"{camera['images']}, {rate}, {sizes}, {some_of(camera['encodings']) or 'no encoding'}"),
         ("gaps", _intervals(camera["gaps"], camera["gap_count"])),
         ("clock back", _intervals(camera["jumps_back"], camera["jump_back_count"])),
         *(

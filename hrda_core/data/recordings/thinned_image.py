@@ -53,7 +53,10 @@ def decode_thinned(image: RecordedImage, rows: int) -> ThinnedImage:
 
 
 def encoding_of(image: RecordedImage) -> str:
-    """Return the encoding or format that an image message names; empty if the bytes are too few."""
+    """Return the encoding or format that an image message names.
+
+    It is empty if the bytes are too few, or those of another message, in which no name stands there.
+    """
     if image.message_type not in (IMAGE, COMPRESSED):
         try:
             packet = image.video_packet()
@@ -65,9 +68,10 @@ def encoding_of(image: RecordedImage) -> str:
         cursor.text()  # frame_id
         if image.message_type == IMAGE:
             cursor.number(), cursor.number()  # height and width
-        return cursor.text()
+        name = cursor.text()
     except struct.error:
         return ""
+    return name if name.isascii() and name.isprintable() else ""
 
 
 def _fields(image: RecordedImage) -> _Fields | None:

@@ -131,7 +131,8 @@ class CameraPass:
     def analyse(self, image: RecordedImage) -> None:
         """Decode and measure an image."""
         quality, cause = None, ""
-        self._encodings.setdefault(encoding_of(image))
+        if encoding := encoding_of(image):
+            self._encodings.setdefault(encoding)
         try:
             quality = self._measure(decode_thinned(image, ROWS), image.number)
         except ImageError as error:

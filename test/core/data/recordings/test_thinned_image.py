@@ -63,6 +63,13 @@ def test_an_image_without_a_step_is_decoded_whole(encoding: str) -> None:
     np.testing.assert_array_equal(decode_thinned(without, 10).rgb, image.decode())
 
 
+@pytest.mark.parametrize("name", [b"\x80\x02\0\0", b"rgb\n", b"\xe9t\xe9\0", b""])
+def test_an_encoding_that_is_no_text_of_ascii_is_none(name: bytes) -> None:
+    image = _image("rgb8", 40)
+
+    assert encoding_of(replace(image, raw=image.raw.replace(b"rgb8", name.ljust(4, b"\0")))) == ""
+
+
 @pytest.mark.parametrize("kept", [0, 5, 13, 30, 60, 200])
 def test_a_message_that_is_cut_off_is_refused_as_ever(kept: int) -> None:
     whole = _image("rgb8", 40)
