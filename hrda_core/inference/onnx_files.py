@@ -4,7 +4,8 @@ Robots do not have that package. Weights may lie outside the file ("external dat
 folder would make a loader read any file of the machine, so it is refused before a loader sees the graph. So is a graph
 that repeats a part of itself: it may never end, and loaders run what depends on no input already while they load. A
 function repeats what it holds at each call, and thirty that call each other twice are a billion nodes to a loader; so
-are thirty branches in each other. A location may also stand for an address in memory, which a loader would read.
+are thirty branches in each other. A location may also stand for an address in memory, which a loader would read, and a
+division of whole numbers may end the process (`onnx_divisions.py`).
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from hrda_core.errors import BundleError, shown
-from hrda_core.plain_files import is_file
+from hrda_core.inference.onnx_divisions import unsafe_divisions
+from hrda_core.inference.protocol_buffers import all_fields, varint
+from hrda_core.plain_files import is_file, open_file
 
 __all__ = ["external_files", "onnx_sha256", "onnx_versions", "stays_inside"]
 
@@ -49,7 +53,7 @@ def external_files(path: Path) -> tuple[Path, ...]:
 
     Raises:
         BundleError: it is no ONNX file, an external file is missing or outside the folder of `path`, or the graph
-            repeats a part of itself or asks for what would keep a loader busy for ever.
+            repeats a part of itself, or asks for what would keep a loader busy for ever or end the process.
     """
     found = set()
     locations, refused = _read(path, _look)
@@ -99,7 +103,7 @@ def onnx_sha256(path: Path) -> str:
     digest = hashlib.sha256()
     for part in (path, *external_files(path)):
         digest.update(f"{part.name}\0{part.stat().st_size}\0".encode())
-        with part.open("rb") as file:
+        with open_file(part) as file:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
@@ -113,12 +117,12 @@ def _look(data: bytes) -> tuple[list[str], list[str]]:
         refused.append(f"asks for operator set {opset}")
     locations = list(_locations(data, 0, len(data), "Model", 0, refused))
     refused += [f"keeps weights at an address in memory ('{shown(name)}')" for name in locations if "*" in name][:1]
-    return locations, refused
+    return locations, refused or list(islice(unsafe_divisions(data), 1))
 
 
 def _read(path: Path, reader: Callable[[bytes], Result]) -> Result:
     try:
-        with path.open("rb") as file:  # not mapped: a file that is cut off meanwhile would end the process by SIGBUS
+        with open_file(path) as file:  # not mapped: a file that is cut off meanwhile would end the process by SIGBUS
             data = file.read(min(os.fstat(file.fileno()).st_size, _LARGEST + 1))  # it takes what it is told at once
         if not 0 < len(data) <= _LARGEST:
             raise ValueError("a protocol buffer has 1 byte to 2 GiB")
@@ -131,14 +135,14 @@ def _read(path: Path, reader: Callable[[bytes], Result]) -> Result:
 
 def _versions(data: bytes) -> tuple[int, int]:
     opset = ir_version = 0
-    for number, kind, begin, stop in _all_fields(data, 0, len(data)):
+    for number, kind, begin, stop in all_fields(data, 0, len(data)):
         if (number, kind) == (_MODEL_IR_VERSION, 0):
-            ir_version, _ = _varint(data, begin)
+            ir_version, _ = varint(data, begin)
         elif (number, kind) == (_MODEL_OPSET, 2):
-            entry = {field: (first, last) for field, _, first, last in _all_fields(data, begin, stop)}
+            entry = {field: (first, last) for field, _, first, last in all_fields(data, begin, stop)}
             first, last = entry.get(_OPSET_DOMAIN, (0, 0))
             if data[first:last] in (b"", b"ai.onnx") and _OPSET_VERSION in entry:
-                opset = max(opset, _varint(data, entry[_OPSET_VERSION][0])[0])  # which one counts, loaders differ in
+                opset = max(opset, varint(data, entry[_OPSET_VERSION][0])[0])  # which one counts, loaders differ in
     return opset, ir_version
 
 
@@ -177,38 +181,4 @@ def _repeats(data: bytes, start: int, end: int) -> Iterator[str]:
 
 def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """(field number, begin, end) of the fields of a message that have a length: strings and messages."""
-    return ((number, begin, stop) for number, kind, begin, stop in _all_fields(data, start, end) if kind == 2)
-
-
-def _all_fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """(field number, wire type, begin, end) of the fields of a message; 0 = a varint, 2 = with a length."""
-    position = start
-    while position < end:
-        tag, begin = _varint(data, position)
-        number, kind = tag >> 3, tag & 7
-        if kind == 0:
-            _, position = _varint(data, begin)
-        elif kind == 1:
-            position = begin + 8
-        elif kind == 5:
-            position = begin + 4
-        elif kind == 2:
-            length, begin = _varint(data, begin)
-            position = begin + length
-        else:
-            raise ValueError(f"wire type {kind}")
-        if position > end:
-            raise ValueError("a field is longer than its message")
-        yield number, kind, begin, position
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """A base-128 number and the position after it."""
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-    raise ValueError("a number of more than ten bytes")
+    return ((number, begin, stop) for number, kind, begin, stop in all_fields(data, start, end) if kind == 2)
