@@ -20,7 +20,7 @@ import torch
 from hrda_core.deploy.deploy_graph import DeployGraph, static_graph
 from hrda_core.deploy.folding import folded
 from hrda_core.deploy.half_precision import in_half_precision
-from hrda_core.deploy.network import load_network
+from hrda_core.deploy.network import WEIGHTS_FILE, load_network
 from hrda_core.deploy.onnx_writing import trace, with_constants_folded
 from hrda_core.errors import BackendError, BundleError
 from hrda_core.inference.answers import Answer, record_answer
@@ -240,6 +240,11 @@ def _add(bundle: Bundle, report: StaticReport, data: bytes) -> None:
     """Write the graph into the bundle, in place of the one of the same kind."""
 
     def with_graph(now: Bundle) -> tuple[Mapping[str, Any], Mapping[str, bytes | None]]:
+        if _network(now) != _network(bundle):
+            raise BundleError(
+                f"bundle '{bundle.path}' was replaced while its graph was made: nothing was written, since the graph "
+                f"is of the model before; export it again"
+            )
         for left in (now.path / "graphs").glob("*"):
             if str(left.relative_to(now.path)) not in now.manifest["files"]:
                 left.unlink()  # of an export that was interrupted
@@ -249,6 +254,13 @@ def _add(bundle: Bundle, report: StaticReport, data: bytes) -> None:
         return manifest, {report.graph.file: data, **dict.fromkeys(sorted(gone))}
 
     change_bundle(bundle.path, with_graph)
+
+
+def _network(bundle: Bundle) -> tuple[Any, ...]:
+    """What of a bundle decides on its graphs."""
+    inputs = bundle.mean, bundle.std, bundle.multiple_of, bundle.scale, bundle.context_scale
+    overrides = bundle.manifest.get("overrides", {})
+    return bundle.manifest["files"].get(WEIGHTS_FILE), bundle.preset, overrides, bundle.label_space, *inputs
 
 
 def _entries(bundle: Bundle, report: StaticReport) -> list[dict[str, Any]]:

@@ -107,6 +107,18 @@ def test_c8_the_weights_of_a_bundle_are_finite_or_it_is_not_loaded(exported: Pat
         load_network(Bundle.open(tmp_path / "b"))
 
 
+def test_weights_that_change_after_the_bundle_was_opened_are_not_loaded(exported: Path, tmp_path: Path) -> None:
+    shutil.copytree(exported, tmp_path / "b")
+    bundle = Bundle.open(tmp_path / "b")
+    content = (tmp_path / "b" / "model.safetensors").read_bytes()
+    for changed in (content[:-1] + b"?", content[:1000], b""):
+        (tmp_path / "b" / "model.safetensors").write_bytes(changed)
+        with pytest.raises(
+            BundleError, match=r"model\.safetensors was changed since the bundle was opened; start again"
+        ):
+            load_network(bundle)
+
+
 def test_c8_the_bundle_records_the_answer_of_each_graph_and_has_it_still(exported: Path) -> None:
     bundle = Bundle.open(exported)
     assert all(graph.answer is not None for graph in bundle.graphs.values())

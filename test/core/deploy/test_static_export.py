@@ -20,6 +20,7 @@ from hrda_core.deploy.network import load_network
 from hrda_core.deploy.static_export import StaticRequest, export_static
 from hrda_core.errors import BackendError, BundleError, HrdaError, RecipeError
 from hrda_core.inference import Bundle, Predictor, predict_logits
+from hrda_core.inference.bundle import change_bundle
 from hrda_core.input_scale import InputScale
 from hrda_core.labels import CITYSCAPES19
 from hrda_core.models import HRDA, create_model
@@ -72,6 +73,19 @@ def _torch_labels(bundle: Path, image: np.ndarray, plan: str, **options: object)
     model = load_network(Bundle.open(bundle))
     logits = predict_logits(model, normalised, plan, **options)  # type: ignore[arg-type]
     return logits.argmax(1)[0, :height, :width].numpy()
+
+
+def test_a_graph_of_a_model_that_was_replaced_meanwhile_goes_into_no_other_bundle(copy: Path) -> None:
+    def replaced(line: str) -> None:
+        if line.startswith("comparing"):
+            changes = {"mean": [1.0] * 3, "std": [2.0] * 3}
+            change_bundle(copy, lambda now: ({**now.manifest, "normalisation": changes}, {}))
+
+    request = StaticRequest(PlanChoice("context"), SIZE)
+    with pytest.raises(BundleError, match="was replaced while its graph was made: nothing was written"):
+        export_static(Bundle.open(copy), request, [_image()], say=replaced)
+    assert Bundle.open(copy).static_graphs == ()
+    assert not (copy / "graphs").exists()
 
 
 @pytest.mark.parametrize(
