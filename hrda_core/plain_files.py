@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["check_file", "is_file", "open_file"]
+__all__ = ["NoFileError", "check_file", "is_file", "open_file"]
+
+
+class NoFileError(OSError):
+    """There is something else than a file of this name. As errors of the system it has a number and the name."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
 
 
 def open_file(path: Path) -> BinaryIO:
     """Open a file for reading.
 
     Raises:
-        OSError: it is missing, it cannot be read, or it is a named pipe, a device or a folder.
+        OSError: it is missing or cannot be read.
+        NoFileError: it is a named pipe, a device or a folder.
     """
-    check_file(path)
-    return path.open("rb")
+    check_file(path)  # to open some devices does something
+    # Another process may have put a pipe there since. Without waiting, which means nothing to a file, it opens at once.
+    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise _no_file(path)
+    return os.fdopen(number, "rb")
 
 
 def check_file(path: Path) -> None:
     """Refuse what is there and is no file.
 
     Raises:
-        OSError: it is a named pipe, a device or a folder.
+        NoFileError: it is a named pipe, a device or a folder.
     """
     if path.exists() and not path.is_file():
-        raise OSError("it is not a file")
+        raise _no_file(path)
 
 
 def is_file(path: Path) -> bool:
@@ -38,3 +54,7 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:
         return False
+
+
+def _no_file(path: Path) -> NoFileError:
+    return NoFileError(errno.ENXIO, "it is not a file", str(path))

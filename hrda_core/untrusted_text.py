@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hrda_core.errors import TextError, one_line, require
+from hrda_core.plain_files import NoFileError, open_file
 
 __all__ = ["Limits", "parse_json", "parse_yaml", "read_json_file", "read_yaml_file"]
 
@@ -107,10 +108,11 @@ def parse_json(text: bytes | str, limits: Limits = Limits()) -> Any:
 
 
 def _read(path: Path, limits: Limits) -> bytes:
-    if path.exists() and not path.is_file():
-        raise TextError("it is not a file")
-    with path.open("rb") as file:
-        return file.read(limits.bytes + 1)  # what lies beyond is not looked at
+    try:
+        with open_file(path) as file:
+            return file.read(limits.bytes + 1)  # what lies beyond is not looked at
+    except NoFileError as error:
+        raise TextError(str(error)) from None
 
 
 def _decoded(text: bytes | str, limits: Limits) -> str:

@@ -27,6 +27,7 @@ from typing import Any
 
 from hrda_core.errors import DataError, HrdaError, TextError
 from hrda_core.folder_locks import LOCK_NAME, locked, removed_if_empty
+from hrda_core.plain_files import open_file
 from hrda_core.untrusted_text import Limits, read_json_file
 
 __all__ = [
@@ -142,7 +143,7 @@ def read_json(path: Path) -> Any:
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 hash of a file in hexadecimal."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -19,7 +19,7 @@ from hrda_core.messages.compressed import deep_to_rgb
 from hrda_core.messages.picture_size import JPEG_START, MAX_MEGAPIXELS, PNG_START, check_pixels
 from hrda_core.messages.raw import opencv_reason
 from hrda_core.messages.value_range import FULL_RANGE, PixelValues, ValueRange, fitting_range, near_black
-from hrda_core.plain_files import check_file, open_file
+from hrda_core.plain_files import open_file
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -255,13 +255,17 @@ def opened_picture(path: Path, max_megapixels: int | None) -> Iterator[Any]:
         ImageError: it has more; or what else `pillow_errors` lists, for what is no file too.
     """
     image = _pillow()
-    check_file(path)
     # Pillow has a limit of its own, which would stand in the way of the declared one.
     image.MAX_IMAGE_PIXELS = None  # type: ignore[attr-defined]
-    with image.open(path, formats=_FORMATS) as file:
-        if max_megapixels is not None:
-            check_pixels(file.height, file.width, max_megapixels)
-        yield file
+    with open_file(path) as stored:
+        try:
+            opened = image.open(stored, formats=_FORMATS)
+        except image.UnidentifiedImageError:  # it names the open file, not its path
+            raise ImageError(f"its content is none of {', '.join(_FORMATS)}") from None
+        with opened as file:
+            if max_megapixels is not None:
+                check_pixels(file.height, file.width, max_megapixels)
+            yield file
 
 
 def _check_size(path: Path, max_megapixels: int) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from hrda_core.errors import CheckpointError
+from hrda_core.plain_files import open_file
 
 __all__ = ["check_extent"]
 
@@ -52,7 +53,7 @@ def check_extent(file: Path, *, zipped: bool) -> None:
 
 def _pickles(file: Path, zipped: bool) -> Iterator[IO[bytes]]:
     if not zipped:
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
             for _ in range(_OLD_STYLE_PICKLES):
                 yield stream
         return

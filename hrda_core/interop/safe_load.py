@@ -23,6 +23,7 @@ from torch import Tensor
 
 from hrda_core.errors import CheckpointError, TextError
 from hrda_core.interop.pickle_extent import check_extent
+from hrda_core.plain_files import open_file
 from hrda_core.untrusted_text import parse_json
 
 __all__ = ["DANGEROUS_MODULES", "Checkpoint", "is_dangerous", "plain_names", "read_checkpoint", "unwrap", "unwrap_file"]
@@ -152,7 +153,7 @@ def _kind(file: Path) -> str:
     """`safetensors`, `zip` or `pickle`, from the first bytes."""
     if not file.is_file():
         raise CheckpointError(f"checkpoint '{file}' is not a file; give the path of a .pth, .pt or .safetensors file")
-    with file.open("rb") as stream:
+    with open_file(file) as stream:
         head = stream.read(512)
     size = file.stat().st_size
     if not head:
@@ -245,7 +246,7 @@ def _pickles_are_whole(file: Path) -> bool:
     if zipfile.is_zipfile(file):
         return True
     try:
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
             for _ in range(4):
                 collections.deque(pickletools.genops(stream), maxlen=0)  # reads, runs nothing
     except Exception:  # pickletools raises whatever the damage provokes

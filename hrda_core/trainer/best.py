@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from hrda_core.errors import DataError, RecipeError, TextError, proposal, reason_of
 from hrda_core.labels import ClassGroups
+from hrda_core.plain_files import check_file
 from hrda_core.trainer.checkpoint import Checkpoint, save_checkpoint
 from hrda_core.trainer.recipe import Recipe, score_name
 from hrda_core.trainer.state import State, shipped_weights
@@ -74,6 +75,7 @@ def best_of(run: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
+        check_file(path)
         with safe_open(path, framework="pt") as file:
             values = parse_json((file.metadata() or {})["values"])
             kinds: dict[str, Any] = {"iteration": int, "score": str, "value": float}

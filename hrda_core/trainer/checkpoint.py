@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hrda_core.errors import DataError, TextError, reason_of
+from hrda_core.plain_files import check_file
 from hrda_core.untrusted_text import parse_json
 from hrda_core.whole_files import whole_file
 
@@ -89,6 +90,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not path.exists():
         raise DataError(f"checkpoint '{path}' does not exist; give the folder of a training run")
     try:
+        check_file(path)
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != _FORMAT:

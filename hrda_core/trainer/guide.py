@@ -15,6 +15,7 @@ from hrda_core.models import HRDA, Segmenter, create_model
 from hrda_core.models.daformer_head import DAFormerHead
 from hrda_core.models.finite_weights import check_finite
 from hrda_core.models.presets import resolve_preset
+from hrda_core.plain_files import check_file
 from hrda_core.uda.distillation import GuideConfig
 from hrda_core.uda.slim_start import can_cut, cut_decoder
 from hrda_core.uda.step import Guide
@@ -36,6 +37,7 @@ def load_guide(config: GuideConfig, classes: int) -> Guide:
     network = create_model(config.preset, num_classes=classes, **config.overrides)
     try:
         # Half precision of a bundle becomes the single precision of the network.
+        check_file(config.weights)
         weights = load_file(config.weights)
         found = count_classes(weights)
         if found not in (0, classes):

@@ -18,6 +18,7 @@ from hrda_core.models.adapters import adapter_names, describe_adapters
 from hrda_core.models.class_bias import bias_in, with_bias
 from hrda_core.models.finite_weights import check_finite
 from hrda_core.models.timm_encoder import TimmEncoder, load_imagenet_weights
+from hrda_core.plain_files import check_file
 from hrda_core.trainer.recipe import ModelConfig
 
 __all__ = ["WEIGHTS_NAME", "load_start"]
@@ -92,6 +93,7 @@ def _load_weights(student: HRDA | Segmenter, config: ModelConfig, classes: int) 
 
 def _read(student: HRDA | Segmenter, path: Path) -> dict[str, Tensor]:
     try:
+        check_file(path)
         weights, bias = load_file(path), bias_in(path)
     except (OSError, SafetensorError) as error:
         raise DataError(

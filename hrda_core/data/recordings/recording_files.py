@@ -13,6 +13,7 @@ from typing import Any
 
 from hrda_core.data.recordings.salvage.unpacking import unpack_file
 from hrda_core.errors import DataError, TextError, one_line, shown
+from hrda_core.plain_files import open_file
 from hrda_core.scratch import temporary_folder
 from hrda_core.untrusted_text import Limits, read_yaml_file
 
@@ -249,7 +250,7 @@ def _with_log(path: Path, log: Path, target: Path, damage: list[str]) -> Path:
 def _current_frames(log: Path) -> int:
     """Pages that a write-ahead log holds, finished or not. Those behind are left over from before its last reset."""
     count = 0
-    with log.open("rb") as file:
+    with open_file(log) as file:
         head = file.read(_WAL_HEAD)
         size = _FRAME_HEAD + int.from_bytes(head[8:12], "big")
         while (frame := file.read(_FRAME_HEAD)) and frame[8:16] == head[16:24]:

@@ -23,6 +23,7 @@ from hrda_core.data.recordings.salvage import mcap_walk, ros1_walk, sqlite_walk
 from hrda_core.data.recordings.salvage.findings import Connection, Findings, Found
 from hrda_core.data.recordings.salvage.unpacking import MAX_UNPACKED, limit_rosbags, unpack
 from hrda_core.errors import HrdaError, one_line, require
+from hrda_core.plain_files import check_file
 
 __all__ = [
     "StorageFile",
@@ -109,6 +110,7 @@ def open_reader(path: Path) -> Any:
     Raises:
         Exception: of rosbags, struct, SQLite and others where the file is damaged.
     """
+    check_file(path)  # a pipe that took its place since it was found would be waited for
     kind = storage_kind(path)
     limit_rosbags()
     if kind == "db3":

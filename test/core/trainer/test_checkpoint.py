@@ -6,14 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny_network import TINY
 from torch import nn
 
 from hrda_core.errors import DataError
+from hrda_core.models import create_model
 from hrda_core.trainer.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -21,6 +24,10 @@ from hrda_core.trainer.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
+from hrda_core.trainer.guide import load_guide
+from hrda_core.trainer.recipe import ModelConfig
+from hrda_core.trainer.start_weights import load_start
+from hrda_core.uda.distillation import GuideConfig
 
 
 def _stepped() -> tuple[nn.Linear, torch.optim.AdamW]:
@@ -129,6 +136,20 @@ def test_a_damaged_checkpoint_is_refused_and_kept(tmp_path: Path, damage: str) -
     with pytest.raises(DataError, match=r"c\.safetensors"):
         load_checkpoint(path)
     assert path.read_bytes() == before
+
+
+def test_a_pipe_in_the_place_of_weights_is_one_sentence_and_nothing_waits_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    os.mkfifo(path)
+    model = create_model("hrda_lite", **TINY)
+    readers: list[Callable[[], object]] = [
+        lambda: load_checkpoint(path),
+        lambda: load_start(model, ModelConfig(weights=path, overrides=TINY), 19),
+        lambda: load_guide(GuideConfig("larger", path, overrides=TINY), 19),
+    ]
+    for read in readers:
+        with pytest.raises(DataError, match="it is not a file"):
+            read()
 
 
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import BinaryIO, NamedTuple
 
 from hrda_core.data.recordings.salvage.findings import Connection, Findings, Found, normal_type
 from hrda_core.data.recordings.salvage.unpacking import MAX_UNPACKED, unpack
+from hrda_core.plain_files import open_file
 
 __all__ = ["walk"]
 
@@ -63,7 +64,7 @@ def walk(
         wanted: numbers of connections; None = all.
         place: read only the chunk or message that lies there (`Found.place`).
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         for found in _Walk(file, findings).messages(place):
             if wanted is None or found.connection in wanted:
                 yield found

@@ -16,6 +16,7 @@ from typing import BinaryIO, NamedTuple
 
 from hrda_core.data.recordings.salvage.findings import Connection, Findings, Found, normal_type
 from hrda_core.data.recordings.salvage.unpacking import unpack
+from hrda_core.plain_files import open_file
 
 __all__ = ["walk"]
 
@@ -52,7 +53,7 @@ def walk(
         wanted: numbers of connections; None = all.
         place: read only the chunk that lies there (`Found.place`).
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         bag = _Walk(file, findings)
         for found in bag.all_messages() if place is None else bag.chunk_messages(place):
             if wanted is None or found.connection in wanted:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from hrda_core.data.recordings.salvage.findings import Connection, Findings, Found
+from hrda_core.plain_files import open_file
 
 __all__ = ["walk"]
 
@@ -49,7 +50,7 @@ def walk(
         wanted: numbers of topics; None = all.
         place: read only the message that lies there (`Found.place`).
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         pages, broken = _Pages(file), 0
         if place is None:
             findings.damage += pages.damage

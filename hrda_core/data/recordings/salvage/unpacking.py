@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hrda_core.errors import require
+from hrda_core.plain_files import open_file
 
 __all__ = ["MAX_UNPACKED", "UnpackedTooLargeError", "limit_rosbags", "unpack", "unpack_file"]
 
@@ -56,7 +57,7 @@ def unpack_file(packed: Path, plain: Path) -> None:
     """
     limit = max(_FREE_BYTES, _FREE_RATIO * packed.stat().st_size)
     unpacker = _Unpacker("zstd")
-    with packed.open("rb") as source, plain.open("wb") as target:
+    with open_file(packed) as source, plain.open("wb") as target:
         pieces = (piece for block in iter(lambda: source.read(_PIECE), b"") for piece in unpacker.take(block))
         for piece in _limited(pieces, limit):
             target.write(piece)

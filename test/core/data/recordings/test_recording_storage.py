@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import shutil
 import sqlite3
 import struct
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from hrda_core.data.recordings import recording_storage
 from hrda_core.data.recordings.recording_frames import open_bag
 from hrda_core.data.recordings.recording_storage import list_storage
 from hrda_core.data.recordings.recordings import Recordings, Salvage
+from hrda_core.data.recordings.salvage import mcap_walk
 from hrda_core.errors import DataError
 
 COUNT = 12
@@ -264,6 +267,21 @@ def test_f8_a_recording_that_goes_while_others_are_read_is_said_and_costs_no_oth
     assert salvage.reason == f"'{files[0].name}' cannot be read to its end (No such file or directory)"
 
 
+@pytest.mark.parametrize("kind", ["chunks", "db3", "bag"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+def test_what_takes_the_place_of_a_recording_while_others_are_read_is_no_file_and_nothing_waits_for_it(
+    tmp_path: Path, kind: str, make: Callable[[Path], None]
+) -> None:
+    files = [record(tmp_path / f"drive_{first}", kind, range(first, first + 4)) for first in (0, 10)]
+    recordings = Recordings.open(files)
+    files[0].unlink()
+    make(files[0])
+    assert [image.log_ns // SECOND - START for image in recordings.images()] == [10, 11, 12, 13]
+    (salvage,) = recordings.salvage()
+    assert (salvage.kept, salvage.lost) == (0, 4)
+    assert salvage.reason == f"'{files[0].name}' cannot be read to its end (it is not a file)"
+
+
 def test_f8_a_disk_that_fails_below_one_recording_costs_no_other(tmp_path: Path) -> None:
     whole, failing = record(tmp_path / "whole", "chunks", range(4)), tmp_path / "failing.mcap.zstd"
     failing.symlink_to("/proc/self/mem")  # the kernel says EIO of its first byte
@@ -281,6 +299,7 @@ def test_f8_a_disk_that_fails_in_the_middle_of_a_recording_leaves_what_was_read(
     recordings = Recordings.open([file])
     place = file.stat().st_size // 2
     monkeypatch.setattr(Path, "open", lambda path, *_: _FailingFile(path, place))
+    monkeypatch.setattr(mcap_walk, "open_file", lambda path: _FailingFile(path, place))
     found = [image.log_ns // SECOND - START for image in recordings.images()]
     assert found[0] == 0
     assert found == sorted(found)
