@@ -3,9 +3,10 @@
 These are its stages; each leaves its result in the working folder:
 
     frames      the recordings are scanned; frames to adapt on and frames to judge on are chosen and written as PNG
-    source      the labelled images: a pack, a data set made into one, or the given model's own confident predictions
+    source      the labelled images: a pack, or a data set made into one
     instant     BatchNorm statistics of the frames give a candidate, which is also the control of every other one
-    train       self-training starts from that candidate, and ends with statistics measured like its
+    own_labels  that candidate labels frames of the recording, for training without a teacher or without a source
+    train       training starts from that candidate, and ends with statistics measured like its
     judge       all candidates run on held-out frames and on held-out source images, without labels of the target
     ask         where it is wished, a person decides between the given model and the candidate
     adopt       the chosen bundle goes to its place, with the report; the given model stays if none is better
@@ -25,13 +26,13 @@ from hrda_core.adaptation.stages.ask import Ask, Asked, ask_person
 from hrda_core.adaptation.stages.frames import Frames, choose_frames
 from hrda_core.adaptation.stages.instant import instant_bundle
 from hrda_core.adaptation.stages.judge import Judged, judge_bundles
+from hrda_core.adaptation.stages.own_labels import own_labels
 from hrda_core.adaptation.stages.report import write_adaptation
 from hrda_core.adaptation.stages.source import (
     ModelSource,
     Wanted,
     check_source,
     open_or_make_pack,
-    pack_from_predictions,
 )
 from hrda_core.adaptation.stages.train import adapted_bundle, smallest_size, train
 from hrda_core.adaptation.verdict.track_record import read_track_record
@@ -133,12 +134,14 @@ def _adapt(
 ) -> Outcome:
     work = Workspace.open(request.work_folder, request.identity(given), watch.say)
     frames = _frames(request, work, count)
-    source = _source(request, given, frames, work, count)
+    source = _source(request, given, work, count)
     bundles, run = {"given": given}, None
     with work.stage("instant", "BatchNorm statistics of the recording"):
         bundles["instant"] = instant_bundle(request, given, frames, work.path("instant"), work.say)
-    if source is not None and request.effort.iterations:
-        run = _train(request, bundles["instant"], source, frames, work, watch)
+    if request.effort.iterations:
+        own = _own_labels(request, bundles["instant"], source, frames, work, count)
+        run = _train(request, bundles["instant"], source, own, frames, work, watch)
+        source = source or own
         bundles["adapted"] = adapted_bundle(request, given, run, frames, work.path("adapted"))
     with work.stage("judge", f"{', '.join(bundles)} on {len(frames.held_out)} frames that were held out"):
         known = None if source is None else source.held_out
@@ -207,14 +210,11 @@ def _frames(request: Request, work: Workspace, count: Count) -> Frames:
         raise
 
 
-def _source(request: Request, given: Bundle, frames: Frames, work: Workspace, count: Count) -> ModelSource | None:
-    """Labelled images; None where nothing needs them: nothing is trained, and nobody gave any."""
-    if not request.source and not request.effort.iterations:
+def _source(request: Request, given: Bundle, work: Workspace, count: Count) -> ModelSource | None:
+    """Labelled images; None where nobody gave any."""
+    if not request.source:
         return None
-    text = request.source or "none: the given model's own sure predictions stand in"
-    with work.stage("source", text):
-        if not request.source:
-            return pack_from_predictions(given, frames.adapt, work.path("source"), lambda d, t: count("frames", d, t))
+    with work.stage("source", request.source):
         source = open_or_make_pack(
             request.source,
             work.path("source"),
@@ -230,20 +230,45 @@ def _source(request: Request, given: Bundle, frames: Frames, work: Workspace, co
         return source
 
 
-def _train(request: Request, start: Bundle, source: ModelSource, frames: Frames, work: Workspace, watch: Watch) -> Path:
+def _own_labels(
+    request: Request, start: Bundle, source: ModelSource | None, frames: Frames, work: Workspace, count: Count
+) -> ModelSource | None:
+    """The frames with labels of the model itself; None where a teacher labels them, and others are at hand."""
+    if source is not None and request.labelled_by == "teacher":
+        return None
+    with work.stage("own_labels", f"{start.name} labels frames of the recording"):
+        return own_labels(
+            start,
+            frames.adapt,
+            work.path("own_labels"),
+            request.runtime,
+            lambda done, total: count("frames labelled", done, total),
+        )
+
+
+def _train(
+    request: Request,
+    start: Bundle,
+    source: ModelSource | None,
+    own: ModelSource | None,
+    frames: Frames,
+    work: Workspace,
+    watch: Watch,
+) -> Path:
     run, effort = work.path("run"), request.effort
     recipe = adaptation_recipe(
         start,
-        source.folder,
+        [part.folder for part in (source, own) if part is not None],
         frames.adapt.folder,
         smallest_size(frames.adapt, start.scale),
         effort,
         name=request.out.name,
+        labels=request.labelled_by,
         mic=request.with_mic,
         imagenet=request.imagenet,
         runtime=request.runtime,
         seed=request.seed,
-        source_is_pseudo=source.pack.kind == "pseudo",
+        source_is_pseudo=source is None,
         max_megapixels=request.max_megapixels,
     )
     with work.stage("train", f"{recipe.iterations} steps, crops of {recipe.crop.height} x {recipe.crop.width}"):

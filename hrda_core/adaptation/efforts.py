@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from hrda_core.errors import RecipeError
 
-__all__ = ["EFFORTS", "Effort", "effort_named"]
+__all__ = ["EFFORTS", "LABELS", "Effort", "Labels", "effort_named"]
+
+Labels = Literal["once", "teacher"]
+"""Who labels the frames: the start gives whole frames labels once, or a teacher labels crops anew in each step."""
+
+LABELS: tuple[Labels, ...] = ("once", "teacher")
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,9 @@ class Effort:
         crop_limit: largest side of the training crop, pixels.
         alpha: decay of the teacher's moving average, which spans 1 / (1 - alpha) steps.
         warmup: steps of learning rate warm-up.
-        mic: whether masked image consistency is on by default.
+        labels: where the labels of the recording's frames come from, by default. HRDA's teacher needs more steps and
+            more frames than a drive has (docs/results/adaptation.md).
+        mic: whether masked image consistency is on by default, beside a teacher.
     """
 
     name: str
@@ -34,6 +42,7 @@ class Effort:
     crop_limit: int = 512
     alpha: float = 0.99
     warmup: int = 20
+    labels: Labels = "once"
     mic: bool = False
 
 
@@ -64,6 +73,7 @@ EFFORTS: Mapping[str, Effort] = {
             crop_limit=1024,
             alpha=0.999,
             warmup=1500,
+            labels="teacher",
             mic=True,
         ),
     )

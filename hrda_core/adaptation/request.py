@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hrda_core.adaptation.efforts import EFFORTS, Effort
+from hrda_core.adaptation.efforts import EFFORTS, Effort, Labels
 from hrda_core.camera_areas import CameraAreas
 from hrda_core.data.packs.pack_folders import NO_SOURCE
 from hrda_core.data.recordings.worker_choice import WorkerChoice
@@ -42,7 +42,9 @@ class Request:
             names of a pack
         work: working folder; default: OUT.work
         effort: instant, quick, normal or full; default: quick
-        mic: masked image consistency; default: as the effort says
+        labels: once = the instant candidate labels whole frames once; teacher = HRDA's self-training, a moving average
+            of the network labels crops anew in each step; default: as the effort says
+        mic: masked image consistency, beside a teacher; default: as the effort says
         frames: largest number of frames to adapt on; 0 = as the effort says
         value_range: of cameras of 16-bit pixels, the values that become black and white, such as 0 4095; default: the
             smallest of 8, 10, 12, 14 and 16 bits that holds the values
@@ -58,7 +60,7 @@ class Request:
         no_open: only print the address of that page
         eval_images: labelled images of the target, for the report alone
         eval_labels: label PNGs of those images
-        imagenet: ImageNet weights of the encoder, for the feature distance
+        imagenet: ImageNet weights of the encoder, for the feature distance beside a teacher
         device: where the network is trained
         precision: number format of the training's computation
         threads: CPU threads; 0 = PyTorch's choice
@@ -74,6 +76,7 @@ class Request:
     label_space: Path | None = None
     work: Path | None = None
     effort: Effort = EFFORTS["quick"]
+    labels: Labels | None = None
     mic: bool | None = None
     frames: int = 0
     value_range: tuple[int, int] | None = None
@@ -112,6 +115,9 @@ class Request:
             raise RecipeError("--label_space belongs to labelled images, and --source none has none; leave one out")
         if self.choose == "adapted" and not self.effort.iterations:
             raise RecipeError("--choose adapted needs an effort that trains; effort instant does not")
+        for name, given in (("--mic", self.mic), ("--imagenet", self.imagenet is not None)):
+            if given and self.effort.iterations and self.labelled_by == "once":
+                raise RecipeError(f"{name} belongs to training beside a teacher; add --labels teacher, or leave it out")
         if self.out.resolve() == self.model.resolve():
             raise RecipeError(
                 f"--out '{self.out}' is the given model; give another folder, the given one is never lost"
@@ -125,7 +131,12 @@ class Request:
     @property
     def with_mic(self) -> bool:
         """Whether masked image consistency is on."""
-        return self.effort.mic if self.mic is None else self.mic
+        return self.labelled_by == "teacher" and (self.effort.mic if self.mic is None else self.mic)
+
+    @property
+    def labelled_by(self) -> Labels:
+        """Where the labels of the recording's frames come from."""
+        return self.labels or self.effort.labels
 
     @property
     def runtime(self) -> RuntimeConfig:
@@ -166,6 +177,7 @@ class Request:
             "label_space": "" if self.label_space is None else file_sha256(self.label_space),
             "source": self.source and str(Path(self.source).resolve() if Path(self.source).exists() else self.source),
             "effort": self.effort.name,
+            "labels": self.labelled_by,
             "mic": self.with_mic,
             "frames": self.frames or self.effort.frames,
             "held_out": self.held_out,

@@ -1,4 +1,4 @@
-"""The stage `source` of an adaptation: labelled images from a pack, a data set, or the model's own predictions.
+"""The stage `source` of an adaptation: labelled images from a pack or a data set.
 
 Whatever they are stored as, they are read in the classes of the model: these must have the same names, or a label space
 file leads from one to the other.
@@ -17,17 +17,13 @@ from hrda_core.data.datasets.checked_labels import check_labels
 from hrda_core.data.datasets.class_statistics import ClassStatistics, class_statistics
 from hrda_core.data.datasets.labelled import ImageLabelPairs, OnBad
 from hrda_core.data.datasets.source_spec import LabelledSource, open_source
-from hrda_core.data.frames import UnlabelledFrames, evenly_spaced
-from hrda_core.data.image_files import BoolArray, UInt8Array
+from hrda_core.data.frames import evenly_spaced
 from hrda_core.data.packs.format import IMAGES, LABELS, MANIFEST, TRAIN
 from hrda_core.data.packs.pack_folders import bring_back, is_shipped
-from hrda_core.data.packs.pseudo_pack import write_pseudo_pack
 from hrda_core.data.packs.selection import choose_images, shown_classes
 from hrda_core.data.packs.source_pack import SourcePack, is_pack, write_source_pack
 from hrda_core.data.packs.writer import QUALITY
 from hrda_core.errors import DataError
-from hrda_core.inference import Predictor
-from hrda_core.inference.bundle import MANIFEST_NAME, Bundle, file_record
 from hrda_core.label_files import label_space_values, read_label_space
 from hrda_core.label_matching import ids_by_name, same_names, some_names, space_difference
 from hrda_core.labels import IGNORE_LABEL, IdTable, LabelSpace
@@ -40,13 +36,11 @@ __all__ = [
     "check_source",
     "count_labels",
     "open_or_make_pack",
-    "pack_from_predictions",
     "pack_of",
 ]
 
 _TEMPERATURE = 0.01  # T of Rare Class Sampling in the paper
 _IMAGES, _HELD_OUT = 200, 0.1
-_SAMPLED_FRAMES = 24
 _SAMPLED_LABELS = 16
 
 Count = Callable[[int, int], None]
@@ -268,47 +262,6 @@ def pack_of(
         command=command,
         progress=progress,
     )
-
-
-def pack_from_predictions(given: Bundle, frames: UnlabelledFrames, folder: Path, progress: Count) -> ModelSource:
-    """Write the given model's confident predictions on the frames as a pack, in place of labels.
-
-    The threshold of confidence is set for each class, as in class-balanced self-training (CBST, arXiv 1810.07911). One
-    threshold for all would remove people and signs, of which a model is never as certain as of the road.
-
-    Raises:
-        DataError: the model is hardly certain of anything on any frame.
-    """
-    predictor = Predictor(given)
-    thresholds = _sure_from(predictor, frames)
-
-    def predict(rgb: UInt8Array) -> tuple[UInt8Array, BoolArray]:
-        found = predictor(rgb)
-        return found.labels, found.confidence >= thresholds[found.labels]
-
-    model = f"{given.name} {file_record(given.file(MANIFEST_NAME))['sha256'][:12]}"
-    pack = write_pseudo_pack(
-        frames,
-        predict,
-        given.label_space,
-        folder,
-        name=f"sure predictions of {given.name}",
-        model=model,
-        progress=progress,
-    )
-    return ModelSource(pack, given.label_space)
-
-
-def _sure_from(predictor: Predictor, frames: UnlabelledFrames) -> UInt8Array:
-    """Confidence from which a class counts as sure, uint8 (256,): its median over some frames, at most 0.9."""
-    histograms = np.zeros((256, 256), np.int64)
-    for index in evenly_spaced(range(len(frames)), _SAMPLED_FRAMES):
-        found = predictor(frames.load(index))
-        pairs = found.labels.astype(np.int64) * 256 + found.confidence
-        histograms += np.bincount(pairs.reshape(-1), minlength=1 << 16).reshape(256, 256)
-    half = histograms.sum(axis=1, keepdims=True) / 2
-    medians = (histograms.cumsum(axis=1) >= half).argmax(axis=1)
-    return np.asarray(np.minimum(medians, round(0.9 * 255)), np.uint8)
 
 
 def _with_images(pack: SourcePack) -> SourcePack:
