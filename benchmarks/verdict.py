@@ -188,6 +188,7 @@ def pairs_of(models: Mapping[str, Model], half: str, drive: Drive) -> Iterator[t
     main, instant = MAIN[half], f"instant ({drive.name})"
     found = [(main, name, model.kind) for name, model in models.items() if name != main]
     found += [(instant, name, "another training") for name in ("other", "labelled")]
+    found += [(instant, name, model.kind) for name, model in models.items() if model.kind == "own labels"]
     found.append((f"instant of other ({drive.name})", "other", "instant"))
     for one, two, kind in found:
         yield one, two, kind

@@ -32,6 +32,7 @@ from hrda_core.resizing import resize_map, shrink
 from hrda_core.trainer.loading import load_network as load_trained
 from hrda_core.uda.adabn import reestimate_batchnorm
 from hrda_core.uda.entropy import entropy_loss
+from hrda_core.windows.torch_windows import predict_probs
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -184,6 +185,8 @@ class Zoo:
         yield add("statistics of all layers", "statistics", lambda: self._normed(self._main(), here, whole=True))
         yield add("statistics of another drive", "statistics", lambda: self._normed(self._main(), there))
         yield add("statistics of blurred frames", "statistics", lambda: self._normed(self._main(), here.blurred()))
+        yield add("labels given once", "own labels", lambda: self._labelled_once(drive, "beside source"))
+        yield add("labels given once, alone", "own labels", lambda: self._labelled_once(drive, "alone"))
         if drive is self.drives[0]:
             return
         yield add("self-trained", "self-trained", lambda: self._trained(drive, "teacher", 25))
@@ -244,9 +247,30 @@ class Zoo:
                     parameter += share * parameter.std() * noise
         return network
 
+    def _labelled_once(self, drive: Drive, how: str) -> nn.Module:
+        """As `hrda adapt` trains: the instant network labels the drive's frames once, and learns them with its source.
+
+        `alone` is without source and three times as fast: the network learns its own labels by heart.
+        """
+
+        def train() -> nn.Module:
+            network = self._normed(self._main(), _images(drive.adapt))
+            parts, rate = [_own_labels(network, drive)], 3e-4
+            if how == "beside source":
+                parts, rate = [*parts, _pairs(*source_part(train=True), 200, self._seed)], 1e-4
+            network = _supervised(network, *parts, steps=150, rate=rate, seed=self._seed, whole=True)
+            return self._normed(network, _images(drive.adapt))
+
+        return self._kept(f"once_{how.replace(' ', '_')}_{_plain(drive)}", train)
+
     def _trained(self, drive: Drive, how: str, steps: int) -> nn.Module:
-        name = f"{how}_{steps}_{drive.name.replace(' ', '_').replace(',', '')}"
-        return self._kept(name, lambda: _self_trained(self._main(), drive, how, steps, self._seed))
+        return self._kept(
+            f"{how}_{steps}_{_plain(drive)}", lambda: _self_trained(self._main(), drive, how, steps, self._seed)
+        )
+
+
+def _plain(drive: Drive) -> str:
+    return drive.name.replace(" ", "_").replace(",", "")
 
 
 def base_network(name: str) -> nn.Module:
@@ -378,21 +402,44 @@ def _trainable(network: nn.Module) -> list[nn.Parameter]:
 
 
 def _supervised(
-    network: nn.Module, pairs: Pairs, *, steps: int, rate: float, seed: int, fresh: bool = False
+    network: nn.Module,
+    *parts: Pairs,
+    steps: int,
+    rate: float,
+    seed: int,
+    fresh: bool = False,
+    whole: bool = False,
 ) -> nn.Module:
+    """Train on two crops of each part a step: the decoder, or the whole network with its encoder's norms at rest."""
     rng = np.random.default_rng(seed)
-    _decoder_alone(network)
-    if fresh:
+    if not whole:
+        _decoder_alone(network)
+    if fresh or whole:
         network.decode_head.train()  # type: ignore[operator, union-attr]
     optimiser = torch.optim.AdamW(_trainable(network), rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, steps, pct_start=0.1)
     for _ in range(steps):
-        images, labels = _batch(pairs, rng, 2)
+        images, labels = (torch.cat(both) for both in zip(*(_batch(part, rng, 2) for part in parts), strict=True))
         optimiser.zero_grad()
         _loss(network(images, (1, 1)), labels).backward()
         optimiser.step()
         schedule.step()
     return network.eval()
+
+
+@torch.no_grad()
+def _own_labels(network: nn.Module, drive: Drive) -> Pairs:
+    """The drive's frames with labels of the network in four views, of each class the surest two thirds."""
+    found = []
+    for path in drive.adapt:
+        rgb = read(path)
+        height, width = rgb.shape[:2]
+        views = predict_probs(network, tensor(rgb)[None], "tiles", scales=(1.0, 1.5), flip=True)
+        top, labels = views[0, :, :height, :width].max(0)
+        found.append((rgb, labels.numpy().astype(np.uint8), top.numpy()))
+    values = [np.concatenate([top[labels == c] for _, labels, top in found]) for c in range(len(CITYSCAPES19))]
+    sure = np.array([np.quantile(part, 1 / 3) if len(part) else 0.0 for part in values])
+    return [(rgb, np.where(top >= sure[labels], labels, np.uint8(IGNORE_LABEL))) for rgb, labels, top in found]
 
 
 def _self_trained(network: nn.Module, drive: Drive, how: str, steps: int, seed: int) -> nn.Module:

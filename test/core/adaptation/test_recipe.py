@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from tiny_bundle import write_tiny_bundle
 from tiny_network import TINY
 
-from hrda_core.adaptation.efforts import EFFORTS, effort_named
+from hrda_core.adaptation.efforts import EFFORTS, Labels, effort_named
 from hrda_core.adaptation.recipe import SourceFolder, adaptation_recipe
 from hrda_core.adaptation.stages.train import smallest_size
 from hrda_core.data.open_frames import open_unlabelled
@@ -39,18 +40,20 @@ def _recipe(
     size: tuple[int, int] = (360, 480),
     effort: str = "quick",
     *,
+    labels: Labels = "teacher",
     mic: bool = False,
     imagenet: Path | None = None,
     source_is_pseudo: bool = False,
-    source: SourceFolder = SOURCE,
+    sources: Sequence[SourceFolder] = (SOURCE,),
 ) -> Recipe:
     return adaptation_recipe(
         bundle,
-        source,
+        sources,
         Path("frames"),
         size,
         EFFORTS[effort],
         name="adapted",
+        labels=labels,
         mic=mic,
         imagenet=imagenet,
         source_is_pseudo=source_is_pseudo,
@@ -91,8 +94,24 @@ def test_the_smallest_frame_is_the_smallest_after_shrinking(tmp_path: Path) -> N
 
 
 def test_source_and_target_are_seen_at_about_one_size(bundle: Bundle) -> None:
-    recipe = _recipe(bundle, (360, 480))
-    assert recipe.crop.scale_min < 480 / 640 < recipe.crop.scale_max
+    large, small = replace(SOURCE, name="large", height=960, width=1280), replace(SOURCE, height=360, width=480)
+    parts = _recipe(bundle, (360, 480), labels="once", sources=(large, small)).sources
+    assert [part.name for part in parts] == ["large", "made up"]
+    ranges = [(part.scale_min, part.scale_max) for part in parts]
+    assert ranges == [pytest.approx((0.67 * ratio, 1.33 * ratio)) for ratio in (480 / 1280, 1)]
+
+
+def test_labels_that_are_given_once_are_one_of_the_sources_and_a_teacher_has_the_frames_alone(bundle: Bundle) -> None:
+    own = replace(SOURCE, name="own labels")
+    once = _recipe(bundle, labels="once", sources=(SOURCE, own))
+    assert (once.method, once.target, once.average) == ("supervised", None, EFFORTS["quick"].alpha)
+    assert [part.share for part in once.sources] == [1, 1]
+    assert once.model == _recipe(bundle).model
+    beside = _recipe(bundle)
+    assert (beside.method, beside.self_training.alpha) == ("self_training", EFFORTS["quick"].alpha)
+    assert beside.target is not None
+    assert beside.target.path == Path("frames")
+    assert [EFFORTS[name].labels for name in ("quick", "normal", "full")] == ["once", "once", "teacher"]
 
 
 def test_an_encoder_without_imagenet_weights_goes_without_feature_distance_and_says_so(bundle: Bundle) -> None:
@@ -126,10 +145,10 @@ def test_the_network_learns_the_classes_of_the_given_model_from_the_ids_of_the_s
     yard = LabelSpace("yard", ("floor", "robot", "crate"), things=(1, 2))
     ids = IdTable.from_ids("streets", {0: 0, 1: 0, 13: 1})
     source = replace(SOURCE, label_space=label_space_values(yard, ids))
-    recipe = with_space(_recipe(replace(bundle, label_space=yard), source=source))
+    recipe = with_space(_recipe(replace(bundle, label_space=yard), sources=(source,)))
     assert recipe_space(recipe) == yard
-    assert recipe.source.label_space is not None
-    found = read_label_space(recipe.source.label_space, yard)[1]
+    assert recipe.sources[0].label_space is not None
+    found = read_label_space(recipe.sources[0].label_space, yard)[1]
     assert found is not None
     np.testing.assert_array_equal(found.table, ids.table)
 
