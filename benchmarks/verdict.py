@@ -42,7 +42,7 @@ from hrda_core.metrics import Confusion
 from hrda_core.resizing import resize_image, resize_map
 from hrda_core.whole_files import file_sha256
 
-VERSION = 1
+VERSION = 2
 """Another one makes all predictions anew."""
 
 CANDIDATE = "candidate"

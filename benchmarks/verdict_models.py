@@ -32,6 +32,7 @@ from hrda_core.resizing import resize_map, shrink
 from hrda_core.trainer.loading import load_network as load_trained
 from hrda_core.uda.adabn import reestimate_batchnorm
 from hrda_core.uda.entropy import entropy_loss
+from hrda_core.window_plan import PlanChoice
 from hrda_core.windows.torch_windows import predict_probs
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -47,6 +48,8 @@ MAIN = {FIT: "hrda_lite_source", REPORT: "hrda_lite"}
 
 _MEAN = (127.5, 127.5, 127.5)
 _CROP = (160, 224)
+_PLAN = PlanChoice("tiles", (1, 1))
+"""As the graphs of the bench, and those of the shipped bundles."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +238,7 @@ class Zoo:
     def _normed(self, network: nn.Module, images: Sequence[UInt8Array], whole: bool = False) -> nn.Module:
         """Statistics of images, of the decoder alone or of all layers."""
         batches = [torch.stack([tensor(rgb) for rgb in images[start::4]]) for start in range(4)]
-        reestimate_batchnorm(network, batches, plan="tiles", keep_encoder=not whole)  # type: ignore[arg-type]
+        reestimate_batchnorm(network, batches, plan=_PLAN, keep_encoder=not whole)  # type: ignore[arg-type]
         return network.eval()
 
     def _shaken(self, share: float) -> nn.Module:
@@ -434,7 +437,7 @@ def _own_labels(network: nn.Module, drive: Drive) -> Pairs:
     for path in drive.adapt:
         rgb = read(path)
         height, width = rgb.shape[:2]
-        views = predict_probs(network, tensor(rgb)[None], "tiles", scales=(1.0, 1.5), flip=True)
+        views = predict_probs(network, tensor(rgb)[None], _PLAN, scales=(1.0, 1.5), flip=True)
         top, labels = views[0, :, :height, :width].max(0)
         found.append((rgb, labels.numpy().astype(np.uint8), top.numpy()))
     values = [np.concatenate([top[labels == c] for _, labels, top in found]) for c in range(len(CITYSCAPES19))]

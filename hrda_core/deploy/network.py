@@ -12,9 +12,11 @@ from hrda_core.errors import BundleError, first_misfit, one_line
 from hrda_core.inference.bundle import Bundle
 from hrda_core.models import create_model
 from hrda_core.models.finite_weights import check_finite
+from hrda_core.models.hrda import HRDA
 from hrda_core.plain_files import open_file
+from hrda_core.window_plan import PlanChoice
 
-__all__ = ["WEIGHTS_FILE", "load_network"]
+__all__ = ["WEIGHTS_FILE", "load_network", "plan_as_run"]
 
 WEIGHTS_FILE = "model.safetensors"
 
@@ -52,3 +54,18 @@ def _checked(bundle: Bundle, where: str) -> bytes:
     if hashlib.sha256(content).hexdigest() != bundle.manifest["files"][WEIGHTS_FILE]["sha256"]:
         raise BundleError(f"{where} was changed since the bundle was opened; start again when nothing writes there")
     return content
+
+
+def plan_as_run(bundle: Bundle, network: nn.Module) -> PlanChoice:
+    """Return how a bundle's network sees images of any size where both of its scales run.
+
+    Statistics and labels that are made in PyTorch depend on it: a grid of other tiles has borders at other places.
+
+    Returns:
+        the plan of the bundle's graph `tiles` with its grid for HRDA, one tile where it has no such graph; the whole
+        image for single-scale networks.
+    """
+    if not isinstance(network, HRDA):
+        return PlanChoice("whole")
+    tiles = bundle.graphs.get("tiles")
+    return PlanChoice("tiles", bundle.tile_grid, tiles.choice.overlap if tiles else 0)

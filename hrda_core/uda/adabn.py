@@ -16,13 +16,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from hrda_core.errors import DataError
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.segmenter import Segmenter
+from hrda_core.window_plan import PlanChoice
 from hrda_core.windows.torch_windows import predict_logits
 
 __all__ = ["reestimate_batchnorm"]
 
 
 def reestimate_batchnorm(
-    network: HRDA | Segmenter, images: Iterable[Tensor], *, plan: str | None = None, keep_encoder: bool = False
+    network: HRDA | Segmenter,
+    images: Iterable[Tensor],
+    *,
+    plan: str | PlanChoice | None = None,
+    keep_encoder: bool = False,
 ) -> int:
     """Recompute the statistics of BatchNorm layers on unlabelled images, in place.
 
@@ -33,9 +38,9 @@ def reestimate_batchnorm(
 
     Args:
         images: batches, float (B, 3, H, W), normalised; they are moved to the network's device one by one.
-        plan: window plan (`hrda_core.inference.predict_logits`); None = `overlap` for HRDA, as in training, and `whole`
-            for single-scale networks. `tiles` costs HRDA about half. Layers that a plan does not run keep their
-            statistics (`context`: those of the scale attention).
+        plan: window plan of `hrda_core.windows.torch_windows.predict_logits`, that of the deployed network; None =
+            `overlap` for HRDA, as in training, and `whole` for single-scale networks. `tiles` costs HRDA about half.
+            Layers that a plan does not run keep their statistics (`context`: those of the scale attention).
         keep_encoder: leave the encoder's layers as they are.
 
     Returns:
@@ -97,7 +102,7 @@ def _measuring(network: nn.Module, layers: list[_BatchNorm]) -> Iterator[None]:
                     value.copy_(buffers[name])
 
 
-def _measure(network: HRDA | Segmenter, batch: Tensor, plan: str) -> None:
+def _measure(network: HRDA | Segmenter, batch: Tensor, plan: str | PlanChoice) -> None:
     try:
         predict_logits(network, batch, plan)
     except ValueError as error:

@@ -20,7 +20,7 @@ from hrda_core.adaptation.stages.adopt import export_candidate, provenance, sile
 from hrda_core.adaptation.stages.frames import Frames
 from hrda_core.data.augmentation.transforms import normalise
 from hrda_core.data.frames import UnlabelledFrames, evenly_spaced
-from hrda_core.deploy.network import WEIGHTS_FILE, load_network
+from hrda_core.deploy.network import WEIGHTS_FILE, load_network, plan_as_run
 from hrda_core.errors import DataError
 from hrda_core.inference.bundle import Bundle
 from hrda_core.models.class_bias import bias_in
@@ -52,10 +52,8 @@ def adapt_instantly(network: HRDA | Segmenter, bundle: Bundle, frames: Unlabelle
     Raises:
         DataError: there are fewer than four frames of one size.
     """
-    plan = "tiles" if isinstance(network, HRDA) else "whole"  # as the model is run
-    return reestimate_batchnorm(
-        network, _batches(bundle, frames, count), plan=plan, keep_encoder=encoder_norm_rested(bundle)
-    )
+    plan, rested = plan_as_run(bundle, network), encoder_norm_rested(bundle)
+    return reestimate_batchnorm(network, _batches(bundle, frames, count), plan=plan, keep_encoder=rested)
 
 
 def encoder_norm_rested(bundle: Bundle) -> bool:

@@ -22,9 +22,8 @@ from hrda_core.data.augmentation.transforms import normalise
 from hrda_core.data.frames import ImageFrames, evenly_spaced
 from hrda_core.data.image_files import BoolArray, UInt8Array
 from hrda_core.data.packs.pseudo_pack import write_pseudo_pack
-from hrda_core.deploy.network import load_network
+from hrda_core.deploy.network import load_network, plan_as_run
 from hrda_core.inference.bundle import MANIFEST_NAME, Bundle, file_record
-from hrda_core.models.hrda import HRDA
 from hrda_core.trainer.recipe import RuntimeConfig
 from hrda_core.trainer.runtime import Runtime
 from hrda_core.windows.torch_windows import predict_probs
@@ -86,7 +85,7 @@ def _labeller(bundle: Bundle, runtime: RuntimeConfig) -> Label:
     """The network as a function of a frame, which it sees in all views; probabilities are averaged."""
     opened = Runtime.open(runtime)
     network = load_network(bundle).to(opened.device)
-    plan = "tiles" if isinstance(network, HRDA) else "whole"  # as the model is run
+    plan = plan_as_run(bundle, network)
 
     @torch.no_grad()
     def label(rgb: UInt8Array) -> tuple[UInt8Array, UInt8Array]:

@@ -11,9 +11,9 @@ import torch
 from hrda_core.adaptation.verdict.measures import Candidate, Predict
 from hrda_core.data.augmentation.transforms import normalise
 from hrda_core.data.image_files import UInt8Array
+from hrda_core.deploy.network import plan_as_run
 from hrda_core.inference import Prediction, Predictor
 from hrda_core.inference.bundle import Bundle
-from hrda_core.models.hrda import HRDA
 from hrda_core.resizing import resize_map
 from hrda_core.trainer.loading import load_network
 from hrda_core.windows.class_bands import predict_classes
@@ -40,7 +40,7 @@ def as_candidates(bundles: Mapping[str, Bundle], run: Path | None, threads: int)
 
 def _student(run: Path, bundle: Bundle) -> Predict:
     network = load_network(run, "student")
-    plan = "tiles" if isinstance(network, HRDA) else "whole"
+    plan = plan_as_run(bundle, network)
 
     @torch.no_grad()
     def predict(rgb: UInt8Array) -> Prediction:
