@@ -253,18 +253,22 @@ class Zoo:
     def _labelled_once(self, drive: Drive, how: str) -> nn.Module:
         """As `hrda adapt` trains: the instant network labels the drive's frames once, and learns them with its source.
 
-        `alone` is without source and three times as fast: the network learns its own labels by heart.
+        `alone` is without source, three times as fast and not half way back: it has learnt its own labels by heart.
         """
+        start = self._normed(self._main(), _images(drive.adapt))
 
         def train() -> nn.Module:
-            network = self._normed(self._main(), _images(drive.adapt))
+            network = copy.deepcopy(start)
             parts, rate = [_own_labels(network, drive)], 3e-4
             if how == "beside source":
                 parts, rate = [*parts, _pairs(*source_part(train=True), 200, self._seed)], 1e-4
-            network = _supervised(network, *parts, steps=150, rate=rate, seed=self._seed, whole=True)
-            return self._normed(network, _images(drive.adapt))
+            return _supervised(network, *parts, steps=150, rate=rate, seed=self._seed, whole=True)
 
-        return self._kept(f"once_{how.replace(' ', '_')}_{_plain(drive)}", train)
+        network = self._kept(f"once_{how.replace(' ', '_')}_{_plain(drive)}", train)
+        if how == "beside source":
+            learnt, half = network.state_dict(), start.state_dict()
+            network.load_state_dict({k: v.lerp(half[k], 0.5) if v.ndim else v for k, v in learnt.items()})
+        return self._normed(network, _images(drive.adapt))
 
     def _trained(self, drive: Drive, how: str, steps: int) -> nn.Module:
         return self._kept(

@@ -142,7 +142,7 @@ def _adapt(
         own = _own_labels(request, bundles["instant"], source, frames, work, count)
         run = _train(request, bundles["instant"], source, own, frames, work, watch)
         source = source or own
-        bundles["adapted"] = adapted_bundle(request, given, run, frames, work.path("adapted"))
+        bundles["adapted"] = adapted_bundle(request, given, bundles["instant"], run, frames, work.path("adapted"))
     with work.stage("judge", f"{', '.join(bundles)} on {len(frames.held_out)} frames that were held out"):
         known = None if source is None else source.held_out
         judged = judge_bundles(bundles, run, frames, known, labelled, work.folder, request.runtime.threads, count)

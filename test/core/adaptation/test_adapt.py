@@ -157,18 +157,34 @@ def test_all_candidates_have_the_logit_adjustment_of_the_given_model(made: Path,
     recipe = load_recipe(work / "run")
     assert recipe.logit_adjustment == 0.2
     assert given == instant != ()
-    # The adapted network was trained without, on the labels of its own source.
-    assert adapted == run_bias(work / "run", recipe) != ()
-    trained = load_checkpoint(work / "run" / CHECKPOINT_NAME).below("teacher")["decode_head.head.conv_seg.bias"]
-    shipped = load_bundle_network(Bundle.open(work / "adapted")).state_dict()["decode_head.head.conv_seg.bias"]
-    torch.testing.assert_close(shipped - trained, torch.tensor(adapted), atol=2e-3, rtol=2e-3)
+    # The adapted network is half way from the start, which has its own, to one that was trained without.
+    own = run_bias(work / "run", recipe)
+    assert own not in ((), given)
+    assert adapted == pytest.approx([(one + two) / 2 for one, two in zip(own, given, strict=True)])
+    name = "decode_head.head.conv_seg.bias"
+    trained = load_checkpoint(work / "run" / CHECKPOINT_NAME).below("teacher")[name]
+    start, shipped = (load_bundle_network(Bundle.open(work / n)).state_dict()[name] for n in ("instant", "adapted"))
+    untouched = (trained + start - torch.tensor(given)) / 2
+    torch.testing.assert_close(shipped - untouched, torch.tensor(adapted), atol=2e-3, rtol=2e-3)
+
+
+def test_labels_of_its_own_leave_the_model_half_way_to_where_it_started(outcome: Outcome) -> None:
+    work = outcome.bundle.parent / "work"
+    trained = load_network(work / "run", "teacher").state_dict()
+    start, adapted = (load_bundle_network(Bundle.open(work / name)).state_dict() for name in ("instant", "adapted"))
+    weights = [name for name in trained if name.endswith("weight") and trained[name].ndim == 4]
+    assert any(not torch.allclose(trained[name], start[name], atol=1e-3) for name in weights)
+    for name in weights:
+        torch.testing.assert_close(adapted[name], (trained[name] + start[name]) / 2, rtol=5e-3, atol=1e-3)
+    assert Bundle.open(work / "adapted").manifest["provenance"]["exported_network"] == "mean of teacher and start"
 
 
 def test_the_adapted_model_has_statistics_of_the_whole_drive_and_not_of_the_last_batches(
     made: Path, outcome: Outcome
 ) -> None:
     work = outcome.bundle.parent / "work"
-    measured = load_network(work / "run", "teacher")
+    measured = load_bundle_network(Bundle.open(work / "adapted"))
+    measured.load_state_dict({**measured.state_dict(), **_statistics(load_network(work / "run", "teacher"))})
     before = {name: value.clone() for name, value in measured.named_buffers()}
     frames = choose_frames((), (), work / "frames", SelectionConfig(), print, lambda *_: None)
     adapt_instantly(measured, Bundle.open(made / "given"), frames.adapt, INSTANT_FRAMES)
@@ -177,6 +193,10 @@ def test_the_adapted_model_has_statistics_of_the_whole_drive_and_not_of_the_last
     assert any(not torch.allclose(value, before[name], **half) for name, value in measured.named_buffers())
     for name, value in measured.named_buffers():
         torch.testing.assert_close(adapted[name], value, **half)
+
+
+def _statistics(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return dict(network.named_buffers())
 
 
 def test_another_choice_needs_no_second_training(made: Path, outcome: Outcome, tmp_path: Path) -> None:
@@ -278,6 +298,40 @@ def test_without_a_source_the_model_learns_from_its_own_sure_predictions(made: P
     page = found.report.read_text(encoding="utf-8")
     assert "forgetting was not measured" in page
     assert found.to_dict()["measures"]["candidates"]["adapted"]["source_miou"] is None
+    (own,) = load_recipe(tmp_path / "work" / "run").sources
+    assert own.name == "surest labels of given_instant, given once"
+
+
+def test_the_frames_have_labels_of_the_instant_candidate_beside_those_of_the_source(outcome: Outcome) -> None:
+    recipe = load_recipe(outcome.bundle.parent / "work" / "run")
+    assert recipe.method == "supervised"
+    assert [part.name for part in recipe.sources] == ["source", "surest labels of given_instant, given once"]
+    frames = SourcePack.open(outcome.bundle.parent / "work" / "own_labels")
+    assert len(frames.train_pairs()) == outcome.selection["kept"]
+    assert "surest labels" in Bundle.open(outcome.bundle).manifest["provenance"]["source_data"]
+
+
+@pytest.mark.parametrize("source", ["source", "none"])
+def test_a_teacher_labels_the_frames_where_it_is_asked_for(made: Path, tmp_path: Path, source: str) -> None:
+    effort = replace(SMALL, iterations=3)
+    spec = "none" if source == "none" else str(made / "source")
+    adapt(_request(made, tmp_path, source=spec, effort=effort, labels="teacher", mic=True, choose="adapted"))
+    recipe = load_recipe(tmp_path / "work" / "run")
+    assert recipe.method == "self_training"
+    assert recipe.self_training.mic is not None
+    assert recipe.target is not None
+    assert recipe.target.path == tmp_path / "work" / "frames" / "adapt"
+    # Only without a source its own labels stand in for one.
+    assert (tmp_path / "work" / "own_labels").exists() == (source == "none")
+
+
+@pytest.mark.parametrize("option", [{"mic": True}, {"imagenet": Path("weights.pth")}])
+def test_what_belongs_to_a_teacher_is_refused_without_one(made: Path, tmp_path: Path, option: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match=r"--(mic|imagenet) belongs to training beside a teacher; add --labels teach"):
+        _request(made, tmp_path, effort=EFFORTS["normal"], **option)
+    assert _request(made, tmp_path, effort=EFFORTS["full"], **option).labelled_by == "teacher"
+    assert not _request(made, tmp_path, effort=EFFORTS["normal"]).with_mic
+    assert _request(made, tmp_path, effort=EFFORTS["normal"], labels="teacher").with_mic
 
 
 def test_the_pack_that_comes_with_the_package_is_the_source_in_any_folder(
