@@ -30,8 +30,8 @@ from tqdm import tqdm
 from verdict_models import FIT, MAIN, PACK, REPORT, Drive, Model, Zoo, drives, read, source_part
 from verdict_predictions import Kept, Runner, Session, UInt8Array, stacked
 
-from hrda_core.adaptation.verdict.judgement import GIVEN, CandidateMeasures, Judgement
-from hrda_core.adaptation.verdict.measures import calibrated, expected_overlaps, joint_classes, seen_below, sureness
+from hrda_core.adaptation.verdict.judgement import GIVEN, CandidateMeasures, Judgement, expect
+from hrda_core.adaptation.verdict.measures import joint_classes, seen_below, sureness
 from hrda_core.adaptation.verdict.track_record import TrackRecord, rules_hash, write_track_record
 from hrda_core.adaptation.verdict.verdict import decide, label_verdicts
 from hrda_core.bench.record import ROOT, write_record
@@ -216,8 +216,7 @@ def measure(kept: Kept, source: Kept, drive: Drive) -> CandidateMeasures:
     for mask, confidence, truth in zip(source.labels, source.confidence, _source_labels(), strict=True):
         found.source.append(_overlaps(mask, truth, CAMVID11))
         seen += seen_below(Prediction(mask, confidence), table[truth], classes, count)
-    counts = np.asarray(found.counts, np.int64)
-    found.expected = expected_overlaps(counts, calibrated(seen, CAMVID11), CAMVID11).tolist()
+    expect(found, seen, CAMVID11)
     return found
 
 

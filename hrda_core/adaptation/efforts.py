@@ -50,12 +50,11 @@ EFFORTS: Mapping[str, Effort] = {
     effort.name: effort
     for effort in (
         Effort("instant", "BatchNorm statistics of the recording, nothing trained: seconds anywhere", frames=48),
-        # The size of docs/results/adaptation.md, which gained 5 to 10 points from renderings to real footage.
         Effort("quick", "160 steps on small crops: minutes on two CPU cores", frames=200, iterations=160),
-        # The size of the shipped model.
+        # The size of docs/results/adaptation.md, "What training on one drive adds".
         Effort(
             "normal",
-            "600 steps on crops of two thirds of the image: half an hour on a CPU, minutes on a Jetson or GPU",
+            "600 steps on crops of two thirds of the image: a quarter of an hour on a CPU, minutes on a GPU",
             frames=500,
             iterations=600,
             crop_share=0.72,

@@ -36,8 +36,7 @@ class Request:
         out: bundle folder for the chosen model; a bundle there is replaced
         topic: camera topics; default: the only one
         source: pack of hrda pack-source, or LAYOUT:ROOT, or a folder of images/ and labels/; default: streets, the pack
-            that comes with hrda_ros, if the model has its classes; none = the model's own confident predictions stand
-            in
+            that comes with hrda_ros, if the model has its classes; none = its own surest labels are all there is
         label_space: label space file that brings the source to the model's classes, from its ids, or from the class
             names of a pack
         work: working folder; default: OUT.work

@@ -21,7 +21,7 @@ __all__ = ["OPTIONS_NAME", "Workspace"]
 
 OPTIONS_NAME = "options.json"
 _STAGES_NAME = "stages.json"
-_FORMAT = 3
+_FORMAT = 4
 """Raised when a stage's file changes its meaning: a folder of an earlier release cannot be continued then."""
 
 

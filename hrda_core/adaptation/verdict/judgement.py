@@ -23,6 +23,7 @@ from hrda_core.adaptation.verdict.measures import (
     measure_frame,
     mutual_information,
     seen_below,
+    without_confidence,
 )
 from hrda_core.data.image_files import UInt8Array
 from hrda_core.errors import DataError
@@ -30,7 +31,7 @@ from hrda_core.inference import Prediction
 from hrda_core.labels import ClassGroups, LabelSpace
 from hrda_core.metrics import Confusion, LabelledImages, at_size
 
-__all__ = ["GIVEN", "CandidateMeasures", "Judgement", "expected_miou", "judge", "mean_iou", "shown"]
+__all__ = ["GIVEN", "CandidateMeasures", "Judgement", "expect", "expected_miou", "judge", "mean_iou", "shown"]
 
 GIVEN = "given"
 
@@ -55,6 +56,7 @@ class CandidateMeasures:
         counts: for each frame, pixels by predicted class and confidence.
         expected: for each frame the overlaps that labels would be expected to give (`expected_overlaps`); empty without
             a source.
+        by_class: the same where confidence counts for nothing (`without_confidence`).
         source, labelled: overlaps (for IoU) of each held-out source image and of each labelled image of the target.
     """
 
@@ -68,6 +70,7 @@ class CandidateMeasures:
     joint: list[list[int]] = field(default_factory=list)
     counts: list[list[list[int]]] = field(default_factory=list)
     expected: list[list[list[float]]] = field(default_factory=list)
+    by_class: list[list[list[float]]] = field(default_factory=list)
     source: Overlaps = field(default_factory=list)
     labelled: Overlaps = field(default_factory=list)
 
@@ -203,9 +206,21 @@ def judge(
             steps.done()
     for name, total in seen.items():
         if held_out:
-            counts = np.asarray(found[name].counts, np.int64)
-            found[name].expected = expected_overlaps(counts, calibrated(total, groups), groups).tolist()
+            expect(found[name], total, groups)
     return Judgement(found, len(held_out), groups.names, space.classes)
+
+
+def expect(found: CandidateMeasures, seen: npt.NDArray[np.int64], groups: ClassGroups) -> None:
+    """Fill in the overlaps that labels would be expected to give on the held-out frames.
+
+    Args:
+        found: measures of a candidate, with its `counts`.
+        seen: what lies below its masks of source images, int64 (groups, classes, CONFIDENCE_BINS).
+    """
+    counts = np.asarray(found.counts, np.int64)
+    found.expected = expected_overlaps(counts, calibrated(seen, groups), groups).tolist()
+    counts, seen = without_confidence(counts), without_confidence(seen)
+    found.by_class = expected_overlaps(counts, calibrated(seen, groups), groups).tolist()
 
 
 def mean_iou(overlaps: Overlaps | npt.NDArray[np.int64]) -> float | None:

@@ -43,6 +43,7 @@ __all__ = [
     "mutual_information",
     "seen_below",
     "sureness",
+    "without_confidence",
 ]
 
 Predict = Callable[[UInt8Array], Prediction]
@@ -179,6 +180,20 @@ def calibrated(seen: npt.NDArray[np.int64], groups: ClassGroups) -> FloatArray:
     sure = np.where(mine.any(axis=0)[:, None], by_bin, 0.0)
     expected = np.where(mine[..., None], sure, others[..., None] * (1 - sure))
     return np.asarray((seen + expected * _PRIOR_OF_CLASS) / (seen.sum(axis=0) + _PRIOR_OF_CLASS), np.float64)
+
+
+def without_confidence(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Move all pixels to one bin of confidence: what is left says how often each class is given, and how often rightly.
+
+    Args:
+        counts: int64 (..., CONFIDENCE_BINS), as `sureness` and `seen_below` count.
+
+    Returns:
+        the same shape; its first bin holds the sums.
+    """
+    moved = np.zeros_like(counts)
+    moved[..., 0] = counts.sum(axis=-1)
+    return moved
 
 
 def expected_overlaps(counts: npt.NDArray[np.int64], shares: FloatArray, groups: ClassGroups) -> FloatArray:

@@ -37,6 +37,8 @@ class VerdictRules:
     Attributes:
         gain: expected mIoU must rise by more than this, and its lower bound must be above 0.
         fewest: smallest number of held-out frames for a gain: three blocks of three neighbours.
+        sureness: expected mIoU may fall by this where confidence counts for nothing. A network that learnt labels of
+            its own by heart is surer of the drive than it is right, and that alone lifts the estimate.
         forgetting: source mIoU may fall by this, as measured. A bound alone would let the candidate forget the more,
             the fewer images are held out: it let eleven points pass.
         information: bits by which the information between views may fall. A network whose statistics fit none of its
@@ -49,6 +51,7 @@ class VerdictRules:
 
     gain: float = 0.02
     fewest: int = 9
+    sureness: float = 0.02
     forgetting: float = 0.05
     information: float = 0.3
     fewest_classes: float = 0.7
@@ -160,10 +163,24 @@ def _gain(given: CandidateMeasures, found: CandidateMeasures) -> Difference | No
     return paired_difference(len(after), rise)
 
 
+def _fall_by_class(given: CandidateMeasures, found: CandidateMeasures) -> float:
+    """Fall of the expected mean IoU without confidence, over the groups of `_gain`; 0 without a source."""
+    if not given.by_class or not found.by_class:
+        return 0.0
+    groups = shown(given.expected) | shown(found.expected)
+    before, after = (expected_miou(measures.by_class, groups) for measures in (given, found))
+    assert before is not None
+    assert after is not None
+    return before - after
+
+
 def _vetoes(given: CandidateMeasures, found: CandidateMeasures, rules: VerdictRules) -> tuple[str, ...]:
     fewer = effective_classes(found.histogram) / effective_classes(given.histogram)
     text = f"it tells fewer classes apart: {fewer:.0%} of the effective number before"
     checks = [(fewer < rules.fewest_classes, text)]
+    surer = _fall_by_class(given, found)
+    text = f"it is surer, not better: by its classes alone its estimated mIoU falls by {surer:.1%}"
+    checks.append((surer > rules.sureness, f"{text}, {rules.sureness:.0%} allowed"))
     told = given.information - found.information
     text = f"masks of its mirrored and smaller frames tell {told:.2f} bits less, {rules.information:.2f} allowed"
     checks.append((told > rules.information, text))

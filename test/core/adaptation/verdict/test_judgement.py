@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from two_domains import draw_street
 
-from hrda_core.adaptation.verdict.judgement import Judgement, judge, mean_iou
+from hrda_core.adaptation.verdict.judgement import Judgement, expected_miou, judge, mean_iou
 from hrda_core.adaptation.verdict.measures import (
     CONFIDENCE_BINS,
     Candidate,
@@ -84,6 +84,26 @@ def test_on_the_source_itself_the_expected_overlaps_are_those_of_its_labels(pred
     total = expected_overlaps(counts, shares, GROUPS).sum(axis=0)
     told = judge([Candidate("given", predict)], [], [], Source(big), None, CITYSCAPES19, GROUPS).candidates["given"]
     assert total == pytest.approx(np.asarray(told.source).sum(axis=0), rel=0.01, abs=300)
+
+
+def test_what_is_expected_by_class_does_not_change_where_a_model_is_surer() -> None:
+    """Of the drive alone: of the source it is as sure as before, and what is right there counts."""
+    source = Source(draw_street(np.random.default_rng(index), (480, 640), target=False) for index in range(3))
+    frame = draw_street(np.random.default_rng(7), (480, 640), target=True)[0]
+
+    def unsure(rgb: np.ndarray) -> Prediction:  # right where it is sure
+        found, truth = guess(rgb), next((labels for image, labels in source if image is rgb), None)
+        right = rgb[..., 0] > 100 if truth is None else truth == found.labels
+        return Prediction(found.labels, np.where(right, 220, 60).astype(np.uint8))
+
+    def surer(rgb: np.ndarray) -> Prediction:
+        found = unsure(rgb)
+        return Prediction(found.labels, np.full_like(found.confidence, 220) if rgb is frame else found.confidence)
+
+    both = [Candidate("given", unsure), Candidate("adapted", surer)]
+    given, found = judge(both, [lambda: frame], [], source, None, CITYSCAPES19, GROUPS).candidates.values()
+    assert found.by_class == given.by_class
+    assert expected_miou(found.expected) > expected_miou(given.expected) + 0.05  # type: ignore[operator]
 
 
 def test_every_image_is_read_once_for_all_candidates() -> None:

@@ -213,6 +213,22 @@ def test_a_fall_on_source_images_counts_as_measured_however_few_they_are() -> No
     assert _against(given, noisy) == ("it forgot: 11.3% mIoU less on held-out source images, 5% allowed",)
 
 
+@pytest.mark.parametrize(
+    ("by_class", "why"),
+    [
+        (475, "it is surer, not better: by its classes alone its estimated mIoU falls by 2.5%, 2% allowed"),
+        (485, ""),
+        (None, ""),
+    ],
+)
+def test_a_gain_that_only_confidence_shows_is_refused(by_class: int | None, why: str) -> None:
+    """A network that learnt its own labels by heart is surer of the drive than it is right."""
+    given, surer = _measured(500), _measured(560)
+    given.by_class = _measured(500).expected
+    surer.by_class = [] if by_class is None else _measured(by_class).expected
+    assert _against(given, surer) == ((why,) if why else ())
+
+
 @pytest.mark.parametrize("what", ["confidence", "flip", "scale"])
 def test_what_a_spoilt_model_can_have_is_no_gain(what: str) -> None:
     found = _measured(500)
