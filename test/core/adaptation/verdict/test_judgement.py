@@ -94,11 +94,11 @@ def test_what_is_expected_by_class_does_not_change_where_a_model_is_surer() -> N
     def unsure(rgb: np.ndarray) -> Prediction:  # right where it is sure
         found, truth = guess(rgb), next((labels for image, labels in source if image is rgb), None)
         right = rgb[..., 0] > 100 if truth is None else truth == found.labels
-        return Prediction(found.labels, np.where(right, 220, 60).astype(np.uint8))
+        return Prediction(found.labels, np.where(right, 255, 60).astype(np.uint8))
 
     def surer(rgb: np.ndarray) -> Prediction:
         found = unsure(rgb)
-        return Prediction(found.labels, np.full_like(found.confidence, 220) if rgb is frame else found.confidence)
+        return Prediction(found.labels, np.full_like(found.confidence, 255) if rgb is frame else found.confidence)
 
     both = [Candidate("given", unsure), Candidate("adapted", surer)]
     given, found = judge(both, [lambda: frame], [], source, None, CITYSCAPES19, GROUPS).candidates.values()
