@@ -40,6 +40,7 @@ from hrda_core.inference import Prediction
 from hrda_core.labels import CAMVID11, CITYSCAPES19, ClassGroups
 from hrda_core.metrics import Confusion
 from hrda_core.resizing import resize_image, resize_map
+from hrda_core.standard_streams import with_streams
 from hrda_core.whole_files import file_sha256
 
 VERSION = 2
@@ -70,7 +71,7 @@ class Pair:
         return f"{'adopted' if self.adopted else 'kept'}_{'equal' if self.labels == 'undecided' else self.labels}"
 
 
-def main() -> None:
+def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, default=ROOT / "runs" / "verdict")
@@ -91,7 +92,7 @@ def main() -> None:
             )
     print(table(pairs))
     if options.half != "both":
-        return
+        return 0
     counts = {half: Counter(pair.outcome for pair in pairs if pair.half == half) for half in halves}
     names = ("adopted_better", "adopted_equal", "adopted_worse", "kept_better")
     reported = {name: counts[REPORT][name] for name in names}
@@ -102,6 +103,7 @@ def main() -> None:
     settings = {"rules": rules_hash(), "models": models, "drives": split, "main": MAIN, "threads": 1}
     figures = {"counts": {half: dict(found) for half, found in counts.items()}, "pairs": rows}
     print(f"wrote {write_record('verdict', figures=figures, settings=settings)}")
+    return 0
 
 
 def _fingerprint() -> str:
@@ -274,4 +276,4 @@ def table(pairs: list[Pair]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(with_streams(main, "verdict"))

@@ -13,7 +13,7 @@ from hrda_core.data.image_files import UInt8Array
 from hrda_core.deploy.export import ExportSpec, export_bundle
 from hrda_core.deploy.samples import Samples
 from hrda_core.errors import BundleError
-from hrda_core.inference.bundle import MANIFEST_NAME, Bundle, write_manifest
+from hrda_core.inference.bundle import MANIFEST_NAME, Bundle, file_record, write_manifest
 from hrda_core.inference.model_card import CARD_NAME, model_card
 from hrda_core.models.class_bias import ClassBias
 from hrda_core.models.hrda import HRDA
@@ -61,13 +61,19 @@ def adopt_bundle(
         samples: images that go with the bundle.
 
     Raises:
-        BundleError: `out` holds something that is not a bundle, or cannot be written.
+        BundleError: `out` holds something that is not a bundle, or cannot be written, or a file of the chosen bundle is
+            another one than when it was opened.
     """
     with replaced_folder(out, MANIFEST_NAME, error=BundleError) as part:
-        for name in chosen.manifest["files"]:
+        for name, record in chosen.manifest["files"].items():
             target = part / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(chosen.file(name), target)
+            if file_record(target)["sha256"] != record["sha256"]:
+                raise BundleError(
+                    f"model bundle '{chosen.path}': {name} was changed since the bundle was opened; start again when "
+                    f"nothing writes there"
+                )
         if report is not None:
             shutil.copyfile(report, part / "report.html")
         manifest = {key: value for key, value in chosen.manifest.items() if key not in ("format_version", "files")}
