@@ -54,7 +54,7 @@ EFFORTS: Mapping[str, Effort] = {
         # The size of docs/results/adaptation.md, "What training on one drive adds".
         Effort(
             "normal",
-            "600 steps on crops of two thirds of the image: 10 to 40 minutes on two CPU cores",
+            "600 steps on crops of two thirds of the image: 10 to 50 minutes on a CPU",
             frames=500,
             iterations=600,
             crop_share=0.72,
