@@ -8,12 +8,10 @@ from typing import Literal
 
 from hrda_core.errors import RecipeError
 
-__all__ = ["EFFORTS", "LABELS", "Effort", "Labels", "effort_named"]
+__all__ = ["EFFORTS", "Effort", "Labels", "effort_named"]
 
 Labels = Literal["once", "teacher"]
 """Who labels the frames: the start gives whole frames labels once, or a teacher labels crops anew in each step."""
-
-LABELS: tuple[Labels, ...] = ("once", "teacher")
 
 
 @dataclass(frozen=True)

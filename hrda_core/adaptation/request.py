@@ -114,13 +114,19 @@ class Request:
             raise RecipeError("--label_space belongs to labelled images, and --source none has none; leave one out")
         if self.choose == "adapted" and not self.effort.iterations:
             raise RecipeError("--choose adapted needs an effort that trains; effort instant does not")
-        for name, given in (("--mic", self.mic), ("--imagenet", self.imagenet is not None)):
-            if given and self.effort.iterations and self.labelled_by == "once":
-                raise RecipeError(f"{name} belongs to training beside a teacher; add --labels teacher, or leave it out")
+        self._check_training()
         if self.out.resolve() == self.model.resolve():
             raise RecipeError(
                 f"--out '{self.out}' is the given model; give another folder, the given one is never lost"
             )
+
+    def _check_training(self) -> None:
+        """Refuse options of a training that does not take place: they would change nothing, unseen."""
+        for name, given in (("--labels", self.labels), ("--mic", self.mic), ("--imagenet", self.imagenet)):
+            if given and not self.effort.iterations:
+                raise RecipeError(f"{name} belongs to an effort that trains; effort instant does not: leave it out")
+            if given and name != "--labels" and self.labelled_by == "once":
+                raise RecipeError(f"{name} belongs to training beside a teacher; add --labels teacher, or leave it out")
 
     @property
     def work_folder(self) -> Path:

@@ -325,6 +325,14 @@ def test_a_teacher_labels_the_frames_where_it_is_asked_for(made: Path, tmp_path:
     assert (tmp_path / "work" / "own_labels").exists() == (source == "none")
 
 
+@pytest.mark.parametrize("option", [{"labels": "teacher"}, {"mic": True}, {"imagenet": Path("weights.pth")}])
+def test_what_belongs_to_training_is_refused_where_nothing_is_trained(
+    made: Path, tmp_path: Path, option: dict[str, Any]
+) -> None:
+    with pytest.raises(RecipeError, match=rf"--{next(iter(option))} belongs to an effort that trains; effort instant"):
+        _request(made, tmp_path, effort=EFFORTS["instant"], **option)
+
+
 @pytest.mark.parametrize("option", [{"mic": True}, {"imagenet": Path("weights.pth")}])
 def test_what_belongs_to_a_teacher_is_refused_without_one(made: Path, tmp_path: Path, option: dict[str, Any]) -> None:
     with pytest.raises(RecipeError, match=r"--(mic|imagenet) belongs to training beside a teacher; add --labels teach"):
