@@ -10,6 +10,7 @@ would remove people and signs, of which a model is never as certain as of the ro
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -67,18 +68,24 @@ def own_labels(
     """
     chosen = replace(frames, files=tuple(evenly_spaced(frames.files, LABELLED_FRAMES)))
     label = _labeller(start, runtime)
+    sampled: dict[bytes, tuple[UInt8Array, UInt8Array]] = {}
     thresholds: list[UInt8Array] = []  # measured when the first frame is labelled: a whole pack needs none
 
     def predict(rgb: UInt8Array) -> tuple[UInt8Array, BoolArray]:
         if not thresholds:
-            thresholds.append(_surest(label, chosen))
-        labels, confidence = label(rgb)
+            thresholds.append(_surest(lambda frame: sampled.setdefault(_key(frame), label(frame)), chosen))
+        key = _key(rgb)
+        labels, confidence = sampled.pop(key) if key in sampled else label(rgb)
         return labels, confidence >= thresholds[0][labels]
 
     model = f"{start.name} {file_record(start.file(MANIFEST_NAME))['sha256'][:12]}"
     name = f"surest labels of {start.name}, given once"
     pack = write_pseudo_pack(chosen, predict, start.label_space, folder, name=name, model=model, progress=progress)
     return ModelSource(pack, start.label_space)
+
+
+def _key(rgb: UInt8Array) -> bytes:
+    return hashlib.sha256(rgb.tobytes()).digest()
 
 
 def _labeller(bundle: Bundle, runtime: RuntimeConfig) -> Label:

@@ -104,6 +104,14 @@ def test_of_many_frames_some_are_labelled_from_the_first_to_the_last(
     assert {frames.files[0], frames.files[-1]} <= set(seen)
 
 
+def test_no_frame_is_labelled_twice(start: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The frames on which it is measured how sure the model is are among those that get labels."""
+    answer, calls = (np.zeros(SIZE, np.uint8), np.full(SIZE, 255, np.uint8)), []
+    monkeypatch.setattr(stage, "_labeller", lambda bundle, runtime: lambda rgb: (calls.append(0), answer)[1])
+    found, _ = _label_all(start, _frames(tmp_path / "frames", 30), tmp_path / "pack")
+    assert len(found) == len(calls) == 30
+
+
 def test_a_finished_pack_is_not_made_again(start: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frames = _frames(tmp_path / "frames", 2)
     first, _ = _label_all(start, frames, tmp_path / "pack")
