@@ -62,7 +62,7 @@ class ClassDraws:
         if never:
             found.append(
                 f"never drawn for, because no image shows more than {self.min_pixels} pixels of them: "
-                f"{', '.join(never)}; lower rcs_min_pixels"
+                f"{', '.join(never)}; lower rcs_min_pixels in the recipe"
             )
         few = [
             f"{audit.classes[number]} ({self.images[number]}, {100 * self.shares[number]:.0f} % of the draws)"
@@ -70,8 +70,8 @@ class ClassDraws:
         ]
         if few:
             found.append(
-                f"drawn from fewer than {_FEW} images: {', '.join(few)}; the network may learn these by heart: lower "
-                f"rcs_min_pixels, raise rcs_temperature, or give more images of them"
+                f"drawn from fewer than {_FEW} images: {', '.join(few)}; the network may learn these by heart: give "
+                f"more images of them, or lower rcs_min_pixels or raise rcs_temperature in the recipe"
             )
         return found
 

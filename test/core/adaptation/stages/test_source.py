@@ -50,6 +50,7 @@ def test_a_pack_of_the_models_classes_is_taken_as_it_is(data: Path, tmp_path: Pa
     check_source(str(data / "pack"), Wanted(CITYSCAPES19))
     source = _open(str(data / "pack"), tmp_path / "unused", Wanted(CITYSCAPES19))
     assert source.ids is source.folder.label_space is None
+    assert source.folder.config.rcs_temperature == 0.01  # as in the paper
     assert _ids(source) == [ROAD, SKY, CAR]
     assert not (tmp_path / "unused").exists()
 
