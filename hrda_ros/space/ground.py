@@ -106,13 +106,17 @@ class GroundView:
                 f"pitch right (positive = down)?",
                 "pose",
             )
-        column = seen % camera.width
-        # Column after column, and the near before the far.
-        self._pixels = seen[np.lexsort((away[seen], column))]
-        self._column = self._pixels % camera.width
-        self._end = np.searchsorted(self._column, np.arange(camera.width), side="right")
+        # A strip is the ground in one direction from below the camera: the foot of a thing, and then its shadow.
+        # Columns of the image are strips only where the camera is level and does not look down far.
+        strip = self._nearest_beam(points[seen] - pose.position[:2])
+        # Strip after strip, and the near before the far.
+        order = np.lexsort((away[seen], strip))
+        self._pixels, self._strip = seen[order], strip[order]
+        self._end = np.searchsorted(self._strip, np.arange(layout.beams), side="right")
+        # Beside the field of view only the near ground of a direction is seen, and says nothing of the far one.
+        self._is_whole = np.bincount(self._strip[_is_last(self._pixels, camera, pose)], minlength=layout.beams) > 0
         self._set_up_grid(camera, pose, points[self._pixels])
-        self._set_up_beams(rays[self._pixels], 0.5 / camera.focal[0], pose, points[self._pixels])
+        self._set_up_beams(rays[self._pixels], _half_pixel(camera, pose), pose, points[self._pixels])
 
     def _set_up_grid(self, camera: CameraModel, pose: CameraPose, points: FloatArray) -> None:
         side = self._layout.resolution_m
@@ -139,18 +143,18 @@ class GroundView:
         column, row = np.rint(pixels[inside]).astype(np.intp).T
         self._centered_cell, self._center_pixel = candidates[inside], row * camera.width + column
 
-    def _set_up_beams(self, rays: FloatArray, half_pixel: float, pose: CameraPose, points: FloatArray) -> None:
+    def _set_up_beams(self, rays: FloatArray, half: FloatArray, pose: CameraPose, points: FloatArray) -> None:
         """Each pixel belongs to the beams between its right and its left border; images may have fewer columns."""
         self._distance = np.hypot(*points.T).astype(np.float32)
-        half = np.array([half_pixel, 0.0])
-        right, left = (self._nearest_beam(ground_points(rays + side, pose), points) for side in (half, -half))
+        borders = (ground_points(rays + side, pose) for side in (half, -half))
+        right, left = (self._nearest_beam(np.where(np.isfinite(border), border, points)) for border in borders)
         turn = (left - right) % self._layout.beams
         back = turn > self._layout.beams // 2  # of ground behind the origin the left border has the smaller angle
         self._beam = np.where(back, left, right)
         self._further_beams = np.where(back, self._layout.beams - turn, turn)
 
-    def _nearest_beam(self, points: FloatArray, otherwise: FloatArray) -> npt.NDArray[np.intp]:
-        x, y = np.where(np.isfinite(points), points, otherwise).T
+    def _nearest_beam(self, points: FloatArray) -> npt.NDArray[np.intp]:
+        x, y = points.T
         beams: npt.NDArray[np.intp] = np.rint((np.arctan2(y, x) + math.pi) / self.beam_step).astype(np.intp)
         return beams % self._layout.beams
 
@@ -195,14 +199,14 @@ class GroundView:
     def _ranges(self, seen: Int8Array, others: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
         ranges = np.full(self._layout.beams, np.nan, np.float32)
         drivable = np.flatnonzero(seen == DRIVABLE)
-        nearest = self._first_of_each_column(drivable)
-        column = self._column[nearest]
-        # Free is a column that is drivable from its first such pixel on; before that may be the robot itself.
-        count = np.bincount(self._column[drivable], minlength=len(self._end))[column]
-        free = nearest + count == self._end[column]
-        farthest = self._end[column[free]] - 1
+        nearest = self._first_of_each_strip(drivable)
+        strip = self._strip[nearest]
+        # Free is a strip that is drivable from its first such pixel on; before that may be the robot itself.
+        count = np.bincount(self._strip[drivable], minlength=len(self._end))[strip]
+        free = (nearest + count == self._end[strip]) & self._is_whole[strip]
+        farthest = self._end[strip[free]] - 1
         self._enter(ranges, farthest, np.full(len(farthest), np.inf, np.float32))
-        hits = self._first_of_each_column(others)
+        hits = self._first_of_each_strip(others)
         self._enter(ranges, hits, self._distance[hits])
         return ranges
 
@@ -214,6 +218,29 @@ class GroundView:
         for step in range(int(further.max(initial=0)) + 1):
             np.fmin.at(ranges, (first + np.minimum(step, further)) % self._layout.beams, distances)
 
-    def _first_of_each_column(self, places: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-        """Of ascending places in the order of columns, the first of each column."""
-        return places[np.flatnonzero(np.diff(self._column[places], prepend=-1))]
+    def _first_of_each_strip(self, places: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        """Of ascending places in the order of strips, the first of each strip."""
+        return places[np.flatnonzero(np.diff(self._strip[places], prepend=-1))]
+
+
+def _half_pixel(camera: CameraModel, pose: CameraPose) -> FloatArray:
+    """Return half a pixel to the right, as a level observer sees it and whichever way up the camera is, in tangents."""
+    up_x, up_y = _up(pose)
+    return 0.5 * np.array([-up_y, up_x]) / camera.focal
+
+
+def _is_last(pixels: npt.NDArray[np.intp], camera: CameraModel, pose: CameraPose) -> npt.NDArray[np.bool_]:
+    """Return whether the next pixel upwards is none of the pixels, each given by its place in the flat image."""
+    given = np.zeros((camera.height + 2, camera.width + 2), np.bool_)
+    row, column = np.divmod(pixels, camera.width)
+    given[row + 1, column + 1] = True
+    step_x, step_y = (round(part / max(map(abs, _up(pose)))) for part in _up(pose))
+    last: npt.NDArray[np.bool_] = ~given[row + 1 + step_y, column + 1 + step_x]
+    return last
+
+
+def _up(pose: CameraPose) -> tuple[float, float]:
+    """Return what is up in the image, x and y, of length 1; the top of the image where a camera looks straight down."""
+    (_, _, right), (_, _, down), _ = pose.axes
+    length = math.hypot(right, down)
+    return (right / length, down / length) if length > 1e-6 else (0.0, -1.0)

@@ -21,6 +21,8 @@ _AHEAD = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 
 _SAME_PLACE_M, _SAME_AXIS = 5e-3, 1e-3
 
+_FARTHEST_M = 1000.0
+
 
 @dataclass(frozen=True)
 class CameraPose:
@@ -52,7 +54,7 @@ class CameraPose:
         """Read a `geometry_msgs/Transform` from the optical frame to the robot's frame.
 
         Raises:
-            ImageError: the rotation is none, or the camera is not above the ground; cause `pose`.
+            ImageError: the rotation or the shift is none, or the camera is not above the ground; cause `pose`.
         """
         rotation, shift = transform.rotation, transform.translation
         quaternion = np.array([rotation.w, rotation.x, rotation.y, rotation.z], np.float64)
@@ -68,6 +70,12 @@ class CameraPose:
             ]
         )
         position = (float(shift.x), float(shift.y), float(shift.z))
+        if not all(abs(part) < _FARTHEST_M for part in position):  # a NaN is not, either
+            raise ImageError(
+                f"the transform of the camera shifts it by {position} m; a camera of the robot is within "
+                f"{_FARTHEST_M:g} m of it, so look at who sends this transform",
+                "pose",
+            )
         if not position[2] > 0:
             raise ImageError(
                 f"the camera is {position[2]:g} m above the origin of the robot's frame; that frame must lie on the "

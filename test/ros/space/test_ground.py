@@ -101,7 +101,13 @@ def test_the_pose_from_tf_is_that_of_the_mount(pitch: float) -> None:
 
 @pytest.mark.parametrize(
     ("rotation", "height", "sentence"),
-    [((0, 0, 0, 0), 1.0, "quaternion of length 0"), ((0, 0, 0, 1), 0.0, "must lie on the ground")],
+    [
+        ((0, 0, 0, 0), 1.0, "quaternion of length 0"),
+        ((0, 0, math.nan, 1), 1.0, "quaternion of length nan"),
+        ((0, 0, 0, 1), 0.0, "must lie on the ground"),
+        ((0, 0, 0, 1), math.nan, r"shifts it by \(0\.0, 0\.0, nan\) m"),
+        ((0, 0, 0, 1), 1e300, r"is within 1000 m of it"),
+    ],
 )
 def test_a_transform_without_rotation_or_height_is_refused(rotation: Any, height: float, sentence: str) -> None:
     transform = SimpleNamespace(
@@ -188,6 +194,46 @@ def test_of_two_columns_of_a_beam_the_nearer_obstacle_counts() -> None:
     hit = np.isfinite(expected)
     assert hit.sum() > 3
     np.testing.assert_allclose(ranges[hit], expected[hit], rtol=0.02)
+
+
+def rolled(pitch: float, roll: float) -> CameraPose:
+    """A camera above the origin that is turned about its own axis, degrees."""
+    level = CameraPose.of_mount(MOUNT, math.radians(pitch))
+    right, down, ahead = np.array(level.axes)
+    c, s = math.cos(math.radians(roll)), math.sin(math.radians(roll))
+    axes = [c * right + s * down, c * down - s * right, ahead]
+    return CameraPose(level.position, tuple(tuple(axis) for axis in axes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("roll", [0, 20, 45, 90, 180, 270])
+@pytest.mark.parametrize("pitch", [5, 45, 70])
+def test_no_obstacle_is_missed_whichever_way_up_the_camera_is_and_wherever_it_looks(pitch: float, roll: float) -> None:
+    pose, model = rolled(pitch, roll), CameraModel.from_info(camera_info(160, 120, focal=110.0), 160, 120)
+    x, y = ground_points(model.rays().reshape(-1, 2), pose).T
+    with np.errstate(invalid="ignore"):
+        post = (np.abs(x - 1.2) < 0.3) & (np.abs(y - 0.3) < 0.2)
+        other = post | (x > 5) | ~np.isfinite(x)
+    view = GroundView(model, pose, LAYOUT)
+    _, ranges = view.look(np.where(other, WALL, ROAD).astype(np.uint8).reshape(120, 160), KINDS)
+
+    counts = other & (np.hypot(x, y) <= LAYOUT.range_m)
+    beams = np.rint((np.arctan2(y[counts], x[counts]) + math.pi) / view.beam_step).astype(int) % LAYOUT.beams
+    nearest = np.full(LAYOUT.beams, np.inf)
+    np.minimum.at(nearest, beams, np.hypot(x, y)[counts])
+    hit = np.isfinite(nearest)
+    assert hit.sum() > 10
+    assert (ranges[hit] <= nearest[hit] + LAYOUT.resolution_m).all()
+
+
+def test_beside_the_field_of_view_the_near_ground_says_nothing_of_the_far_one() -> None:
+    """A camera that looks down sees its own sides: they are no free way to the range."""
+    view = GroundView(camera(), CameraPose.of_mount(MOUNT, math.radians(40), 0.0), LAYOUT)
+    points = ground_points(camera().rays().reshape(-1, 2), CameraPose.of_mount(MOUNT, math.radians(40), 0.0))
+    corner = np.abs(np.arctan2(*points[-1][::-1]))
+    _, ranges = view.look(np.full((HEIGHT, WIDTH), ROAD, np.uint8), KINDS)
+    angles = np.abs(beam_angles(view, ranges))
+    assert np.isinf(ranges[angles < math.atan(WIDTH / 2 / FOCAL) - 0.05]).all()
+    assert np.isnan(ranges[(angles > corner - 0.05) & (angles < corner - 0.01)]).all()
 
 
 def test_points_behind_the_camera_have_no_ray() -> None:
