@@ -76,7 +76,7 @@ def _refuse_other_arguments(name: str, args: list[str] | None) -> None:
     if args is None and (other := _first_other(sys.argv[1:])) is not None:
         raise HrdaError(
             f"the argument '{shown(other)}' has no meaning here; names and parameters stand behind --ros-args: "
-            f"{name} --ros-args -r image:=/camera/image_raw -p plan:=context"
+            f"{name} --ros-args -r TOPIC:=/other/topic -p PARAMETER:=value"
         )
 
 
@@ -111,7 +111,8 @@ def _made(make_node: Callable[[], Any]) -> Any:
     except Exception as error:  # of the middleware, which has classes of its own for names, types and QoS
         if not rclpy.ok():  # a signal
             raise
-        if isinstance(error, OSError | MemoryError):
+        # Fast DDS has no class for the limits of a process.
+        if isinstance(error, OSError | MemoryError) or "too many open files" in str(error).lower():
             raise HrdaError(
                 f"the node cannot be made: {reason_of(error)}; end other programs, or raise the limit of the process, "
                 f"such as by 'ulimit -n 1024'"

@@ -16,10 +16,11 @@ from hrda_ros.start import process
     ("error", "advice"),
     [
         (OSError(errno.EMFILE, "Too many open files"), "raise the limit of the process, such as by 'ulimit -n 1024'"),
+        (RuntimeError("epoll: Too many open files"), "raise the limit of the process, such as by 'ulimit -n 1024'"),
         (MemoryError(), "no memory is left; end other programs"),
         (RuntimeError("of the middleware"), "look at its name and namespace"),
     ],
-    ids=["files", "memory", "names"],
+    ids=["files", "files of the middleware", "memory", "names"],
 )
 def test_c6_a_limit_of_the_process_is_not_told_as_a_mistake_in_names(
     monkeypatch: pytest.MonkeyPatch, error: Exception, advice: str
