@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 
+from hrda_core.errors import shown, some_of
 from hrda_core.labels import LabelSpace
 
 __all__ = ["names_of", "unknown_names"]
@@ -20,6 +21,6 @@ def unknown_names(names: list[str], space: LabelSpace, parameter: str) -> str:
     if not unknown:
         return ""
     nearest = difflib.get_close_matches(unknown[0], space.classes, n=1)
-    advice = f"did you mean '{nearest[0]}'?" if nearest else f"its classes are {', '.join(space.classes)}"
-    listed = ", ".join(f"'{name}'" for name in unknown)
+    advice = f"did you mean '{nearest[0]}'?" if nearest else f"its classes are {some_of(space.classes)}"
+    listed = some_of([f"'{shown(name)}'" for name in unknown])
     return f"parameter {parameter} names {listed}, which the model ('{space.name}') does not have; {advice}"

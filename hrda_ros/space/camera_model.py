@@ -23,6 +23,10 @@ _ITERATIONS = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-9)
 _SAME_PIXEL = 0.5
 """Largest distance of a pixel that went out as a ray and back, pixels."""
 
+_LARGEST = 1000
+"""Focal lengths are at most so many times the larger side of the image, and at least its inverse; the centre is at most
+so far out. Beyond that the numbers are no calibration, and float32 ends soon."""
+
 _BLOCK = 1 << 17
 """Points that are converted in one call."""
 
@@ -67,8 +71,17 @@ class CameraModel:
                 f"{width} x {height}; remap camera_info to that of the image that is segmented"
             )
         fx, skew, cx, _, fy, cy, *_ = (float(value) for value in message.k)
-        if not np.isfinite([fx, fy, cx, cy]).all() or fx <= 0 or fy <= 0:
-            raise _refused(f"the camera is not calibrated: fx = {fx:g} and fy = {fy:g} in camera_info must be positive")
+        size = max(width, height)
+        if not (size / _LARGEST < fx < size * _LARGEST and size / _LARGEST < fy < size * _LARGEST):
+            raise _refused(
+                f"the camera is not calibrated: fx = {fx:g} and fy = {fy:g} in camera_info must be positive, and about "
+                f"the size of the image, {width} x {height}"
+            )
+        if not (abs(cx) < size * _LARGEST and abs(cy) < size * _LARGEST):
+            raise _refused(
+                f"the camera is not calibrated: cx = {cx:g} and cy = {cy:g} in camera_info must be about the middle of "
+                f"the image, {width} x {height}"
+            )
         if skew:
             raise _refused(f"camera_info has a skew of {skew:g}; only cameras with square axes are known")
         coefficients = tuple(float(value) for value in message.d)

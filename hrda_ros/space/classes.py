@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
 from hrda_core.errors import LabelSpaceError, TextError
-from hrda_core.labels import LabelSpace
+from hrda_core.labels import IGNORE_LABEL, LabelSpace
 from hrda_core.untrusted_text import parse_json
 from hrda_ros.frames.stamp_sets import Stamp
 
-__all__ = ["ServedClasses"]
+__all__ = ["ServedClasses", "check_ids"]
+
+
+def check_ids(labels: npt.NDArray[np.uint8], space: LabelSpace) -> None:
+    """Check that every id of a mask is a class of the space, or `IGNORE_LABEL`.
+
+    What has no name would be no obstacle and no road: a robot would drive into it.
+
+    Raises:
+        LabelSpaceError: the mask is of a model with more classes.
+    """
+    if int(labels.max()) < len(space):
+        return
+    beyond = labels[(labels >= len(space)) & (labels != IGNORE_LABEL)]
+    if beyond.size:
+        raise LabelSpaceError(
+            f"the mask has the class id {beyond.max()}, but label_info names {len(space)} classes ('{space.name}'); "
+            f"remap labels and label_info to the same segment_node"
+        )
 
 
 class ServedClasses:
@@ -29,7 +50,7 @@ class ServedClasses:
         """
         try:
             values = parse_json(text)
-            rows = sorted(values["classes"], key=lambda row: int(row["id"]))
+            rows = sorted(values["classes"], key=lambda row: row["id"])
             space = LabelSpace.from_dict(
                 {
                     "name": values["label_space"],
@@ -38,7 +59,7 @@ class ServedClasses:
                     "things": [row["id"] for row in rows if row.get("thing")],
                 }
             )
-            if [int(row["id"]) for row in rows] != list(range(len(rows))):
+            if [row["id"] for row in rows] != list(range(len(rows))):
                 raise LabelSpaceError("ids must be 0, 1, 2 and so on")
             stamp = values.get("first_stamp")
             first = None if stamp is None else (int(stamp["sec"]), int(stamp["nanosec"]))

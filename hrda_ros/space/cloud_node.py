@@ -10,10 +10,12 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 
+from hrda_core.errors import HrdaError
 from hrda_core.labels import LabelSpace
 from hrda_core.messages import decode_plane
 from hrda_ros.settings.class_names import names_of, unknown_names
 from hrda_ros.space.camera_model import CameraModel
+from hrda_ros.space.classes import check_ids
 from hrda_ros.space.cloud_message import CloudMessage
 from hrda_ros.space.cloud_settings import CLOUD_PARAMETERS, CloudSettings
 from hrda_ros.space.made_aside import MadeAside
@@ -34,12 +36,14 @@ class CloudNode(Node):
 
     Raises:
         rclpy.exceptions.ParameterException: a parameter value from outside is refused.
+        HrdaError: no depth lies between the nearest and the farthest one that counts.
     """
 
     def __init__(self, **node_options: Any) -> None:
         super().__init__("cloud_node", **node_options)
         CLOUD_PARAMETERS.declare(self)
         settings = CLOUD_PARAMETERS.read(self)
+        _check_depths(settings)
         # Reliable, so that every subscriber connects; depth 1, so that nothing queues behind a slow one.
         qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
         self._points, self._obstacles = (
@@ -60,12 +64,15 @@ class CloudNode(Node):
     def close(self) -> None:
         """Nothing is left to free before `destroy_node`."""
 
-    def _on_set(self, messages: Mapping[str, Any], space: LabelSpace) -> None:
+    def _on_set(self, messages: Mapping[str, Any], space: LabelSpace) -> str:
+        settings = CLOUD_PARAMETERS.read(self)
+        _check_depths(settings)
         labels = decode_plane(messages["labels"], _MASK)
+        check_ids(labels, space)
         depth = decode_plane(messages["depth"], _DEPTH)
         confidence = decode_plane(messages["confidence"], _MASK) if "confidence" in messages else None
         camera = CameraModel.from_info(messages["camera_info"], labels.shape[1], labels.shape[0])
-        maker = self._maker_for(camera, space, CLOUD_PARAMETERS.read(self))
+        maker = self._maker_for(camera, space, settings)
         obstacles = maker.fill(self._cloud.points(*maker.shape), labels, depth, confidence)
         header = messages["labels"].header
         if self._obstacles.get_subscription_count():
@@ -73,6 +80,7 @@ class CloudNode(Node):
             self._send(self._obstacles, self._obstacle_cloud, header)
         if self._points.get_subscription_count():
             self._send(self._points, self._cloud, header)
+        return "" if maker.has_depth else _without_depth(settings)
 
     def _send(self, publisher: Any, cloud: CloudMessage, header: Any) -> None:
         cloud.message.header = header
@@ -92,3 +100,18 @@ class CloudNode(Node):
             return CloudMaker(camera, settings.stride, selection, settings.min_depth_m, settings.max_depth_m)
 
         return self._makers.get((camera, space, settings), make)
+
+
+def _check_depths(settings: CloudSettings) -> None:
+    if settings.min_depth_m >= settings.max_depth_m:
+        raise HrdaError(
+            f"min_depth_m is {settings.min_depth_m:g} and max_depth_m {settings.max_depth_m:g}, so that no depth "
+            f"counts; min_depth_m must be the smaller one"
+        )
+
+
+def _without_depth(settings: CloudSettings) -> str:
+    return (
+        f"the last one without a point: no depth of it is between {settings.min_depth_m:g} m and "
+        f"{settings.max_depth_m:g} m (min_depth_m, max_depth_m); 32FC1 is read as metres, 16UC1 as millimetres"
+    )

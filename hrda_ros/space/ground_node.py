@@ -20,6 +20,7 @@ from hrda_core.labels import LabelSpace
 from hrda_core.messages import decode_plane
 from hrda_ros.settings.class_names import names_of, unknown_names
 from hrda_ros.space.camera_model import CameraModel
+from hrda_ros.space.classes import check_ids
 from hrda_ros.space.ground import GroundView, Layout, ground_kinds
 from hrda_ros.space.ground_settings import GROUND_PARAMETERS, GroundSettings
 from hrda_ros.space.made_aside import MadeAside
@@ -68,10 +69,11 @@ class GroundNode(Node):
     def close(self) -> None:
         """Nothing is left to free before `destroy_node`."""
 
-    def _on_set(self, messages: Mapping[str, Any], space: LabelSpace) -> None:
+    def _on_set(self, messages: Mapping[str, Any], space: LabelSpace) -> str:
         settings = GROUND_PARAMETERS.read(self)
         header = messages["labels"].header
         labels = decode_plane(messages["labels"], _MASK)
+        check_ids(labels, space)
         camera = CameraModel.from_info(messages["camera_info"], labels.shape[1], labels.shape[0])
         view = self._view_for(camera, self._pose(settings, header.frame_id), settings)
         grid, ranges = view.look(labels, self._kinds_for(space, settings.drivable))
@@ -79,6 +81,7 @@ class GroundNode(Node):
             self._scan_publisher.publish(_scan_message(view, ranges, header.stamp, settings.frame))
         if self._grid_publisher.get_subscription_count():
             self._grid_publisher.publish(_grid_message(view, grid, header.stamp, settings))
+        return ""
 
     def _view_for(self, camera: CameraModel, pose: CameraPose, settings: GroundSettings) -> GroundView:
         """The view of before, or another one where the camera, its pose or the layout have changed."""

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hrda_core.errors import shown
 from hrda_ros.settings.parameter_table import NOW, START, ParameterTable, parameter
 
 __all__ = ["GROUND_PARAMETERS", "GroundSettings"]
+
+
+_LONGEST_FRAME = 255
+
+
+def _frame_problem(frame: str) -> str:
+    """Say what is wrong with the name of a frame; empty where tf can have it."""
+    if 0 < len(frame) <= _LONGEST_FRAME and frame.isprintable() and " " not in frame and not frame.startswith("/"):
+        return ""
+    return (
+        f"'{shown(frame)}' is no frame of tf; expected up to {_LONGEST_FRAME} letters, without blanks or a first slash"
+    )
 
 
 @dataclass(frozen=True)
@@ -19,7 +32,10 @@ class GroundSettings:
         "Classes that can be driven on, names with commas between. The ground of all other classes is `other`.",
     )
     frame: str = parameter(
-        "base_footprint", START, "Frame of the robot in which grid and scan are given; its plane z = 0 is the ground."
+        "base_footprint",
+        START,
+        "Frame of the robot in which grid and scan are given; its plane z = 0 is the ground.",
+        check=_frame_problem,
     )
     use_tf: bool = parameter(
         False, START, "Take the pose of the camera from tf, the frame of the mask in `frame`; needs tf2_ros."

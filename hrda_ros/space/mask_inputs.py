@@ -40,8 +40,8 @@ class MaskInputs:
     Args:
         node: the node; the topics are relative to its namespace.
         types: message types by topic; one topic is `labels`.
-        handle: called with the messages of one stamp by topic, and the classes of the mask. What it raises is a warning
-            in the log, and the next set is served.
+        handle: called with the messages of one stamp by topic, and the classes of the mask. What it returns is a doubt
+            about what it has published, or empty. What it raises is a warning in the log, and the next set is served.
         outputs: publishers of the outputs.
         keep: messages of a topic that wait for those of the others, at most.
     """
@@ -50,13 +50,15 @@ class MaskInputs:
         self,
         node: Node,
         types: Mapping[str, Any],
-        handle: Callable[[Mapping[str, Any], LabelSpace], None],
+        handle: Callable[[Mapping[str, Any], LabelSpace], str],
         outputs: list[Any],
         keep: int,
     ) -> None:
         self._node, self._types, self._handle, self._outputs = node, types, handle, outputs
         self._sets = StampSets(types, keep)
         self._classes = ServedClasses()
+        self._refused_info = ""
+        self._listened = False
         self._subscriptions: list[Any] = []
         self._tally = Tally()
         self._supervisor = Supervisor()
@@ -76,6 +78,7 @@ class MaskInputs:
         if wanted and not self._subscriptions:
             self._classes.settle()
             self._subscriptions = [self._subscribe(name, kind) for name, kind in self._types.items()]
+            self._listened = False
         elif not wanted and self._subscriptions:
             while self._subscriptions:
                 self._node.destroy_subscription(self._subscriptions.pop())
@@ -97,13 +100,17 @@ class MaskInputs:
             return
         space = self._classes.at(stamp)
         if space is None:
-            self._leave_out("masks come, but no label_info; remap label_info to that of segment_node")
+            self._leave_out(
+                self._refused_info or "masks come, but no label_info; remap label_info to that of segment_node"
+            )
             return
         try:
-            self._handle(complete, space)
+            doubt = self._handle(complete, space)
         except Exception as error:  # also of a message that nobody thought of: it must not end the node
             self._leave_out(reason_of(error))
         else:
+            old = f"with the classes of before: {self._refused_info}" if self._refused_info else ""
+            self._tally.doubt = old or doubt
             self._tally.place()
 
     def _leave_out(self, reason: str) -> None:
@@ -113,13 +120,17 @@ class MaskInputs:
     def _on_label_info(self, message: String) -> None:
         try:
             self._classes.offer(message.data)
+            self._refused_info = ""
         except LabelSpaceError as error:
-            self._warn(reason_of(error))
+            self._refused_info = reason_of(error)
+            self._node.get_logger().warning(self._refused_info, throttle_duration_sec=WATCH_S)
 
     def _watch(self) -> None:
         reason = self._sets.look_back()
-        self._tally.silence = reason
-        if reason and self._subscriptions:
+        # Whoever has begun to listen since the last look has not heard long enough to call anything silent.
+        listened, self._listened = self._listened and self._subscriptions, True
+        self._tally.silence = reason if listened else ""
+        if self._tally.silence:
             topics = ", ".join(self._node.resolve_topic_name(name) for name in self._types)
             self._node.get_logger().warning(f"nothing to publish for {WATCH_S:g} s: {reason} (topics {topics})")
 

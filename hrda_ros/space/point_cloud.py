@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hrda_core.errors import ImageError
+from hrda_core.errors import ImageError, shown
 from hrda_core.labels import LabelSpace
 from hrda_ros.space.camera_model import CameraModel
 
@@ -28,6 +28,12 @@ POINT = np.dtype(
 """One point: x, y, z in metres, `rgb` as 0x00RRGGBB, class id, and confidence 0 to 255."""
 
 _MILLIMETRE = np.float32(1e-3)
+
+_LEAST_SEEN = 0.01
+"""Share of the pixels that have a ray. A fisheye's image circle is most of its image."""
+
+_MOST_POINTS = 16_000_000
+"""Each takes 100 bytes while the rays are made."""
 
 
 def metres(depth: npt.NDArray[Any]) -> FloatArray:
@@ -85,12 +91,33 @@ class CloudMaker:
         stride: every `stride`-th pixel of every `stride`-th row becomes a point.
         selection: classes and colours.
         near, far: depths that count, metres.
+
+    Attributes:
+        has_depth: whether any pixel of the last frame had a depth that counts.
+
+    Raises:
+        ImageError: the cloud has too many points (cause `size`), or hardly a pixel of the camera has a ray
+            (`camera_info`).
     """
 
     def __init__(self, camera: CameraModel, stride: int, selection: Selection, near: float, far: float) -> None:
+        points = -(-camera.width // stride) * -(-camera.height // stride)
+        if points > _MOST_POINTS:
+            raise ImageError(
+                f"a mask of {camera.width} x {camera.height} pixels makes {points} points, more than {_MOST_POINTS}; "
+                f"set a larger stride, or masks_size: network on segment_node",
+                "size",
+            )
         rays = camera.rays(stride).astype(np.float32)
         self._rays_x, self._rays_y = np.ascontiguousarray(rays[..., 0]), np.ascontiguousarray(rays[..., 1])
         self._seen = np.isfinite(rays).all(axis=-1)
+        if self._seen.mean() < _LEAST_SEEN:
+            raise ImageError(
+                f"only {self._seen.sum()} of {points} pixels of the camera have a ray: its distortion, "
+                f"{shown(camera.coefficients)}, leads nowhere; calibrate the camera anew",
+                "camera_info",
+            )
+        self.has_depth = False
         self._size = (camera.height, camera.width)
         self._stride = stride
         self._selection = selection
@@ -135,6 +162,7 @@ class CloudMaker:
         ids, z = labels[every], metres(depth[every])
         with np.errstate(invalid="ignore"):
             valid = self._seen & (z > 0) & (z >= self._near) & (z <= self._far)
+        self.has_depth = bool(valid.any())
         z[~valid] = np.nan
         points["z"] = z
         np.multiply(z, self._rays_x, out=points["x"])

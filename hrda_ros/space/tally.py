@@ -4,8 +4,11 @@ The level is the first of these that applies:
 
     ERROR    masks were left out in the last second, and none was placed
     WARN     masks were left out
-    OK       nobody subscribes, or masks were placed
+    OK       nobody subscribes
+    WARN     masks were placed, and there is a doubt about the classes or the depth
+    OK       masks were placed
     WARN     nothing fits together; the text says which topic is silent or which stamps differ
+    ERROR    all masks since the last one that was placed were left out
     OK       the next mask has not come yet
 """
 
@@ -24,21 +27,25 @@ class Tally:
         placed, left_out: masks since the start.
         reason: why the last one was left out.
         silence: why nothing fits together; empty while something does.
+        doubt: why what is placed may be wrong, or useless; empty where nothing speaks for that.
     """
 
     def __init__(self) -> None:
         self.placed = self.left_out = 0
-        self.reason = self.silence = ""
+        self.reason = self.silence = self.doubt = ""
+        self._row = 0
         self._before = (0, 0)
 
     def place(self) -> None:
         """Count a mask that was placed."""
         self.placed += 1
+        self._row = 0
         self.silence = ""
 
     def leave_out(self, reason: str) -> None:
         """Count a mask that was left out."""
         self.left_out += 1
+        self._row += 1
         self.reason = reason
 
     def verdict(self, wanted: bool) -> tuple[int, str]:
@@ -52,7 +59,13 @@ class Tally:
         if left_out:
             return WARN if placed else ERROR, f"{left_out} mask(s) left out: {self.reason}"
         if not wanted:
+            self._row = 0
             return OK, "nobody subscribes"
         if placed:
-            return OK, f"{placed} mask(s) placed"
-        return (WARN, f"nothing to publish: {self.silence}") if self.silence else (OK, "waiting for masks")
+            doubt = f", but {self.doubt}" if self.doubt else ""
+            return WARN if doubt else OK, f"{placed} mask(s) placed{doubt}"
+        if self.silence:
+            return WARN, f"nothing to publish: {self.silence}"
+        if self._row:  # masks may be rarer than reports: all bad, one every two seconds, is not well every other second
+            return ERROR, f"the last {self._row} mask(s) were left out: {self.reason}"
+        return OK, "waiting for masks"

@@ -92,6 +92,13 @@ def test_rays_so_far_out_that_the_distortion_folds_back_have_no_pixel() -> None:
         ({"k": np.zeros(9)}, "the camera is not calibrated: fx = 0 and fy = 0"),
         ({"k": np.array([np.nan, 0, 1, 0, 9, 1, 0, 0, 1])}, "the camera is not calibrated"),
         ({"k": np.array([9, 0.5, 1, 0, 9, 1, 0, 0, 1])}, "skew of 0.5"),
+        ({"k": np.array([1e-300, 0, 1, 0, 9, 1, 0, 0, 1])}, "fx = 1e-300 and fy = 9 in camera_info must be positive"),
+        ({"k": np.array([9, 0, 1, 0, 1e300, 1, 0, 0, 1])}, "fx = 9 and fy = 1e+300 in camera_info must be positive"),
+        (
+            {"k": np.array([9, 0, np.nan, 0, 9, 1, 0, 0, 1])},
+            "cx = nan and cy = 1 in camera_info must be about the middle",
+        ),
+        ({"k": np.array([9, 0, 1, 0, 9, -1e9, 0, 0, 1])}, "cx = 1 and cy = -1e+09 in camera_info must be about the"),
         ({"distortion_model": "magic", "d": [0.1]}, "the distortion of camera_info is 'magic'"),
         ({"d": [0.1, np.inf, 0, 0, 0]}, "the distortion of camera_info is 'plumb_bob'"),
         ({"distortion_model": 1_000_000 * "x", "d": 1_000_000 * [0.1]}, "with 1000000 coefficients"),

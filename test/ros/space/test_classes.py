@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from hrda_core.errors import LabelSpaceError
 from hrda_core.inference.label_info import label_info_json
 from hrda_core.labels import CITYSCAPES19, LabelSpace
-from hrda_ros.space.classes import ServedClasses
+from hrda_ros.space.classes import ServedClasses, check_ids
 
 OTHER = LabelSpace("farm", ("field", "cow"))
 
@@ -58,6 +59,8 @@ def test_a_clock_that_starts_over_while_nobody_listens_does_not_bring_old_classe
         "null",
         '{"label_space": "x", "classes": [{"id": 1e999, "name": "a", "color": [1, 2, 3]}]}',
         '{"label_space": "x", "classes": [{"id": 0, "name": "a", "color": [1e999, 2, 3]}]}',
+        '{"label_space": "x", "classes": [{"id": 0.5, "name": "a", "color": [1, 2, 3]},'
+        '{"id": 1.5, "name": "b", "color": [1, 2, 3]}]}',
         "[" * 100_000,
     ],
 )
@@ -74,3 +77,11 @@ def test_ids_with_a_gap_are_refused() -> None:
     values["classes"][1]["id"] = 2
     with pytest.raises(LabelSpaceError, match="ids must be 0, 1, 2"):
         ServedClasses().offer(json.dumps(values))
+
+
+def test_a_mask_with_an_id_that_has_no_class_is_of_another_model_and_255_is_of_any() -> None:
+    labels = np.array([[0, 1, 255], [1, 255, 0]], np.uint8)
+    check_ids(labels, OTHER)
+    labels[0, 0] = 2
+    with pytest.raises(LabelSpaceError, match=r"the class id 2, but label_info names 2 classes \('farm'\); remap"):
+        check_ids(labels, OTHER)

@@ -135,13 +135,14 @@ def test_a_bad_message_is_a_warning_and_the_next_good_one_is_served(
         {"depth": {"data": b"short"}},
         {"labels": {"height": HEIGHT - 2}},
         {"camera_info": {"k": [0.0] * 9}},
+        {"labels": {"data": b"\x13" * HEIGHT * WIDTH}},
     ):
         before = len(said)
         send(**replaced)
         client.spin_until(lambda: len(said) > before, "a warning")  # noqa: B023
     header = send()
     client.spin_until(lambda: clouds, "the good one")
-    assert (node._inputs._tally.placed, node._inputs._tally.left_out) == (1, 5)
+    assert (node._inputs._tally.placed, node._inputs._tally.left_out) == (1, 6)
     assert [cloud.header for cloud in clouds] == [header]
     for sentence, expected in zip(
         said,
@@ -151,6 +152,7 @@ def test_a_bad_message_is_a_warning_and_the_next_good_one_is_served(
             "the message holds 5",
             "camera_info describes images of 32 x 24 pixels, but the mask has 32 x 22",
             "the camera is not calibrated",
+            "the mask has the class id 19, but label_info names 19 classes",
         ),
         strict=True,
     ):
@@ -255,3 +257,48 @@ def test_the_log_says_what_is_missing_while_nothing_can_be_published(
     assert text.startswith("nothing to publish: nothing came on depth and camera_info")
     assert values["placed"] == "0"
     assert int(values["waiting/labels"]) > 0
+
+
+def test_a_label_info_that_cannot_be_read_is_told_while_masks_are_placed_in_the_classes_of_before(
+    client: Any, run_here: Any, publish_classes: Any, inputs_of: Any, street: Any
+) -> None:
+    from diagnostic_msgs.msg import DiagnosticArray
+    from sensor_msgs.msg import PointCloud2
+    from std_msgs.msg import String
+
+    from hrda_ros.space.cloud_node import CloudNode
+
+    node = run_here(CloudNode, "-r", "__ns:=/doubt")
+    diagnostics = client.collect(DiagnosticArray, "/diagnostics")
+    clouds = client.collect(PointCloud2, "/doubt/cloud_node/points")
+    wanted = {name: kind for name, kind in types().items() if name != "confidence"}
+    inputs = inputs_of("/doubt", **wanted)
+
+    def told(text: str, **replaced: Any) -> tuple[int, str]:
+        """The first status with a text, while frames come."""
+        found: list[tuple[int, str]] = []
+
+        def look() -> bool:
+            messages = {**street(), **replaced}
+            for name in wanted:
+                messages[name].header = messages["labels"].header
+                getattr(inputs, name).publish(messages[name])
+            client.spin_for(0.2)
+            level, message, _ = client.status(diagnostics, "/doubt/cloud_node")
+            found.append((level, message))
+            return text in message
+
+        client.spin_until(look, text)
+        return found[-1]
+
+    node._inputs._on_label_info(String(data="{"))
+    assert told("label_info is not what segment_node publishes")[0] == 2
+    publish_classes(node)
+    assert told("mask(s) placed")[0] == 0
+    assert clouds
+    node._inputs._on_label_info(String(data="{"))
+    assert told("mask(s) placed, but with the classes of before: label_info is not what segment_node")[0] == 1
+    depth = street("16UC1")["depth"]
+    depth.data[:] = type(depth.data)("B", bytes(len(depth.data)))
+    publish_classes(node)
+    assert told("without a point: no depth of it is between 0.1 m and 20 m", depth=depth)[0] == 1

@@ -182,3 +182,27 @@ def test_the_memory_of_a_cloud_stays_while_its_size_does() -> None:
     del first
     assert cloud.points(2, 2).shape == (2, 2)
     assert len(cloud.message.data) == 2 * 2 * POINT.itemsize
+
+
+def test_a_frame_without_a_depth_that_counts_is_told_from_one_with_a_single_pixel(frame: SimpleNamespace) -> None:
+    cloud = maker(1, ["car"])
+    frame.depth[:] = 1000 * FAR  # millimetres that are called metres
+    made(cloud, frame)
+    assert not cloud.has_depth
+    frame.depth[2, 3] = FAR
+    made(cloud, frame)
+    assert cloud.has_depth
+
+
+def test_a_distortion_that_leads_nowhere_is_refused_and_makes_no_empty_clouds() -> None:
+    info = camera_info(WIDTH, HEIGHT, focal=FOCAL, d=[-1e5] * 5)
+    with pytest.raises(ImageError, match=r"only \d of 693 pixels of the camera have a ray") as caught:
+        CloudMaker(CameraModel.from_info(info, WIDTH, HEIGHT), 1, Selection.of(CITYSCAPES19, [], FREE), NEAR, FAR)
+    assert caught.value.cause == "camera_info"
+
+
+def test_p4_a_cloud_that_would_take_gigabytes_is_refused() -> None:
+    camera = CameraModel.from_info(camera_info(12000, 12000, focal=9000.0), 12000, 12000)
+    with pytest.raises(ImageError, match="144000000 points, more than 16000000; set a larger stride") as caught:
+        CloudMaker(camera, 1, Selection.of(CITYSCAPES19, [], FREE), NEAR, FAR)
+    assert caught.value.cause == "size"

@@ -30,6 +30,8 @@ def test_a_signal_ends_the_program_cleanly(start_node: Callable[..., Any], clien
     [
         ("cloud_node", "stride:=0", "stride"),
         ("cloud_node", f"{CLOUD_QOS}.publisher.reliability:=none", "the node cannot be made: RuntimeError"),
+        ("cloud_node", "min_depth_m:=20", "min_depth_m is 20 and max_depth_m 20, so that no depth counts"),
+        ("ground_node", "frame:=''", "'' is no frame of tf"),
         ("ground_node", "pitch_deg:=12", "ground_node: the height of the camera is not given: set height_m"),
         ("ground_node", "use_tf:=true", "ground_node: use_tf needs the ROS package tf2_ros, which does not import"),
     ],
