@@ -35,7 +35,8 @@ class ServedClasses:
     """Which classes the mask of a stamp has.
 
     A reload can change the classes. The information about the new model then says the stamp of its first mask; masks
-    before that one are still in the old classes.
+    before that one are still in the old classes. Information without a word on that, of a recording or of somebody's own
+    node, counts at once.
     """
 
     def __init__(self) -> None:
@@ -75,7 +76,9 @@ class ServedClasses:
             raise LabelSpaceError(
                 f"label_info is not what segment_node publishes ({error!r}); remap label_info to its topic"
             ) from error
-        if self._newest is not None and self._newest[0] != space:
+        if "first_stamp" not in values:
+            self._before = None
+        elif self._newest is not None and self._newest[0] != space:
             self._before = self._newest[0]
         self._newest = (space, first)
         return space

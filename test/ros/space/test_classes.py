@@ -85,3 +85,10 @@ def test_a_mask_with_an_id_that_has_no_class_is_of_another_model_and_255_is_of_a
     labels[0, 0] = 2
     with pytest.raises(LabelSpaceError, match=r"the class id 2, but label_info names 2 classes \('farm'\); remap"):
         check_ids(labels, OTHER)
+
+
+def test_information_that_says_nothing_of_a_first_mask_counts_at_once() -> None:
+    served = ServedClasses()
+    served.offer(info(CITYSCAPES19, (5, 0)))
+    served.offer(label_info_json(OTHER, model="m", preset="p", plan="whole"))
+    assert served.at((6, 0)) == OTHER
