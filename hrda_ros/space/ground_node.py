@@ -25,7 +25,7 @@ from hrda_ros.space.ground import GroundView, Layout, ground_kinds
 from hrda_ros.space.ground_settings import GROUND_PARAMETERS, GroundSettings
 from hrda_ros.space.made_aside import MadeAside
 from hrda_ros.space.mask_inputs import MaskInputs
-from hrda_ros.space.pose import CameraPose
+from hrda_ros.space.pose import LOWEST_M, CameraPose
 
 __all__ = ["GroundNode"]
 
@@ -48,7 +48,7 @@ class GroundNode(Node):
         GROUND_PARAMETERS.declare(self)
         settings = GROUND_PARAMETERS.read(self)
         self._pose = _pose_from_tf(self, settings.frame) if settings.use_tf else _pose_from_parameters
-        if not settings.use_tf and settings.height_m <= 0:
+        if not settings.use_tf and settings.height_m < LOWEST_M:
             raise HrdaError(
                 "the height of the camera is not given: set height_m (metres above the ground) and pitch_deg, or "
                 "use_tf:=true"
@@ -98,8 +98,8 @@ class GroundNode(Node):
 
 
 def _pose_from_parameters(settings: GroundSettings, frame_id: str) -> CameraPose:
-    if settings.height_m <= 0:
-        raise HrdaError(f"height_m must be above 0, not {settings.height_m:g}")
+    if settings.height_m < LOWEST_M:
+        raise HrdaError(f"height_m must be at least {LOWEST_M:g}, not {settings.height_m:g}")
     return CameraPose.of_mount(settings.height_m, math.radians(settings.pitch_deg), settings.ahead_m)
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from hrda_core.errors import ImageError
 
-__all__ = ["CameraPose"]
+__all__ = ["LOWEST_M", "CameraPose"]
 
 FloatArray = npt.NDArray[np.float64]
 Triple: TypeAlias = "tuple[float, float, float]"
@@ -22,6 +22,9 @@ _AHEAD = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 _SAME_PLACE_M, _SAME_AXIS = 5e-3, 1e-3
 
 _FARTHEST_M = 1000.0
+
+LOWEST_M = 0.01
+"""A camera that is less above the ground is not: the height of a frame on its own plane is 1e-17 by its rotations."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class CameraPose:
                 f"{_FARTHEST_M:g} m of it, so look at who sends this transform",
                 "pose",
             )
-        if not position[2] > 0:
+        if position[2] < LOWEST_M:
             raise ImageError(
                 f"the camera is {position[2]:g} m above the origin of the robot's frame; that frame must lie on the "
                 f"ground, as base_footprint does",

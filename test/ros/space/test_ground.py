@@ -105,6 +105,7 @@ def test_the_pose_from_tf_is_that_of_the_mount(pitch: float) -> None:
         ((0, 0, 0, 0), 1.0, "quaternion of length 0"),
         ((0, 0, math.nan, 1), 1.0, "quaternion of length nan"),
         ((0, 0, 0, 1), 0.0, "must lie on the ground"),
+        ((0, 0, 0, 1), 1e-17, "must lie on the ground"),
         ((0, 0, 0, 1), math.nan, r"shifts it by \(0\.0, 0\.0, nan\) m"),
         ((0, 0, 0, 1), 1e300, r"is within 1000 m of it"),
     ],
