@@ -35,7 +35,7 @@ class ServedClasses:
     """Which classes the mask of a stamp has.
 
     A reload can change the classes. The information about the new model then says the stamp of its first mask; masks
-    before that one are still in the old classes. Information without a word on that, of a recording or of somebody's own
+    before that one are still in the old classes. Information without a word on that, of a recording or somebody's own
     node, counts at once.
     """
 
