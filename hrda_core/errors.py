@@ -23,6 +23,7 @@ import difflib
 import importlib
 import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import ModuleType
 
 __all__ = [
@@ -226,6 +227,8 @@ def missing_package(error: ImportError) -> str | None:
     None for a package that no verb needs.
     """
     name = (error.name or "").partition(".")[0]
+    if name not in PACKAGES and (error.path or "").endswith(".so"):  # of a library the last part of its name is given
+        name = next((part for part in reversed(Path(str(error.path)).parts) if part in PACKAGES), "")
     return missing_text(*PACKAGES[name], error) if name in PACKAGES else None
 
 
@@ -237,9 +240,10 @@ def missing_text(package: str, extra: str, error: ImportError) -> str:
         extra: the extra of `setup.py` that has it.
         error: what its import raised.
     """
-    return (
-        f"the Python package '{package}' is needed here and does not import ({error}); {how_to_install(extra, package)}"
-    )
+    mend = how_to_install(extra, package)
+    if "failed to map segment" in str(error) and "not permitted" not in str(error):  # it is installed
+        mend = "no memory is left for it: end other programs, or raise the limit ('ulimit -v')"
+    return f"the Python package '{package}' is needed here and does not import ({error}); {mend}"
 
 
 def how_to_install(extra: str, package: str = "") -> str:

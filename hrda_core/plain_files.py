@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["NoFileError", "check_file", "is_file", "open_file"]
+__all__ = ["NoFileError", "check_file", "copy_file", "is_file", "open_file", "read_file"]
 
 
 class NoFileError(OSError):
@@ -32,6 +33,21 @@ def open_file(path: Path) -> BinaryIO:
         os.close(number)
         raise _no_file(path)
     return os.fdopen(number, "rb")
+
+
+def read_file(path: Path) -> bytes:
+    """Return what a file holds; raises as `open_file`."""
+    with open_file(path) as file:
+        return file.read()
+
+
+def copy_file(path: Path, target: Path) -> None:
+    """Copy what a file holds, without its permissions; raises as `open_file`, and where the target cannot be written.
+
+    `shutil.copyfile` waits for ever for a pipe that another process puts there just now.
+    """
+    with open_file(path) as file, target.open("wb") as copy:
+        shutil.copyfileobj(file, copy, 1 << 20)
 
 
 def check_file(path: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TextIO
 
-__all__ = ["INTERRUPTED", "NO_READER", "cannot_print", "with_streams"]
+__all__ = ["INTERRUPTED", "NO_READER", "is_of_streams", "with_streams"]
 
 NO_READER = 128 + signal.SIGPIPE
 """Exit status of a command whose output nobody reads any more: what a shell says of programs that end by SIGPIPE."""
@@ -63,8 +63,13 @@ def with_streams(command: Callable[[], int | None], name: str = "hrda") -> int:
     return status
 
 
-def cannot_print() -> bool:
-    """Return whether nothing more can be printed: an error that names no file is of that then."""
+def is_of_streams(error: OSError) -> bool:
+    """Return whether an error is of printing, and not of the files that are written meanwhile."""
+    return error.filename is None and ((error.errno in _GONE and any(_gone())) or _cannot_print())
+
+
+def _cannot_print() -> bool:
+    """Whether nothing more can be printed: an error that names no file is of that then."""
     try:
         if getattr(sys.stdout, "write_through", False):  # as of PYTHONUNBUFFERED: what failed is not kept to be tried
             sys.stdout.write("\n")

@@ -25,9 +25,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from hrda_core.errors import DataError, HrdaError, TextError
+from hrda_core.errors import DataError, HrdaError, TextError, shown
 from hrda_core.folder_locks import LOCK_NAME, locked, removed_if_empty
 from hrda_core.plain_files import open_file
+from hrda_core.standard_streams import is_of_streams
 from hrda_core.untrusted_text import Limits, read_json_file
 
 __all__ = [
@@ -98,8 +99,10 @@ def whole_file(
         if durable:
             sync(path.parent)
     except OSError as cause:
+        if is_of_streams(cause):
+            raise
         kept = "the previous one is kept" if os.path.isfile(path) else "nothing was written"
-        raise error(f"'{path}' cannot be written ({_reason(cause)}); {kept}: {advice}") from cause
+        raise error(f"'{path}' cannot be written ({_reason(cause, path.parent)}); {kept}: {advice}") from cause
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
@@ -224,8 +227,10 @@ def replaced_folder(
                 if not (keep and work.exists()):
                     _empty(part)
     except OSError as cause:
+        if is_of_streams(cause):
+            raise
         raise error(
-            f"'{out}' cannot be written ({_reason(cause)}); what was there before is unchanged: {_ADVICE}"
+            f"'{out}' cannot be written ({_reason(cause, out.parent)}); what was there before is unchanged: {_ADVICE}"
         ) from cause
 
 
@@ -333,5 +338,9 @@ def _remove_abandoned(folder: Path) -> None:
                 part.unlink()
 
 
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error) or type(error).__name__
+def _reason(error: OSError, place: Path) -> str:
+    """What the system says, and of what, where that does not lie in the folder of the place, such as in `TMPDIR`."""
+    reason = error.strerror or str(error) or type(error).__name__
+    if not isinstance(error.filename, str) or place.absolute() in Path(error.filename).absolute().parents:
+        return reason
+    return f"'{shown(error.filename)}': {reason}"

@@ -24,7 +24,7 @@ from hrda_core import __version__
 from hrda_core.errors import DataError, HrdaError, missing_package, shown
 from hrda_core.libraries import check_libraries
 from hrda_core.scratch import no_temporary_folder
-from hrda_core.standard_streams import INTERRUPTED, cannot_print, with_streams
+from hrda_core.standard_streams import INTERRUPTED, is_of_streams, with_streams
 
 __all__ = ["VERBS", "main"]
 
@@ -105,7 +105,7 @@ def _run(verb: str, arguments: list[str]) -> int:
             raise
         return _fail(f"hrda {verb}", sentence)
     except OSError as error:
-        if error.filename is None and cannot_print():  # told where the streams are
+        if is_of_streams(error):  # told where the streams are
             raise
         if (sentence := _refusal(error)) is None:
             raise

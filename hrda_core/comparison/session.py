@@ -24,6 +24,7 @@ from hrda_core.errors import DataError, RecipeError, TextError
 from hrda_core.folder_locks import locked
 from hrda_core.inference import Bundle, Predictor
 from hrda_core.labels import LabelSpace
+from hrda_core.plain_files import read_file
 from hrda_core.untrusted_text import read_json_file
 from hrda_core.whole_files import read_json, replaced_folder, write_json
 
@@ -124,7 +125,7 @@ class Session:
         """
         path = self.folder / picture_name(number, kind)
         try:
-            return path.read_bytes()
+            return read_file(path)
         except OSError as error:
             raise DataError(f"'{path}' cannot be read ({error}); remove '{self.folder}' and start again") from error
 
@@ -290,7 +291,7 @@ def _answers(folder: Path, session: Session) -> list[str]:
 
 
 def _hash_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(read_file(path)).hexdigest()
 
 
 def _hash(text: str) -> str:

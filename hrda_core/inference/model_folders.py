@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import os
 import shlex
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from hrda_core.errors import BundleError
 from hrda_core.folder_locks import locked
 from hrda_core.inference.bundle import MANIFEST_NAME, SAMPLES_FOLDER, Bundle
 from hrda_core.inference.say import Say, silent
+from hrda_core.plain_files import copy_file
 from hrda_core.share_folders import is_package, shipped_folders
 from hrda_core.whole_files import remove_unfinished, replaced_folder
 
@@ -181,7 +181,7 @@ def copy_bundle(bundle: Bundle, out: Path) -> None:
     with replaced_folder(out, MANIFEST_NAME, error=BundleError) as part:
         for name in names:
             (part / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(bundle.file(name), part / name)  # without its mode: installs may be read-only
+            copy_file(bundle.file(name), part / name)  # without its mode: installs may be read-only
         Bundle.open(part)
 
 

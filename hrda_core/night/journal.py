@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hrda_core.errors import DataError, TextError, shown
+from hrda_core.plain_files import read_file
 from hrda_core.untrusted_text import parse_json
 from hrda_core.whole_files import read_json, write_whole
 
@@ -115,7 +116,7 @@ class Store:
         path, entries = folder / "journal.jsonl", []
         if path.exists() and not path.is_file():
             raise DataError(f"journal '{path}' is not a file; move it away, or give another store")
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+        lines = read_file(path).decode(errors="replace").splitlines() if path.exists() else []
         try:
             for line in lines:
                 entries.append(Entry.from_dict(parse_json(line)))  # noqa: PERF401  (their number is told)

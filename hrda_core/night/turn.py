@@ -25,6 +25,7 @@ from hrda_core.inference.bundle import Bundle
 from hrda_core.night.finished import Recording
 from hrda_core.night.journal import Entry, Store, Turn
 from hrda_core.night.link import goal_of, move_link
+from hrda_core.plain_files import read_file
 from hrda_core.report.night_page import write_night_pages
 from hrda_core.whole_files import read_json, remove_unfinished, write_json, write_whole
 
@@ -210,7 +211,7 @@ def _keep_report(store: Store, turn: Turn) -> str:
     if not page.is_file():
         return ""
     name = f"reports/{Path(turn.bundle).name}.html"
-    write_whole(store.folder / name, page.read_bytes())
+    write_whole(store.folder / name, read_file(page))
     return name
 
 

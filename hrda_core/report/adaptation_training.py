@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hrda_core.data.frames import evenly_spaced
+from hrda_core.plain_files import read_file
 from hrda_core.report.figures import Curve, draw_curves
 from hrda_core.report.html_page import jpeg, png
 from hrda_core.report.run_data import RunData, read_run, series
@@ -50,6 +51,6 @@ def _by_name(data: RunData, key: str) -> dict[str, Curve]:
 def _panels(paths: Sequence[Path]) -> list[dict[str, str]]:
     """From all over the run, the first and the last among them."""
     return [
-        {"iteration": path.stem.removeprefix("iteration_").lstrip("0") or "0", "picture": jpeg(path.read_bytes())}
+        {"iteration": path.stem.removeprefix("iteration_").lstrip("0") or "0", "picture": jpeg(read_file(path))}
         for path in evenly_spaced(paths, _MOST_PANELS)
     ]

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hrda_core.errors import DataError, TextError
+from hrda_core.plain_files import read_file
 from hrda_core.untrusted_text import parse_json, parse_yaml
 
 __all__ = ["RunData", "latest", "number", "read_run", "series"]
@@ -133,7 +134,7 @@ def latest(run: RunData) -> list[Mapping[str, Any]]:
 
 def _read_text(path: Path, missing: list[str]) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return read_file(path).decode(errors="replace")
     except OSError:
         missing.append(f"The run folder has no readable {path.name}.")
         return ""

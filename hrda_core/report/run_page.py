@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hrda_core.labels import EVALUATION_GROUPS
+from hrda_core.plain_files import read_file
 from hrda_core.report.figures import Curve, draw_bars, draw_confusion, draw_curves
 from hrda_core.report.html_page import RUN_PAGE, jpeg, png, render, write_page
 from hrda_core.report.run_data import RunData, latest, number, read_run, series
@@ -48,7 +49,7 @@ def write_report(run: Path) -> Path:
         "curves": _curves(data),
         "tables": class_tables(latest(data), labels),
         "confusions": list(_confusions(latest(data))),
-        "panels": [{"iteration": _iteration(path), "picture": jpeg(path.read_bytes())} for path in shown],
+        "panels": [{"iteration": _iteration(path), "picture": jpeg(read_file(path))} for path in shown],
         "older_panels": len(data.panels) - len(shown),
         "time": _time(data),
         "command": environment.get("command", ""),

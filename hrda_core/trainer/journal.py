@@ -26,6 +26,7 @@ import numpy.typing as npt
 from hrda_core.data.image_files import encoded
 from hrda_core.errors import TextError
 from hrda_core.machine import commit, machine, versions
+from hrda_core.plain_files import read_file
 from hrda_core.untrusted_text import parse_json
 from hrda_core.whole_files import write_json, write_whole
 
@@ -126,7 +127,7 @@ def trim_lines(path: Path, iteration: int) -> None:
     """Drop the lines of a JSON-lines file that lie after `iteration`, and a last line that was cut off."""
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = read_file(path).decode(errors="replace").splitlines()
     kept = [line for line in lines if (place := _iteration(line)) is not None and place <= iteration]
     write_whole(path, "".join(f"{line}\n" for line in kept))
 
@@ -136,7 +137,7 @@ def read_evaluations(run: Path) -> list[dict[str, Any]]:
     path = run / EVALUATIONS_NAME
     if not path.exists():
         return []
-    return [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [parse_json(line) for line in read_file(path).decode().splitlines()]
 
 
 def _iteration(line: str) -> int | None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hrda_core.errors import DataError, shown
+from hrda_core.plain_files import copy_file
 from hrda_core.whole_files import replaced_folder, write_whole
 from hrda_ros.services.frame_saver import Shot
 
@@ -99,7 +99,7 @@ def _fill(work: Path, shot: Shot, serialized: bytes) -> None:
         _write_png(work / "labels.png", shot.prediction.labels)
         _write_png(work / "confidence.png", shot.prediction.confidence)
     if shot.manifest is not None:
-        shutil.copyfile(shot.manifest, work / "manifest.yaml")
+        copy_file(shot.manifest, work / "manifest.yaml")
     write_whole(work / _MARKER, json.dumps(_facts(shot), indent=1) + "\n")
 
 

@@ -40,6 +40,17 @@ def test_an_import_that_fails_becomes_the_same_sentence_where_the_package_is_one
     assert errors.missing_package(other) is None
 
 
+def test_an_import_that_fails_for_want_of_memory_is_no_missing_package() -> None:
+    # As Python gives it: of the name of a library its last part.
+    found = "libtorch_cpu.so: failed to map segment from shared object"
+    library = ImportError(found, name="_C", path="/torch/site-packages/torch/_C.cpython-311-x86_64-linux-gnu.so")
+    assert str(errors.missing_package(library)).endswith(
+        f"'torch' is needed here and does not import ({found}); no memory is left for it: end other programs, or raise "
+        "the limit ('ulimit -v')"
+    )
+    assert errors.missing_package(ImportError("no", name="_C", path="/torch/hrda_core/own.py")) is None
+
+
 def test_the_packages_and_their_extras_are_those_of_setup_py(repository: Path) -> None:
     text = (repository / "setup.py").read_text(encoding="utf-8")
     for package, extra in errors.PACKAGES.values():

@@ -41,6 +41,28 @@ def test_a_mistake_that_nobody_reads_is_no_fault_of_ours(nobody_reads):
     assert call("qqq", stdout=nobody_reads, stderr=nobody_reads).returncode == 141
 
 
+WRITES_AND_SAYS = {
+    "a file": "with whole_file(out) as part: print('x', flush=True)",
+    "a folder": "with replaced_folder(out, 'result.json') as folder: print('x', flush=True)",
+}
+
+
+@pytest.mark.parametrize("what", WRITES_AND_SAYS)
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_where_nobody_reads_any_more_no_file_that_is_being_written_is_blamed(tmp_path, nobody_reads, stream, what):
+    block = WRITES_AND_SAYS[what].replace("flush=True", f"flush=True, file=sys.{stream}")
+    code = (
+        "import pathlib, sys; from hrda_core.standard_streams import with_streams\n"
+        "from hrda_core.whole_files import replaced_folder, whole_file\n"
+        f"def write(out):\n    {block}\n"
+        "sys.exit(with_streams(lambda: write(pathlib.Path(sys.argv[1]))))"
+    )
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: nobody_reads}
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")], text=True, **streams)
+    assert (done.returncode, done.stderr or "") == (141, "")
+    assert list(tmp_path.iterdir()) == []
+
+
 @needs_full
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("arguments", [["--help"], ["models"]], ids=["help", "a verb"])

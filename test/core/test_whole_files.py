@@ -113,6 +113,15 @@ def test_the_error_is_one_sentence_of_the_callers_class_and_says_what_is_left(tm
     assert names(tmp_path) == ["file", "kept"]
 
 
+def test_a_full_disk_of_temporary_files_is_named_and_not_taken_for_that_of_the_place(tmp_path: Path) -> None:
+    full, (result, place) = "/elsewhere/hrda_fold", (tmp_path / "result", tmp_path / "place")
+    with pytest.raises(DataError, match=f"'{place}' .+'{full}': No space left"), replaced_folder(place, MARKER):
+        raise OSError(errno.ENOSPC, "No space left on device", full)
+    with pytest.raises(DataError, match=f"'{result}' .+'{full}': No space left"), whole_file(result):
+        raise OSError(errno.ENOSPC, "No space left on device", full)
+    assert names(tmp_path) == []
+
+
 def test_a_folder_or_a_device_is_never_replaced_by_a_file(tmp_path: Path) -> None:
     for place in (tmp_path, Path("/dev/null")):
         with pytest.raises(DataError, match="it is not a file"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from hrda_core.inference.model_card import CARD_NAME, model_card
 from hrda_core.models.class_bias import ClassBias
 from hrda_core.models.hrda import HRDA
 from hrda_core.models.segmenter import Segmenter
+from hrda_core.plain_files import copy_file
 from hrda_core.whole_files import replaced_folder
 
 __all__ = ["adopt_bundle", "export_candidate", "provenance", "silent"]
@@ -68,14 +68,14 @@ def adopt_bundle(
         for name, record in chosen.manifest["files"].items():
             target = part / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(chosen.file(name), target)
+            copy_file(chosen.file(name), target)
             if file_record(target)["sha256"] != record["sha256"]:
                 raise BundleError(
                     f"model bundle '{chosen.path}': {name} was changed since the bundle was opened; start again when "
                     f"nothing writes there"
                 )
         if report is not None:
-            shutil.copyfile(report, part / "report.html")
+            copy_file(report, part / "report.html")
         manifest = {key: value for key, value in chosen.manifest.items() if key not in ("format_version", "files")}
         manifest["provenance"] = {**manifest.get("provenance", {}), "adaptation": dict(adaptation)}
         (part / CARD_NAME).write_text(model_card(manifest), encoding="utf-8")

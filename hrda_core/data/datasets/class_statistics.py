@@ -23,6 +23,7 @@ from hrda_core.data.datasets.labelled import ImageLabelPairs
 from hrda_core.data.image_files import BoolArray, UInt8Array, image_size
 from hrda_core.errors import DataError, HrdaError
 from hrda_core.labels import IGNORE_LABEL
+from hrda_core.plain_files import open_file
 from hrda_core.whole_files import cache_folder, whole_file
 
 __all__ = ["ClassStatistics", "class_statistics", "statistics_key"]
@@ -183,7 +184,7 @@ def statistics_key(pairs: ImageLabelPairs, num_classes: int) -> str:
 
 def _read_cache(path: Path, files: int, num_classes: int) -> ClassStatistics | None:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        with open_file(path) as file, np.load(file, allow_pickle=False) as stored:
             statistics = ClassStatistics(**{name: stored[name] for name in _ARRAYS})
     except Exception:  # absent, cut off or damaged in any way: count again and replace it
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -13,7 +12,7 @@ from typing import Any
 
 from hrda_core.data.recordings.salvage.unpacking import unpack_file
 from hrda_core.errors import DataError, TextError, one_line, shown
-from hrda_core.plain_files import open_file
+from hrda_core.plain_files import copy_file, open_file
 from hrda_core.scratch import temporary_folder
 from hrda_core.untrusted_text import Limits, read_yaml_file
 
@@ -232,14 +231,14 @@ def unpacked(path: Path, damage: list[str]) -> Iterator[Path]:
 
 def _with_log(path: Path, log: Path, target: Path, damage: list[str]) -> Path:
     """Copy a database to `target` and put in what its write-ahead log holds: all transactions that were finished."""
-    shutil.copyfile(path, target)
-    shutil.copyfile(log, target.with_name(f"{target.name}-wal"))
+    copy_file(path, target)
+    copy_file(log, target.with_name(f"{target.name}-wal"))
     try:
         with closing(sqlite3.connect(target)) as database:
             _, _, taken = database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     except sqlite3.Error as error:
         damage.append(f"'{log.name}' cannot be read ({one_line(error)}), what it holds is lost")
-        shutil.copyfile(path, target)  # a refused log may have been put in by half
+        copy_file(path, target)  # a refused log may have been put in by half
         return target
     lost = _current_frames(log) - max(0, taken)
     if lost > 0:

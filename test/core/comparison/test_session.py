@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -155,6 +156,17 @@ def test_f5_damaged_questions_are_one_sentence(
     with pytest.raises(DataError, match=r"questions\.json' is damaged"):  # noqa: SIM117
         with open_session(tmp_path / "out", *pair, SETTINGS):
             pass
+
+
+def test_a_picture_in_whose_place_a_pipe_lies_is_one_sentence(
+    tmp_path: Path, pair: tuple[Bundle, Bundle, Drive]
+) -> None:
+    with open_session(tmp_path / "out", *pair, SETTINGS) as session:
+        picture = tmp_path / "out" / "pictures" / "000_crop.jpg"
+        picture.unlink()
+        os.mkfifo(picture)
+        with pytest.raises(DataError, match="it is not a file"):
+            session.picture(0, "crop")
 
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path: Path, pair: tuple[Bundle, Bundle, Drive]) -> None:
