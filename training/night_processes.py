@@ -17,8 +17,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hrda_core.errors import DataError
 from hrda_core.folder_locks import locked
+from hrda_core.inference.bundle import MANIFEST_NAME
 from hrda_core.night.turn import BrokenError, Decision, Reloaded
+from hrda_core.plain_files import read_file
 from hrda_core.whole_files import read_json
 
 __all__ = ["adapt_by_process", "reload_by_process"]
@@ -26,6 +29,11 @@ __all__ = ["adapt_by_process", "reload_by_process"]
 _PDEATHSIG = 1  # prctl(2)
 _INTERRUPTED = (130, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 _ERROR = "hrda adapt: error: "
+_NO_ROOM = (
+    *("cannot be written", "the disk is full", "than this process may write", "no more files can be opened"),
+    "no folder for temporary files",
+)
+"""Words of the sentences by which `hrda adapt` says that the system refuses to write or to open files."""
 
 
 def adapt_by_process(
@@ -48,6 +56,7 @@ def adapt_by_process(
 
     Raises:
         BrokenError: it cannot be adapted on.
+        DataError: the disk has no room for it or cannot be written, for which it does not answer.
         KeyboardInterrupt: this process or that one was told to end.
     """
     folder, result = work / "adapt", work / "result.json"
@@ -55,6 +64,7 @@ def adapt_by_process(
     if interrupted:  # by a kill of this process, and the adaptation that it had started takes a moment to end
         with locked(folder, f"adapting in '{folder}'", lambda line: print(line, file=sys.stderr)):
             pass
+    before = _state(given)
     places = ["--bag", recording, "--model", given, "--out", out, "--work", folder, "--json", result]
     code, lines = _run([*program, *map(str, places), *options])
     if code in _INTERRUPTED:
@@ -62,10 +72,22 @@ def adapt_by_process(
     if code == 0:
         return _decision(read_json(result))
     check()
-    if interrupted:  # it may be begun with other options, or by another release
+    sentence = _sentence(code, lines)
+    if any(words in sentence for words in _NO_ROOM):  # what is done stays there to be gone on with
+        raise DataError(f"'{recording}' cannot be adapted on now: {sentence}")
+    # It may be begun with other options, or by another release; or the given bundle was replaced meanwhile.
+    if interrupted or _state(given) != before:
         shutil.rmtree(folder, ignore_errors=True)
         return adapt_by_process(options, check, recording, given, out, work, program=program)
-    raise BrokenError(_sentence(code, lines))
+    raise BrokenError(sentence)
+
+
+def _state(bundle: Path) -> bytes:
+    """What tells one state of a bundle from another."""
+    try:
+        return read_file(bundle / MANIFEST_NAME)
+    except OSError:  # in the moment between two
+        return b""
 
 
 def reload_by_process(node: str, link: Path) -> Reloaded:

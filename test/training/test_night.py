@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -16,10 +17,11 @@ import pytest
 from made_bag import write_made_bag
 from night_world import World
 
-from hrda_core.errors import RecipeError
+from hrda_core.errors import DataError, RecipeError
 from hrda_core.night.turn import BrokenError, Decision
+from hrda_core.whole_files import replaced_folder, write_whole
 from hrda_training import night, night_processes
-from hrda_training.__main__ import main
+from hrda_training.__main__ import _refusal, main
 from hrda_training.night_processes import adapt_by_process, reload_by_process
 
 RESULT = {"choice": "instant", "reasons": ["gains 3 points"], "refusals": {"adapted": ["masks flicker"]}}
@@ -58,6 +60,43 @@ def test_an_adaptation_gets_its_places_and_its_verdict_becomes_the_decision(tmp_
     assert words["--bag"] == str(tmp_path / "drive")
     assert (words["--model"], words["--out"]) == (str(tmp_path / "given"), str(tmp_path / "out"))
     assert words["--effort"] == "instant"
+
+
+def refusals_of_the_system(place: Path) -> list[str]:
+    """Sentences in which a command says so, as it makes them."""
+    place.write_text("no folder")
+    with pytest.raises(DataError) as in_a_file:
+        write_whole(place / "file", "")
+    with pytest.raises(DataError) as in_a_folder, replaced_folder(place / "folder", "result.json"):
+        pass
+    errors = [OSError(number, "") for number in (errno.ENOSPC, errno.EFBIG, errno.EMFILE)]
+    errors.append(FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"))
+    return [str(in_a_file.value), str(in_a_folder.value), *(str(_refusal(error)) for error in errors)]
+
+
+def test_a_recording_does_not_answer_for_a_disk_without_room_and_what_is_done_stays(tmp_path: Path) -> None:
+    for sentence in refusals_of_the_system(tmp_path / "file"):
+        (tmp_path / "adapt").mkdir(exist_ok=True)
+        (tmp_path / "adapt" / "begun").touch()
+        code = f"import sys; print('hrda adapt: error: ' + {sentence!r}, file=sys.stderr); sys.exit(2)"
+        with pytest.raises(DataError, match=re.escape(f"drive' cannot be adapted on now: {sentence}")):
+            adapt(tmp_path, code)
+        assert (tmp_path / "adapt" / "begun").exists()
+
+
+def test_a_recording_does_not_answer_for_a_model_that_was_replaced_while_it_was_adapted(tmp_path: Path) -> None:
+    (tmp_path / "given").mkdir()
+    manifest = tmp_path / "given" / "manifest.yaml"
+    manifest.write_text("of one model")
+    replaced = (
+        "from pathlib import Path; import sys\n"
+        f"manifest = Path({str(manifest)!r})\n"
+        "if manifest.read_text() == 'of one model':\n"
+        "    manifest.write_text('of another')\n"
+        "    print('hrda adapt: error: the model was changed since it was opened', file=sys.stderr)\n"
+        "    sys.exit(2)\n"
+    )
+    assert adapt(tmp_path, replaced + ADAPTS).choice == "instant"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -207,14 +206,14 @@ def test_a_home_that_cannot_be_made_or_written_gets_a_sentence(
 def test_c4_a_full_disk_leaves_no_half_copy(shipped: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copied = 0
 
-    def copyfile(source: Path, target: Path) -> None:
+    def copy_file(source: Path, target: Path) -> None:
         nonlocal copied
         copied += 1
         if copied == 3:
             raise OSError(28, "No space left on device")
         target.write_bytes(Path(source).read_bytes())
 
-    monkeypatch.setattr(shutil, "copyfile", copyfile)
+    monkeypatch.setattr(model_folders, "copy_file", copy_file)
     with pytest.raises(BundleError, match=r"'.*home/tiny' cannot be written \(No space left on device\)"):
         changeable(shipped)
     assert list(home.iterdir()) == []
