@@ -29,11 +29,12 @@ __all__ = ["adapt_by_process", "reload_by_process"]
 _PDEATHSIG = 1  # prctl(2)
 _INTERRUPTED = (130, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 _ERROR = "hrda adapt: error: "
-_NO_ROOM = (
+_REFUSED = (
     *("cannot be written", "the disk is full", "than this process may write", "no more files can be opened"),
-    "no folder for temporary files",
+    *("no folder for temporary files", "does not import"),
 )
-"""Words of the sentences by which `hrda adapt` says that the system refuses to write or to open files."""
+"""Words of the sentences by which `hrda adapt` says that the system refuses to write, to open files or to load a
+package."""
 
 
 def adapt_by_process(
@@ -56,7 +57,7 @@ def adapt_by_process(
 
     Raises:
         BrokenError: it cannot be adapted on.
-        DataError: the disk has no room for it or cannot be written, for which it does not answer.
+        DataError: the system refuses to write or to load a package, for which it does not answer.
         KeyboardInterrupt: this process or that one was told to end.
     """
     folder, result = work / "adapt", work / "result.json"
@@ -73,7 +74,7 @@ def adapt_by_process(
         return _decision(read_json(result))
     check()
     sentence = _sentence(code, lines)
-    if any(words in sentence for words in _NO_ROOM):  # what is done stays there to be gone on with
+    if any(words in sentence for words in _REFUSED):  # what is done stays there to be gone on with
         raise DataError(f"'{recording}' cannot be adapted on now: {sentence}")
     # It may be begun with other options, or by another release; or the given bundle was replaced meanwhile.
     if interrupted or _state(given) != before:

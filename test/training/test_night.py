@@ -17,7 +17,7 @@ import pytest
 from made_bag import write_made_bag
 from night_world import World
 
-from hrda_core.errors import DataError, RecipeError
+from hrda_core.errors import DataError, RecipeError, missing_text
 from hrda_core.night.turn import BrokenError, Decision
 from hrda_core.whole_files import replaced_folder, write_whole
 from hrda_training import night, night_processes
@@ -71,10 +71,11 @@ def refusals_of_the_system(place: Path) -> list[str]:
         pass
     errors = [OSError(number, "") for number in (errno.ENOSPC, errno.EFBIG, errno.EMFILE)]
     errors.append(FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"))
-    return [str(in_a_file.value), str(in_a_folder.value), *(str(_refusal(error)) for error in errors)]
+    package = missing_text("torch", "train", ImportError("libtorch_cpu.so: failed to map segment"))
+    return [str(in_a_file.value), str(in_a_folder.value), *(str(_refusal(error)) for error in errors), package]
 
 
-def test_a_recording_does_not_answer_for_a_disk_without_room_and_what_is_done_stays(tmp_path: Path) -> None:
+def test_a_recording_does_not_answer_for_what_the_system_refuses_and_what_is_done_stays(tmp_path: Path) -> None:
     for sentence in refusals_of_the_system(tmp_path / "file"):
         (tmp_path / "adapt").mkdir(exist_ok=True)
         (tmp_path / "adapt" / "begun").touch()
