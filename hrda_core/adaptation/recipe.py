@@ -39,7 +39,6 @@ class SourceFolder:
         names: file that lists the images to train on.
         height, width: size of a typical image, pixels.
         rcs_min_pixels: pixels from which an image shows a class, for Rare Class Sampling.
-        rcs_temperature: T of Rare Class Sampling; 0 = every image alike.
         label_space: keys of a label space file that lead from the ids of the label files to the classes of the model;
             None = the files hold class ids of the model.
     """
@@ -52,7 +51,6 @@ class SourceFolder:
     height: int
     width: int
     rcs_min_pixels: int
-    rcs_temperature: float = SourceConfig.rcs_temperature
     label_space: dict[str, Any] | None = None
 
     @property
@@ -66,7 +64,6 @@ class SourceFolder:
             names=self.names,
             licence=self.licence,
             rcs_min_pixels=self.rcs_min_pixels,
-            rcs_temperature=self.rcs_temperature,
         )
 
 

@@ -28,7 +28,6 @@ from hrda_core.label_files import label_space_values, read_label_space
 from hrda_core.label_matching import ids_by_name, same_names, some_names, space_difference
 from hrda_core.labels import IGNORE_LABEL, IdTable, LabelSpace
 from hrda_core.messages.picture_size import MAX_MEGAPIXELS
-from hrda_core.trainer.recipe_data import SourceConfig
 from hrda_core.uda.rare_class_sampling import class_probabilities
 
 __all__ = [
@@ -97,8 +96,6 @@ class ModelSource:
             height=int(np.median(heights)),
             width=int(np.median(widths)),
             rcs_min_pixels=pack.rcs_min_pixels,
-            # A rare class that a model finds may be one false patch; its frame would be every third draw.
-            rcs_temperature=SourceConfig.rcs_temperature if pack.kind == "labelled" else 0.0,
             label_space=None if self.ids is None else label_space_values(self.space, self.ids),
         )
 

@@ -112,13 +112,6 @@ def test_no_frame_is_labelled_twice(start: Bundle, tmp_path: Path, monkeypatch: 
     assert len(found) == len(calls) == 30
 
 
-def test_frames_with_labels_of_a_model_are_drawn_alike(start: Bundle, tmp_path: Path) -> None:
-    """Rare Class Sampling among a few frames would draw the one with a false patch again and again."""
-    frames = _frames(tmp_path / "frames", 3)
-    source = own_labels(start, frames, tmp_path / "pack", RUNTIME, lambda done, total: None)
-    assert source.folder.config.rcs_temperature == 0
-
-
 def test_a_finished_pack_is_not_made_again(start: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frames = _frames(tmp_path / "frames", 2)
     first, _ = _label_all(start, frames, tmp_path / "pack")
