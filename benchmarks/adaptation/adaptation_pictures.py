@@ -1,4 +1,5 @@
-"""Draws the pictures of docs/results/adaptation.md: masks before and after adaptation, and failures of hrda_lite."""
+"""Draws the pictures of docs/results/adaptation.md: masks before and after adaptation, failures of hrda_lite, and what
+labels of one camera add to it."""
 
 from __future__ import annotations
 
@@ -30,28 +31,31 @@ SETS = ("camvid_day_val", "camvid_dusk_score")
 
 
 def main() -> int:
-    """Draw two frames of each domain, and the worst two of each after adaptation."""
+    """Draw two frames of each domain, the worst two of each after adaptation, and the first two with labels learnt."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--camvid", type=Path, default=ROOT.parent / "shared" / "data" / "camvid")
     parser.add_argument("--before", type=Path, default=ROOT / "models" / "hrda_lite_source" / "model.safetensors")
     parser.add_argument("--after", type=Path, default=ROOT / "models" / "hrda_lite")
+    parser.add_argument("--labelled", type=Path, default=ROOT / "models" / "hrda_lite_camvid")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    predictor = Predictor(options.after, threads=1)
-    before = _source_network(options.before)
-
-    def after(rgb: UInt8Array) -> UInt8Array:
-        return predictor(rgb).labels
-
-    sample, failures = [], []
+    before, after, labelled = _source_network(options.before), _bundle(options.after), _bundle(options.labelled)
+    sample, failures, learnt = [], [], []
     for name in SETS:
         pairs = _pairs(options.camvid, name)
         order = np.argsort([_score(after, pairs, index) for index in range(len(pairs))])
-        sample += [_row(pairs, int(index), before, after) for index in (0, len(pairs) // 2)]
+        shown = (0, len(pairs) // 2)
+        sample += [_row(pairs, index, before, after) for index in shown]
         failures += [_row(pairs, int(index), before, after) for index in order[:2]]
-    for name, rows in (("adapted_masks.jpg", sample), ("adapted_failures.jpg", failures)):
-        picture = np.vstack([_captions(rows[0].shape[1]), *rows])
+        learnt += [_row(pairs, index, after, labelled) for index in shown]
+    adapted = ("before: renderings only", "after")
+    for name, rows, models in (
+        ("adapted_masks.jpg", sample, adapted),
+        ("adapted_failures.jpg", failures, adapted),
+        ("labels_of_one_camera.jpg", learnt, (options.after.name, options.labelled.name)),
+    ):
+        picture = np.vstack([_captions(rows[0].shape[1], ("camera", "label", *models)), *rows])
         cv2.imwrite(str(options.out / name), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
         print(f"written: {(options.out / name).relative_to(ROOT)}")
     return 0
@@ -62,13 +66,18 @@ def _pairs(camvid: Path, name: str) -> ImageLabelPairs:
     return open_labelled("folders", None, "", images=camvid / "images", labels=camvid / "labels", names=names)
 
 
+def _bundle(path: Path) -> Predict:
+    predictor = Predictor(path, threads=1)
+    return lambda rgb: predictor(rgb).labels
+
+
 def _source_network(weights: Path) -> Predict:
     network, config = create_model("hrda_lite").eval(), resolve_preset("hrda_lite")
     network.load_state_dict(load_file(weights))
 
     def predict(rgb: UInt8Array) -> UInt8Array:
         image = torch.from_numpy(normalise(rgb, config.mean, config.std))[None]
-        labels: UInt8Array = predict_logits(network, image, "tiles", grid=(2, 2))[0].argmax(0).to(torch.uint8).numpy()
+        labels: UInt8Array = predict_logits(network, image, "tiles", grid=(1, 1))[0].argmax(0).to(torch.uint8).numpy()
         return labels
 
     return predict
@@ -88,7 +97,7 @@ def _row(pairs: ImageLabelPairs, index: int, before: Predict, after: Predict) ->
     return np.hstack([cv2.resize(cell, (320, 240), interpolation=cv2.INTER_AREA) for cell in cells])
 
 
-def _captions(width: int, texts: Sequence[str] = ("camera", "label", "before: renderings only", "after")) -> UInt8Array:
+def _captions(width: int, texts: Sequence[str]) -> UInt8Array:
     strip = np.full((24, width, 3), 255, np.uint8)
     for place, text in enumerate(texts):
         origin = (place * width // len(texts) + 6, 17)
