@@ -197,6 +197,23 @@ def test_of_two_columns_of_a_beam_the_nearer_obstacle_counts() -> None:
     np.testing.assert_allclose(ranges[hit], expected[hit], rtol=0.02)
 
 
+def test_of_two_obstacles_that_the_robot_sees_in_one_direction_and_its_camera_in_two_the_nearer_counts() -> None:
+    """The camera is ahead of the origin of the robot's frame, so that neither stands in the other's shadow."""
+    pose = CameraPose.of_mount(MOUNT, PITCH, AHEAD)
+    view = GroundView(camera(), pose, LAYOUT)
+    x, y = np.moveaxis(ground_points(camera().rays().reshape(-1, 2), pose).reshape(HEIGHT, WIDTH, 2), -1, 0)
+    near = (200, WIDTH // 8)
+    far = (160, int(np.abs(np.arctan2(y, x)[160] - np.arctan2(y, x)[near]).argmin()))
+    from_camera = np.arctan2(y, x - AHEAD)
+    assert abs(from_camera[near] - from_camera[far]) > 2 * view.beam_step
+    labels = np.full((HEIGHT, WIDTH), ROAD, np.uint8)
+    labels[near] = labels[far] = WALL
+    ranges = view.look(labels, KINDS)[1]
+    beam = round((math.atan2(y[near], x[near]) + math.pi) / view.beam_step)
+    assert ranges[beam] == pytest.approx(math.hypot(x[near], y[near]), rel=1e-5)
+    assert math.hypot(x[far], y[far]) > 1.2 * ranges[beam]
+
+
 def rolled(pitch: float, roll: float) -> CameraPose:
     """A camera above the origin that is turned about its own axis, degrees."""
     level = CameraPose.of_mount(MOUNT, math.radians(pitch))
